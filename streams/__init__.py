@@ -1,0 +1,3 @@
+"""xferq: transfer queues on Kafka."""
+
+__version__ = "0.1.0"
