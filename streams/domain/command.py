@@ -1,0 +1,204 @@
+"""Commands: cancel a transfer, or start one. What anybody may have published, so nothing in it is trusted."""
+
+import re
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from streams.domain.queue_name import QueueName, is_xfer
+from streams.domain.target import normalise_target, xfer_queue_of
+from streams.domain.timestamp import parse_time
+
+MAX_TEXT_BYTES = 1024
+"""The longest queue name, reason or criterion, in bytes of UTF-8 (inclusive)."""
+
+MAX_QUEUE_NAMES = 10_000
+"""The most queues that one transfer may name; a record of the default maximum size holds no more."""
+
+MAX_ID_LENGTH = 128
+_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_ID_LENGTH}}}")
+_SHOWN = 200
+
+
+def is_command_id(text: str) -> bool:
+    """Whether this may be a command's id: 1 to 128 characters of `A-Z a-z 0-9 . _ -`."""
+    return _ID.fullmatch(text) is not None
+
+
+def position_id(topic: str, partition: int, offset: int, timestamp_ms: int) -> str:
+    """The id of a command that has none: where it is and since when, at most 128 characters from the end."""
+    return f"{topic}-{partition}-{offset}-{timestamp_ms}"[-MAX_ID_LENGTH:]
+
+
+def _bounded(text: str) -> str:
+    if not 0 < len(text.encode()) <= MAX_TEXT_BYTES:
+        raise ValueError(f"must be 1 to {MAX_TEXT_BYTES} bytes of UTF-8")
+    return text
+
+
+def _xfer_queue_name(name: str) -> str:
+    if not is_xfer(name):
+        raise PydanticCustomError("not_an_xfer_queue", "{name} is not an xfer queue", {"name": name[:_SHOWN]})
+    return name
+
+
+def _identifier(text: str) -> str:
+    if not is_command_id(text):
+        raise ValueError(f"must be 1 to {MAX_ID_LENGTH} characters of A-Z a-z 0-9 . _ -")
+    return text
+
+
+def _rfc3339(text: str) -> str:
+    parse_time(text)
+    return text
+
+
+TextField = Annotated[str, AfterValidator(_bounded)]
+QueueNameField = Annotated[str, AfterValidator(_bounded)]
+ReasonField = Annotated[str, AfterValidator(_bounded)]
+TargetField = Annotated[str, AfterValidator(normalise_target)]
+CommandId = Annotated[str, AfterValidator(_identifier)]
+TimeField = Annotated[str, AfterValidator(_rfc3339)]
+
+
+class InvalidCommand(ValueError):
+    """The command is refused: `reason` is one short sentence, `id` what it is to be recorded under."""
+
+    def __init__(self, reason: str, id: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.id = id
+
+
+class Criteria(BaseModel):
+    """Which queues a transfer takes: all of them, where nothing is said.
+
+    `queue_names`, where there are any, are the only ones; the other criteria are not looked at then.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    campaign: TextField | None = None
+    tenant: TextField | None = None
+    domain: TextField | None = None
+    routing_domain: TextField | None = None
+    queue_names: Annotated[list[QueueNameField], Field(max_length=MAX_QUEUE_NAMES)] | None = None
+
+
+def selects(criteria: Criteria, queue_name: str, target_queue: str) -> bool:
+    """Whether a transfer to `target_queue` takes what is in the queue.
+
+    As in KumoMTA (crates/kumod/src/xfer/request.rs), other xfer queues are scheduled queues like any: their
+    messages change targets. Never the target's own queue, which would be drained into itself for ever.
+    """
+    if queue_name == target_queue:
+        return False
+    if criteria.queue_names:
+        return queue_name in criteria.queue_names
+    return QueueName.parse(queue_name).matches(
+        campaign=criteria.campaign,
+        tenant=criteria.tenant,
+        domain=criteria.domain,
+        routing_domain=criteria.routing_domain,
+    )
+
+
+class _Command(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+
+    reason: ReasonField
+    id: CommandId
+    requested_at: TimeField | None = None
+    requested_by: TextField | None = None
+
+    def to_bytes(self) -> bytes:
+        """The command as JSON, without what is not set."""
+        return orjson.dumps(self.model_dump(exclude_none=True))
+
+    def same_content(self, other: "_Command") -> bool:
+        """Whether both ask for the same thing, whoever asked and when."""
+        return self._content() == other._content()
+
+    def _content(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"id", "requested_at", "requested_by"})
+
+
+class CancelCommand(_Command):
+    """Take everything out of an xfer queue and put it back where it came from."""
+
+    type: Literal["xfer.cancel"] = "xfer.cancel"
+    queue_name: Annotated[QueueNameField, AfterValidator(_xfer_queue_name)]
+
+    @property
+    def queue(self) -> str:
+        """The xfer queue that this is about."""
+        return self.queue_name
+
+
+class StartCommand(_Command, Criteria):
+    """Move the queues that match the criteria into the xfer queue of a target."""
+
+    type: Literal["xfer.start"] = "xfer.start"
+    target: TargetField
+
+    @property
+    def queue(self) -> str:
+        """The xfer queue that this is about."""
+        return xfer_queue_of(self.target)
+
+
+_TYPES: dict[str, type[CancelCommand] | type[StartCommand]] = {
+    "xfer.cancel": CancelCommand,
+    "xfer.start": StartCommand,
+}
+
+
+def parse_command(value: bytes | None, *, fallback_id: str) -> CancelCommand | StartCommand:
+    """The command in a record's value; without an id of its own it gets `fallback_id`.
+
+    Raises:
+        InvalidCommand: it is not a command. Its id is the command's own where at least that is valid.
+    """
+    if value is None:
+        raise InvalidCommand("the command is empty", fallback_id)
+    try:
+        fields = orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise InvalidCommand("the command is not valid JSON", fallback_id) from None
+    if type(fields) is not dict:
+        raise InvalidCommand("the command is not a JSON object", fallback_id)
+    own_id = fields.get("id")
+    id = own_id if type(own_id) is str and is_command_id(own_id) else fallback_id
+    kind = fields.get("type")
+    model = _TYPES.get(kind) if type(kind) is str else None
+    if model is None:
+        raise InvalidCommand("type must be xfer.cancel or xfer.start", id)
+    if own_id is None:
+        fields["id"] = id
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidCommand(_sentence(error.errors(include_url=False)[0]), id) from None
+
+
+def _sentence(error: ErrorDetails) -> str:
+    """One sentence about a field; never the input itself, which may be of any size."""
+    field = "".join(f"[{part}]" if type(part) is int else str(part) for part in error["loc"])
+    match error["type"]:
+        case "not_an_xfer_queue":
+            return error["msg"]
+        case "missing":
+            return f"{field} is missing"
+        case "string_type" | "string_unicode":
+            return f"{field} must be a string"
+        case "list_type":
+            return f"{field} must be a list of strings"
+        case "too_long":
+            return f"{field} must have at most {MAX_QUEUE_NAMES} entries"
+        case "value_error":
+            text = str(error["ctx"]["error"])
+            return f"{field} {text}" if text.startswith("must ") else f"{field} is {text}"
+        case _:
+            return f"{field} is not valid"
