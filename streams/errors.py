@@ -1,0 +1,61 @@
+"""Errors, one class for each thing that the caller should do next.
+
+XferqError
+|- Refused         it can't be done as asked: say why to whoever asked, and don't try again
+|- Fenced          somebody else owns this work now: drop it, unless it is still ours
+|- OutcomeUnknown  it may have happened: build anew, read what is there, go on from that
+|- Unavailable     it did not happen and may well work later: back off, then try again
+|- Rejected        Kafka turned down some writes; the transaction was aborted, so nothing
+|                  happened: look at which ones, change them, try again
+|- OutOfRange      records that should be there are not: look at the topic again
+`- Misconfigured   no retry helps until a person changes a setting: stop, and name it
+"""
+
+from collections.abc import Mapping
+
+
+class XferqError(Exception):
+    """Base of all errors of xferq; never raised itself."""
+
+
+class Refused(XferqError):
+    """The request can't be done as asked; the message is for the person or service that asked."""
+
+
+class NotAQueue(Refused):
+    """The queue that the request names does not exist."""
+
+
+class Fenced(XferqError):
+    """Another producer took this transactional id, or the broker timed the transaction out.
+
+    aiokafka can't tell the two apart: before building a new producer, find out who owns the work.
+    """
+
+
+class OutcomeUnknown(XferqError):
+    """A transaction's commit was neither confirmed nor denied."""
+
+
+class Unavailable(XferqError):
+    """Kafka, or a part of it, did not answer in time or is not ready; nothing was changed."""
+
+
+class Rejected(XferqError):
+    """The broker turned down writes to these partitions; the whole transaction was aborted.
+
+    `reasons` maps (topic, partition) to a `Rejection` name such as "too_large".
+    """
+
+    def __init__(self, reasons: Mapping[tuple[str, int], str]) -> None:
+        self.reasons = dict(reasons)
+        where = ", ".join(f"{topic}/{partition}: {why}" for (topic, partition), why in self.reasons.items())
+        super().__init__(f"Kafka rejected writes to {where}")
+
+
+class OutOfRange(XferqError):
+    """An offset that should be there is below the log's start or beyond its end."""
+
+
+class Misconfigured(XferqError):
+    """A setting is wrong; the message names it."""

@@ -1,0 +1,124 @@
+"""A Kafka cluster as the engine sees it: `streams.ports.Kafka` on aiokafka and confluent-kafka."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
+
+from aiokafka import AIOKafkaProducer
+
+from streams.errors import OutcomeUnknown
+from streams.kafka.connection import Connection
+from streams.kafka.groups import GroupHold, Groups
+from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
+from streams.kafka.topics import QUEUE_CONFIG, Topics
+from streams.kafka.transaction import TransactionalProducer, open_producer
+from streams.kafka.translate import translating
+from streams.ports import Topic
+from streams.settings import Settings
+
+
+class Cluster:
+    """One Kafka cluster; see `streams.ports.Kafka` for what each method promises."""
+
+    def __init__(self, settings: Settings, bootstrap_servers: str | None = None) -> None:
+        self.settings = settings
+        self.connection = Connection(settings, bootstrap_servers)
+        self._topics = Topics(self.connection)
+        self._groups = Groups(self.connection)
+        self._publisher: AIOKafkaProducer | None = None
+        self._publisher_lock = asyncio.Lock()
+
+    async def __aenter__(self) -> "Cluster":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def topics(self) -> list[str]:
+        return await self._topics.names()
+
+    async def topic(self, name: str) -> Topic | None:
+        return await self._topics.describe(name)
+
+    async def create(self, names: Collection[str]) -> dict[str, str]:
+        settings = self.settings
+        return await self._topics.create(
+            dict.fromkeys(names, settings.queue_partitions), QUEUE_CONFIG, settings.replication_factor
+        )
+
+    async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        return await self._topics.ends(topic, partitions, stable=False)
+
+    async def stable_ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        return await self._topics.ends(topic, partitions, stable=True)
+
+    async def log_starts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        return await self._topics.starts(topic, partitions)
+
+    async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
+        await self._topics.delete_before(topic, offsets)
+
+    async def max_message_bytes(self, topic: str) -> int:
+        config = await self._topics.config(topic)
+        return int(config["max.message.bytes"])
+
+    async def committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        return await self._groups.committed(group, topic, partitions)
+
+    async def members(self, group: str) -> set[str]:
+        return await self._groups.members(group)
+
+    async def evict(self, group: str, members: Collection[str]) -> None:
+        await self._groups.evict(group, members)
+
+    async def hold(self, group: str, topic: str) -> GroupHold:
+        return await self._groups.hold(group, topic)
+
+    async def producer(self, transactional_id: str) -> TransactionalProducer:
+        return await open_producer(self.connection, transactional_id)
+
+    async def reader(self, topic: str, partition: int, start: int, end: int) -> RangeReader:
+        return await open_reader(self.connection, topic, partition, start, end)
+
+    async def tail(self, topic: str, partitions: int) -> TopicTail:
+        return await open_tail(self.connection, topic, partitions)
+
+    async def publish(self, topic: str, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        producer = await self._publishing()
+        async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
+            with translating(f"publishing to {topic}"):
+                futures = [await producer.send(topic, value, key=key) for key, value in records]
+        try:
+            async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
+                with translating(f"publishing to {topic}"):
+                    await asyncio.gather(*futures)
+        except TimeoutError as error:
+            await self._drop_publisher()
+            raise OutcomeUnknown(f"publishing to {topic}: no answer in time") from error
+
+    async def _publishing(self) -> AIOKafkaProducer:
+        async with self._publisher_lock:
+            if self._publisher is None or self._publisher._sender.sender_task.done():
+                await self._drop_publisher()
+                producer = AIOKafkaProducer(
+                    **self.connection.client("publish"), enable_idempotence=True, max_request_size=4 << 20
+                )
+                try:
+                    async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
+                        with translating("connecting"):
+                            await producer.start()
+                except BaseException:
+                    await producer.stop()
+                    raise
+                self._publisher = producer
+            return self._publisher
+
+    async def _drop_publisher(self) -> None:
+        producer, self._publisher = self._publisher, None
+        if producer is not None:
+            await TransactionalProducer(producer, self.connection).close()
+
+    async def close(self) -> None:
+        """Close every connection that this object keeps warm."""
+        await self._drop_publisher()
+        await self._groups.close()
+        await self.connection.close()

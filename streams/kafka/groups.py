@@ -1,0 +1,253 @@
+"""Consumer groups: whose offsets are a queue's head, and who is in them.
+
+Members are listed with confluent-kafka's admin client, which knows both group protocols (aiokafka's
+DescribeGroups shows a KIP-848 group as dead and empty). They are evicted with LeaveGroup, which takes any
+member's id, and which neither library offers: the request goes out over aiokafka's raw client, and so does
+the holder's JoinGroup.
+"""
+
+import asyncio
+import logging
+from collections.abc import Collection, Iterable
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import errors as aio
+from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata_v0
+from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+
+from streams.errors import Refused, Unavailable
+from streams.kafka.connection import Connection
+from streams.kafka.translate import translating
+
+_log = logging.getLogger(__name__)
+
+_SESSION_MS = 10_000
+_HEARTBEAT_S = 2.0
+_ASSIGNORS = ("range", "roundrobin", "sticky", "cooperative-sticky")
+"""Offered beside the group's own protocol: while a group rebalances Kafka does not tell which that is."""
+_RETRY_S = 0.02
+_MEMBER_ID_REQUIRED = 79
+
+
+class Groups:
+    """Reads and changes consumer groups."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._timeout_s = connection.settings.request_timeout_ms / 1000
+        self._client: AIOKafkaClient | None = None
+        self._lock = asyncio.Lock()
+
+    async def committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The group's committed offsets by partition; those without one are left out.
+
+        Raises:
+            Unavailable: a transaction that commits offsets of these partitions is pending (KIP-447).
+        """
+        request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in partitions])
+        if not request.topic_partitions:
+            return {}
+        with translating(f"reading the offsets of group {group}"):
+            futures = self._connection.admin.list_consumer_group_offsets(
+                [request], require_stable=True, request_timeout=self._timeout_s
+            )
+            answer = await asyncio.wrap_future(futures[group])
+        found = {}
+        for where in answer.topic_partitions:
+            if where.error is not None:
+                raise Unavailable(f"reading the offsets of group {group}: {where.error.str()}")
+            if where.offset >= 0:
+                found[where.partition] = int(where.offset)
+        return found
+
+    async def members(self, group: str) -> set[str]:
+        """The ids of the group's members, whichever protocol they speak.
+
+        Raises:
+            Refused: Kafka does not tell.
+        """
+        description = await self._describe(group)
+        return {member.member_id for member in description.members} if description else set()
+
+    async def _describe(self, group: str) -> Any | None:
+        with translating(f"listing the members of group {group}"):
+            futures = self._connection.admin.describe_consumer_groups([group], request_timeout=self._timeout_s)
+            try:
+                return await asyncio.wrap_future(futures[group])
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                    return None
+                raise
+
+    async def evict(self, group: str, members: Collection[str]) -> None:
+        """Make these members leave, one after the other; those that have left are passed over.
+
+        Raises:
+            Refused: Kafka does not let one be evicted.
+        """
+        if not members:
+            return
+        client = await self._raw_client()
+        for member in sorted(members):
+            await _leave(client, group, member)
+
+    async def hold(self, group: str, topic: str) -> "GroupHold":
+        """Become the group's only member, and its leader.
+
+        1. Join as one more member; the group starts to rebalance and waits for the others.
+        2. Evict the others. The group was never empty: into an empty one, Kafka accepts commits without
+           membership, and an evicted aiokafka consumer sends just that.
+        3. The join is answered: we lead, and as long as we send no SyncGroup, nobody gets a partition.
+
+        Members of the new protocol (KIP-848) get theirs from the broker, leader or not; the holder only
+        keeps such a group from being empty. So the claim looks again after its commit.
+
+        Raises:
+            Refused: the group can't be joined, or its members not be evicted.
+            Unavailable: it took too long.
+        """
+        description = await self._describe(group)
+        client = AIOKafkaClient(**self._connection.client("hold"))
+        hold = GroupHold(self, client, group)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                with translating(f"joining group {group}"):
+                    await client.bootstrap()
+                    await hold.join(description.partition_assignor if description else "")
+        except BaseException as error:
+            await hold.release()
+            if isinstance(error, TimeoutError):
+                raise Unavailable(f"joining group {group}: no answer in time") from error
+            raise
+        return hold
+
+    async def _raw_client(self) -> AIOKafkaClient:
+        async with self._lock:
+            if self._client is None:
+                client = AIOKafkaClient(**self._connection.client("groups"))
+                with translating("connecting"):
+                    await client.bootstrap()
+                self._client = client
+            return self._client
+
+    async def close(self) -> None:
+        """Close the connections."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.close()
+
+
+class GroupHold:
+    """Our seat in a group; made by `Groups.hold`. Heartbeats keep it until `release`."""
+
+    def __init__(self, groups: Groups, client: AIOKafkaClient, group: str) -> None:
+        self._groups = groups
+        self._client = client
+        self._group = group
+        self._generation = -1
+        self._heart: asyncio.Task[None] | None = None
+        self.member_id = ""
+        self.evicted: set[str] = set()
+
+    async def join(self, assignor: str) -> None:
+        """Take the seat, then evict everybody else until the group is ours to lead."""
+        # A subscription to nothing: should another member ever lead, it gives us no partition.
+        metadata = ConsumerProtocolMemberMetadata_v0(0, [], b"").encode()
+        offered = list(dict.fromkeys(name for name in (assignor, *_ASSIGNORS) if name))
+        protocols = [(name, metadata) for name in offered]
+        while True:
+            joining = asyncio.ensure_future(self._join(protocols))
+            try:
+                await self._evict_others(joining)
+                answer = await joining
+            finally:
+                joining.cancel()
+            if answer.error_code == _MEMBER_ID_REQUIRED:
+                self.member_id = answer.member_id
+                continue
+            error = aio.for_code(answer.error_code)
+            if error is aio.NoError:
+                self._generation = answer.generation_id
+                if answer.leader_id in (self.member_id, "") or answer.leader_id == answer.member_id:
+                    break
+                continue  # somebody who came in between leads: evict again, join again
+            if error is aio.UnknownMemberIdError:
+                self.member_id = ""
+            elif not error.retriable and error is not aio.RebalanceInProgressError:
+                raise Refused(f"group {self._group} can't be joined: {error.description}")
+            await asyncio.sleep(_RETRY_S)
+        self._heart = asyncio.create_task(self._beat())
+
+    async def _join(self, protocols: list[tuple[str, bytes]]) -> Any:
+        # Our own connection for this request: a broker answers one request of a connection at a time, and
+        # this one waits until the others have left or joined again.
+        node = await _coordinator(self._client, self._group)
+        request = JoinGroupRequest(
+            self._group,
+            _SESSION_MS,
+            60_000,
+            self.member_id,
+            None,
+            "consumer",
+            protocols,
+        )
+        return await self._client.send(node, request, group=ConnectionGroup.COORDINATION)
+
+    async def _evict_others(self, joining: "asyncio.Future[Any]") -> None:
+        while not joining.done():
+            members = await self._groups.members(self._group)
+            if self.member_id and self.member_id in members:
+                others = members - {self.member_id}
+                await self._groups.evict(self._group, others)
+                self.evicted |= others
+                if not others:
+                    await asyncio.wait([joining], timeout=0.1)
+            else:
+                await asyncio.wait([joining], timeout=0.005)
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(_HEARTBEAT_S)
+            with suppress(Exception):
+                node = await _coordinator(self._client, self._group)
+                await self._client.send(
+                    node,
+                    HeartbeatRequest(self._group, self._generation, self.member_id),
+                    group=ConnectionGroup.COORDINATION,
+                )
+
+    async def release(self) -> None:
+        """Leave the group and close the connections; never raises."""
+        if self._heart is not None:
+            self._heart.cancel()
+        with suppress(Exception):
+            async with asyncio.timeout(2):
+                if self.member_id:
+                    await _leave(self._client, self._group, self.member_id)
+        with suppress(Exception):
+            await self._client.close()
+
+
+async def _coordinator(client: AIOKafkaClient, group: str) -> int:
+    while True:
+        try:
+            return int(await client.coordinator_lookup(CoordinationType.GROUP, group))
+        except (aio.CoordinatorNotAvailableError, aio.NodeNotReadyError):
+            await client.force_metadata_update()
+            await asyncio.sleep(_RETRY_S)
+
+
+async def _leave(client: AIOKafkaClient, group: str, member: str) -> None:
+    with translating(f"evicting a member of group {group}"):
+        while True:
+            node = await _coordinator(client, group)
+            answer = await client.send(node, LeaveGroupRequest(group, member))
+            error = aio.for_code(answer.error_code)
+            if error in (aio.NoError, aio.UnknownMemberIdError):
+                return
+            if not error.retriable:
+                raise Refused(f"a member of group {group} can't be evicted: {error.description}")
+            await asyncio.sleep(_RETRY_S)

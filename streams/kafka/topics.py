@@ -1,0 +1,119 @@
+"""Topics and their offsets, through confluent-kafka's admin client."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
+
+from streams.kafka.connection import Connection
+from streams.kafka.translate import translating
+from streams.ports import Topic
+
+QUEUE_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+"""A queue keeps every message until it was dispatched or moved: Kafka must not drop any by age or size."""
+
+
+class Topics:
+    """Looks at topics, creates them, frees their space."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._timeout_s = connection.settings.request_timeout_ms / 1000
+
+    @property
+    def _admin(self) -> AdminClient:
+        return self._connection.admin
+
+    async def names(self) -> list[str]:
+        """The names of all topics."""
+        with translating("listing topics"):
+            metadata = await asyncio.to_thread(self._admin.list_topics, timeout=self._timeout_s)
+        return list(metadata.topics)
+
+    async def describe(self, name: str) -> Topic | None:
+        """The topic with its id, or None where it does not exist."""
+        with translating(f"looking at topic {name}"):
+            future = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._timeout_s)[name]
+            try:
+                found = await asyncio.wrap_future(future)
+            except KafkaException as error:
+                if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    return None
+                raise
+        return Topic(name, str(found.topic_id), len(found.partitions))
+
+    async def create(
+        self, wanted: Mapping[str, int], config: Mapping[str, str], replication_factor: int
+    ) -> dict[str, str]:
+        """Create topics (name to partition count) in one request; why each failed that isn't there now."""
+        if not wanted:
+            return {}
+        topics = [NewTopic(name, count, replication_factor, config=dict(config)) for name, count in wanted.items()]
+        with translating(f"creating {len(topics)} topics"):
+            futures = self._admin.create_topics(topics, operation_timeout=self._timeout_s)
+        failures = {}
+        for name, future in futures.items():
+            try:
+                await asyncio.wrap_future(future)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    failures[name] = str(error.args[0].str())
+        return failures
+
+    async def config(self, name: str) -> dict[str, str]:
+        """A topic's settings in force, defaults included."""
+        resource = ConfigResource(ResourceType.TOPIC, name)
+        with translating(f"reading the settings of topic {name}"):
+            future = self._admin.describe_configs([resource], request_timeout=self._timeout_s)[resource]
+            entries = await asyncio.wrap_future(future)
+        return {key: entry.value for key, entry in entries.items()}
+
+    async def offsets(
+        self, topic: str, partitions: Iterable[int], spec: OffsetSpec, isolation: IsolationLevel
+    ) -> dict[int, int]:
+        """One offset per partition: the first one, or the end of what `isolation` lets a reader see."""
+        request = {TopicPartition(topic, partition): spec for partition in partitions}
+        if not request:
+            return {}
+        with translating(f"reading the offsets of topic {topic}"):
+            futures: dict[TopicPartition, Any] = self._admin.list_offsets(
+                request, isolation_level=isolation, request_timeout=self._timeout_s
+            )
+            return {
+                where.partition: int((await asyncio.wrap_future(future)).offset) for where, future in futures.items()
+            }
+
+    async def starts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The lowest offsets that are still there."""
+        return await self.offsets(topic, partitions, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
+
+    async def ends(self, topic: str, partitions: Iterable[int], *, stable: bool) -> dict[int, int]:
+        """The last stable offsets, or the high watermarks."""
+        isolation = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
+        return await self.offsets(topic, partitions, OffsetSpec.latest(), isolation)
+
+    async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """Free what lies below `offsets`, by partition."""
+        if not offsets:
+            return
+        with translating(f"freeing space in topic {topic}"):
+            futures = self._admin.delete_records(
+                [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()],
+                request_timeout=self._timeout_s,
+            )
+            for future in futures.values():
+                await asyncio.wrap_future(future)
+
+    async def delete(self, names: Collection[str]) -> None:
+        """Delete topics; those that don't exist are passed over."""
+        if not names:
+            return
+        with translating("deleting topics"):
+            for future in self._admin.delete_topics(list(names), operation_timeout=self._timeout_s).values():
+                try:
+                    await asyncio.wrap_future(future)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        raise

@@ -1,0 +1,217 @@
+"""What the engine needs of Kafka, as protocols: `streams.kafka` has the real thing, the tests a model of it.
+
+Offsets are Kafka's: a head or a start is the first one included, an end the first one excluded. Every
+method may raise `Unavailable` (nothing happened, try later); what else it raises stands with it.
+"""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Header = tuple[str, bytes]
+
+
+class Record(Protocol):
+    """A record as read (aiokafka's ConsumerRecord); `timestamp` in ms."""
+
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[Header]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic that exists: its name, its id (another one once it was deleted and created again)."""
+
+    name: str
+    id: str
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupOffsets:
+    """Offsets to commit for `group` within a transaction, by partition of `topic`."""
+
+    group: str
+    topic: str
+    offsets: Mapping[int, int]
+
+
+class Batch(Protocol):
+    """Records for one partition of one topic, built before or while another transaction commits."""
+
+    def append(
+        self, *, timestamp: int | None, key: bytes | None, value: bytes | None, headers: Sequence[Header]
+    ) -> object | None:
+        """Add a record; None where it does not fit any more (the first one always fits)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One batch and where it goes."""
+
+    topic: str
+    partition: int
+    batch: Batch
+
+
+class Producer(Protocol):
+    """One transactional id, taken over: whoever had it before is fenced and its transaction is over."""
+
+    def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
+        """A new empty batch of at most `size_bytes` (size and compression default to the settings')."""
+        ...
+
+    async def partitions(self, topics: Collection[str]) -> dict[str, int]:
+        """How many partitions each topic has, in one request; topics that don't exist are left out."""
+        ...
+
+    async def transact(self, writes: Sequence[Write], offsets: GroupOffsets | None = None) -> None:
+        """Write all of it in one transaction, in order per partition, or none of it.
+
+        Raises:
+            Rejected: aborted; the error says which partitions were turned down and why.
+            Fenced: another producer has the id, or the broker ended the transaction.
+            OutcomeUnknown: the commit was sent and its answer did not come.
+        After any of these the producer is spent: close it and take the id anew.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give the connections back; ends an open transaction where it can, waits for nothing long."""
+        ...
+
+
+class Reader(Protocol):
+    """Committed records of one partition, from a start up to an end (excluded)."""
+
+    @property
+    def position(self) -> int:
+        """The next offset to read; at or past the end once everything was read, markers included."""
+        ...
+
+    async def read(self) -> Sequence[Record]:
+        """The next records, in order; may be empty, with the position gone on or not.
+
+        Raises:
+            OutOfRange: the position lies below the log's start or beyond its end.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Tail(Protocol):
+    """Committed records of all partitions of one topic, from the beginning and on and on."""
+
+    async def read(self, timeout_ms: int) -> Iterable[Record]:
+        """What has come, or nothing after `timeout_ms`."""
+        ...
+
+    async def position(self, partition: int) -> int:
+        """The next offset to read: everything below was returned by `read` or is no record."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Hold(Protocol):
+    """A seat in a consumer group that keeps it from giving out partitions."""
+
+    async def release(self) -> None:
+        """Leave the group; its members go on by themselves."""
+        ...
+
+
+class Kafka(Protocol):
+    """A Kafka cluster."""
+
+    async def topics(self) -> list[str]:
+        """The names of all topics."""
+        ...
+
+    async def topic(self, name: str) -> Topic | None:
+        """The topic, or None where it does not exist."""
+        ...
+
+    async def create(self, names: Collection[str]) -> dict[str, str]:
+        """Create queue topics in one request; returns, by name, why those failed that don't exist now."""
+        ...
+
+    async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The ends of the logs, open transactions included."""
+        ...
+
+    async def stable_ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The last stable offsets: where a reader of committed records stops."""
+        ...
+
+    async def log_starts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The lowest offsets that are still there."""
+        ...
+
+    async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
+        """Free what lies below these offsets, by partition (DeleteRecords)."""
+        ...
+
+    async def committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The group's committed offsets; partitions without one are left out.
+
+        Raises:
+            Unavailable: a transaction that commits some is still pending (KIP-447's require_stable).
+        """
+        ...
+
+    async def members(self, group: str) -> set[str]:
+        """The ids of the group's members, whatever its protocol.
+
+        Raises:
+            Refused: they can't be listed.
+        """
+        ...
+
+    async def evict(self, group: str, members: Collection[str]) -> None:
+        """Make these members leave; those that already have are passed over.
+
+        Raises:
+            Refused: a member can't be evicted.
+        """
+        ...
+
+    async def hold(self, group: str, topic: str) -> Hold:
+        """Join the group and evict everybody else: when this returns, the holder is its only member.
+
+        Raises:
+            Refused: the group can't be joined, or its members not be evicted.
+        """
+        ...
+
+    async def producer(self, transactional_id: str) -> Producer:
+        """Take over a transactional id (InitProducerId): fences whoever had it."""
+        ...
+
+    async def reader(self, topic: str, partition: int, start: int, end: int) -> Reader:
+        """Open a reader of committed records."""
+        ...
+
+    async def tail(self, topic: str) -> Tail:
+        """Follow a topic from its beginning."""
+        ...
+
+    async def publish(self, topic: str, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+        """Write keyed records outside any transaction (acks=all, idempotent), by murmur2 of the key.
+
+        Raises:
+            OutcomeUnknown: no answer; they may have been written.
+        """
+        ...
