@@ -84,7 +84,7 @@ class Criteria(BaseModel):
     tenant: TextField | None = None
     domain: TextField | None = None
     routing_domain: TextField | None = None
-    queue_names: Annotated[list[QueueNameField], Field(max_length=MAX_QUEUE_NAMES)] | None = None
+    queue_names: Annotated[list[QueueNameField], Field(max_length=MAX_QUEUE_NAMES, fail_fast=True)] | None = None
 
 
 def selects(criteria: Criteria, queue_name: str, target_queue: str) -> bool:
@@ -180,7 +180,7 @@ def parse_command(value: bytes | None, *, fallback_id: str) -> CancelCommand | S
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise InvalidCommand(_sentence(error.errors(include_url=False)[0]), id) from None
+        raise InvalidCommand(_sentence(error.errors(include_url=False, include_input=False)[0]), id) from None
 
 
 def _sentence(error: ErrorDetails) -> str:

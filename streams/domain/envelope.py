@@ -20,7 +20,7 @@ from streams.domain.queue_name import (
     validate_queue_name,
 )
 from streams.domain.schedule import InvalidSchedule, Schedule
-from streams.domain.timestamp import InvalidTime, format_time, parse_time
+from streams.domain.timestamp import InvalidTime, format_time, known_time
 
 Envelope = dict[str, Any]
 """The JSON object in a message's `envelope` header."""
@@ -188,12 +188,18 @@ def restore(envelope: Envelope, *, now: datetime, xfer_queue: str) -> Restored:
     return Restored(restored, queue)
 
 
-def save(envelope: Envelope, *, xfer_queue: str) -> Envelope:
+def save(envelope: Envelope, *, xfer_queue: str, from_queue: str | None = None) -> Envelope:
     """The envelope of a message that is transferred to the xfer queue; a new dict, due at once.
 
     What `restore` needs goes into the metadata `xfer_queue_info`; the number of attempts stays as it is. A
-    message that carries saved info already, or is in an xfer queue, keeps what it has and only changes queue.
-    A null in the metadata that is saved counts as unset, as in KumoMTA.
+    message that comes out of another xfer queue keeps the info that was saved first and only changes queue. A
+    null in the metadata that is saved counts as unset, as in KumoMTA.
+
+    Args:
+        envelope: as `parse_envelope` gives it; not changed.
+        xfer_queue: where the message goes.
+        from_queue: where it comes from. Whether that is an xfer queue decides, as in KumoMTA; where it is not
+            given, whether the message carries saved info or names an xfer queue as its own.
 
     Raises:
         InvalidEnvelope: what is to be saved is such that it could not be restored.
@@ -203,7 +209,7 @@ def save(envelope: Envelope, *, xfer_queue: str) -> Envelope:
     saved["meta"] = meta
     if "due" in saved:
         saved["due"] = None
-    if meta.get(SAVED_INFO) is None and not _is_in_xfer_queue(meta):
+    if not _is_transferred(meta, from_queue):
         meta[SAVED_INFO] = _saved_info(envelope)
         for part in _QUEUE_PARTS:
             meta.pop(part, None)
@@ -234,9 +240,11 @@ def _saved_info(envelope: Envelope) -> dict[str, Any]:
     return info
 
 
-def _is_in_xfer_queue(meta: dict[str, Any]) -> bool:
+def _is_transferred(meta: dict[str, Any], from_queue: str | None) -> bool:
+    if from_queue is not None:
+        return is_xfer(from_queue)
     queue = meta.get("queue")
-    return type(queue) is str and is_xfer(queue)
+    return meta.get(SAVED_INFO) is not None or (type(queue) is str and is_xfer(queue))
 
 
 def _queue(envelope: Envelope, meta: dict[str, Any]) -> str:
@@ -247,9 +255,7 @@ def _queue(envelope: Envelope, meta: dict[str, Any]) -> str:
             recipient = recipient[0]
         # The last @: a quoted local part may hold others.
         domain = recipient.rpartition("@")[2].lower() if "@" in recipient else ""
-        queue = format_queue_name(
-            meta.get("campaign"), meta.get("tenant"), domain, meta.get("routing_domain")
-        )
+        queue = format_queue_name(meta.get("campaign"), meta.get("tenant"), domain, meta.get("routing_domain"))
     else:
         domain = queue.partition("@")[2] if "@" in queue else queue
     if not domain or domain[0] == "!":
@@ -302,13 +308,10 @@ def _is_list_of_strings(value: object) -> bool:
 
 
 def _is_time(value: object) -> bool:
-    return type(value) is str and _is_time_text(value)
-
-
-@lru_cache(maxsize=4096)
-def _is_time_text(text: str) -> bool:
+    if type(value) is not str:
+        return False
     try:
-        parse_time(text)
+        known_time(value)
     except InvalidTime:
         return False
     return True

@@ -91,9 +91,7 @@ class QueueName:
         )
 
 
-def format_queue_name(
-    campaign: str | None, tenant: str | None, domain: str, routing_domain: str | None
-) -> str:
+def format_queue_name(campaign: str | None, tenant: str | None, domain: str, routing_domain: str | None) -> str:
     """The name made of these parts; those that are None are left out, the empty ones are not."""
     name = domain if routing_domain is None else f"{domain}!{routing_domain}"
     if campaign is not None:
