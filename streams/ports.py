@@ -126,7 +126,15 @@ class Tail(Protocol):
 
 
 class Hold(Protocol):
-    """A seat in a consumer group that keeps it from giving out partitions."""
+    """The only seat in a consumer group: nobody gets a partition, and no commit without membership counts."""
+
+    @property
+    def member_id(self) -> str: ...
+
+    @property
+    def evicted(self) -> Collection[str]:
+        """The members that were made to leave for it."""
+        ...
 
     async def release(self) -> None:
         """Leave the group; its members go on by themselves."""
@@ -146,6 +154,10 @@ class Kafka(Protocol):
 
     async def create(self, names: Collection[str]) -> dict[str, str]:
         """Create queue topics in one request; returns, by name, why those failed that don't exist now."""
+        ...
+
+    async def max_message_bytes(self, topic: str) -> int:
+        """The largest record batch that the topic takes."""
         ...
 
     async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
@@ -188,11 +200,13 @@ class Kafka(Protocol):
         """
         ...
 
-    async def hold(self, group: str, topic: str) -> Hold:
-        """Join the group and evict everybody else: when this returns, the holder is its only member.
+    async def hold(self, group: str) -> Hold | None:
+        """Evict all members of the group; returns the seat that then keeps it (see `Hold`).
+
+        None where there is nobody to hold up, or where the broker leads the group itself (KIP-848).
 
         Raises:
-            Refused: the group can't be joined, or its members not be evicted.
+            Refused: the members can't be listed or evicted.
         """
         ...
 
@@ -204,7 +218,7 @@ class Kafka(Protocol):
         """Open a reader of committed records."""
         ...
 
-    async def tail(self, topic: str) -> Tail:
+    async def tail(self, topic: str, partitions: int) -> Tail:
         """Follow a topic from its beginning."""
         ...
 

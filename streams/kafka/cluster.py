@@ -70,8 +70,8 @@ class Cluster:
     async def evict(self, group: str, members: Collection[str]) -> None:
         await self._groups.evict(group, members)
 
-    async def hold(self, group: str, topic: str) -> GroupHold:
-        return await self._groups.hold(group, topic)
+    async def hold(self, group: str) -> GroupHold | None:
+        return await self._groups.hold(group)
 
     async def producer(self, transactional_id: str) -> TransactionalProducer:
         return await open_producer(self.connection, transactional_id)

@@ -14,9 +14,9 @@ from typing import Any
 
 from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata_v0
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, ConsumerGroupType, KafkaError, KafkaException, TopicPartition
 
 from streams.errors import Refused, Unavailable
 from streams.kafka.connection import Connection
@@ -94,29 +94,33 @@ class Groups:
         for member in sorted(members):
             await _leave(client, group, member)
 
-    async def hold(self, group: str, topic: str) -> "GroupHold":
-        """Become the group's only member, and its leader.
+    async def hold(self, group: str) -> "GroupHold | None":
+        """Evict all members; where they speak the classic protocol, keep the group's only seat and lead it.
 
         1. Join as one more member; the group starts to rebalance and waits for the others.
         2. Evict the others. The group was never empty: into an empty one, Kafka accepts commits without
            membership, and an evicted aiokafka consumer sends just that.
         3. The join is answered: we lead, and as long as we send no SyncGroup, nobody gets a partition.
 
-        Members of the new protocol (KIP-848) get theirs from the broker, leader or not; the holder only
-        keeps such a group from being empty. So the claim looks again after its commit.
+        A group of the new protocol (KIP-848) is evicted without a holder, hence None: with a classic member
+        left alone in it the broker would turn it into a classic group, and its consumers fail for good when
+        they come back. They don't commit without membership either. None as well for a group without
+        members.
 
         Raises:
-            Refused: the group can't be joined, or its members not be evicted.
+            Refused: the group can't be joined, or its members not be listed or evicted.
             Unavailable: it took too long.
         """
         description = await self._describe(group)
-        client = AIOKafkaClient(**self._connection.client("hold"))
-        hold = GroupHold(self, client, group)
+        if description is None or not description.members:
+            return None
+        if description.type is ConsumerGroupType.CONSUMER:
+            await self.evict(group, {member.member_id for member in description.members})
+            return None
+        hold = GroupHold(self, AIOKafkaClient(**self._connection.client("hold")), group)
         try:
             async with asyncio.timeout(self._timeout_s):
-                with translating(f"joining group {group}"):
-                    await client.bootstrap()
-                    await hold.join(description.partition_assignor if description else "")
+                await hold.join(description.partition_assignor)
         except BaseException as error:
             await hold.release()
             if isinstance(error, TimeoutError):
@@ -154,8 +158,10 @@ class GroupHold:
 
     async def join(self, assignor: str) -> None:
         """Take the seat, then evict everybody else until the group is ours to lead."""
+        with translating(f"joining group {self._group}"):
+            await self._client.bootstrap()
         # A subscription to nothing: should another member ever lead, it gives us no partition.
-        metadata = ConsumerProtocolMemberMetadata_v0(0, [], b"").encode()
+        metadata = ConsumerProtocolMemberMetadata(0, [], b"").encode()
         offered = list(dict.fromkeys(name for name in (assignor, *_ASSIGNORS) if name))
         protocols = [(name, metadata) for name in offered]
         while True:
@@ -171,7 +177,8 @@ class GroupHold:
             error = aio.for_code(answer.error_code)
             if error is aio.NoError:
                 self._generation = answer.generation_id
-                if answer.leader_id in (self.member_id, "") or answer.leader_id == answer.member_id:
+                self.member_id = answer.member_id
+                if answer.leader_id == self.member_id:
                     break
                 continue  # somebody who came in between leads: evict again, join again
             if error is aio.UnknownMemberIdError:
@@ -199,12 +206,10 @@ class GroupHold:
     async def _evict_others(self, joining: "asyncio.Future[Any]") -> None:
         while not joining.done():
             members = await self._groups.members(self._group)
-            if self.member_id and self.member_id in members:
-                others = members - {self.member_id}
+            others = members - {self.member_id}
+            if self.member_id in members and others:
                 await self._groups.evict(self._group, others)
                 self.evicted |= others
-                if not others:
-                    await asyncio.wait([joining], timeout=0.1)
             else:
                 await asyncio.wait([joining], timeout=0.005)
 
