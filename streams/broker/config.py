@@ -14,6 +14,7 @@ class Membership:
     cluster_id: str
     node_id: int
     controllers: Mapping[int, int]  # node id -> controller port, of all nodes
+    scratch_dir: Path | None = None  # the cluster's temporary folder, removed if this process dies before
 
     @property
     def size(self) -> int:
@@ -57,6 +58,10 @@ def server_properties(
         "group.initial.rebalance.delay.ms": "0",
         # 128 MB of the heap by default; this is still room for 700,000 keys in one pass.
         "log.cleaner.dedupe.buffer.size": str(16 * 1024 * 1024),
+        # A broker that comes back after a crash is let in when its last life's session has run out: 9 s by
+        # default. Not much shorter: three nodes on two cores must be able to miss heartbeats.
+        "broker.session.timeout.ms": "4000",
+        "broker.heartbeat.interval.ms": "500",
         **settings,
     }
 

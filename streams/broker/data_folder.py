@@ -77,11 +77,13 @@ class DataFolder:
         """Make the folder if it isn't there, and see that it can be used.
 
         Raises:
-            BrokerError: a running broker uses it.
+            BrokerError: a running broker uses it, or Kafka can't cope with its name.
             OSError: it can't be made or written.
         """
         if self._given is None and self._temporary is None:
             self._temporary = Path(tempfile.mkdtemp(prefix="xferq-broker-"))
+        if "," in str(self.path):
+            raise BrokerError(f"Kafka can't use a data folder with a comma in its path: {self.path}")
         self.kafka.mkdir(parents=True, exist_ok=True)
         # Kafka locks this file for as long as it runs, with the kind of lock that lockf asks for. Looked at
         # before anything is written, since the running broker's configuration lies in the same folder.

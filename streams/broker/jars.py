@@ -178,8 +178,7 @@ def _download(artifacts: list[Any], on_progress: Progress) -> list[Path]:
             jars.append(jar)
             size += jar.stat().st_size
             on_progress(
-                f"fetching Apache Kafka {KAFKA_VERSION}: "
-                f"{len(jars)} of {len(artifacts)} files, {size / 1e6:.0f} MB"
+                f"fetching Apache Kafka {KAFKA_VERSION}: {len(jars)} of {len(artifacts)} files, {size / 1e6:.0f} MB"
             )
     return jars
 

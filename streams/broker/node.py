@@ -114,45 +114,47 @@ class EmbeddedBroker:
         Raises:
             BrokerError: with the reason and, where Kafka was launched, the end of its log.
         """
+        if self.is_running:
+            raise BrokerError("the broker is running already")
         for tries_left in reversed(range(_TRIES)):
             try:
                 self.launch()
                 self.wait_until_ready({self._node_id}, timeout_s)
                 return
-            except PortInUseError:
-                # Chosen freely and taken by another program meanwhile: choose again.
-                if not tries_left or self._membership or all(self._wanted_ports):
+            except BaseException as error:
+                self.kill()
+                self._folder.remove_temporary()
+                # A port chosen freely can be taken by another program meanwhile: choose again. Whoever asked
+                # for a certain one is told, and so is the cluster, which has told all nodes of its choice.
+                if not (isinstance(error, PortInUseError) and tries_left and self._may_choose_again()):
                     raise
                 self._port, self._controller_port = self._wanted_ports
 
     def launch(self) -> None:
-        """The first half of start(): format the data folder if need be and start Java, without waiting.
+        """The first half of start(), for a cluster: format the data folder if need be and start Java.
 
         Raises:
-            BrokerError: as start()
+            BrokerError: as start(); nothing is cleaned up here.
         """
-        if self.is_running:
-            raise BrokerError("the broker is running already")
         jars = kafka_jars(self._on_progress)
         self._choose_ports()
         try:
             options = self._prepare(jars)
         except OSError as error:
-            self._folder.remove_temporary()
             raise BrokerError(f"the broker's data folder can't be used: {error}") from error
         self._on_progress(f"starting Apache Kafka {KAFKA_VERSION} on {self.bootstrap_servers}")
         command = java_command("kafka.Kafka", jars, heap_mb=self._heap_mb, options=options)
         self._process = BrokerProcess(
             [*command, str(self._folder.server_properties)],
             console_log=self._folder.console_log,
-            remove_dir=self._folder.temporary,
+            remove_dir=self._membership.scratch_dir if self._membership else self._folder.temporary,
         )
 
     def wait_until_ready(self, nodes: set[int], timeout_s: float = START_TIMEOUT_S) -> None:
         """The second half of start(): wait until the broker answers and knows these nodes to be alive.
 
         Raises:
-            BrokerError: it ended, or did not get there in time (it is killed then); with the end of its log.
+            BrokerError: it ended, or did not get there in time; with the end of its log.
         """
         deadline = time.monotonic() + timeout_s
         while not live_nodes(self._port) >= nodes:
@@ -204,6 +206,9 @@ class EmbeddedBroker:
         self._port = self._port or next(chosen)
         self._controller_port = self._controller_port or next(chosen)
 
+    def _may_choose_again(self) -> bool:
+        return self._membership is None and all(is_free(port) for port in self._wanted_ports if port)
+
     def _prepare(self, jars: Sequence[Path]) -> list[str]:
         """Make the data folder ready for Kafka; returns the options for Java that go with it."""
         folder = self._folder
@@ -212,9 +217,7 @@ class EmbeddedBroker:
         membership = self._membership or Membership(
             cluster_id=cluster_id, node_id=1, controllers={1: self._controller_port}
         )
-        properties = server_properties(
-            membership, port=self._port, log_dir=folder.kafka, settings=self._settings
-        )
+        properties = server_properties(membership, port=self._port, log_dir=folder.kafka, settings=self._settings)
         write_properties(folder.server_properties, properties)
         write_properties(folder.log4j2_properties, log4j2_properties(folder.broker_log))
         options = [f"-Dlog4j2.configurationFile={folder.log4j2_properties}"]
@@ -223,14 +226,9 @@ class EmbeddedBroker:
         return options
 
     def _fail(self, what: str) -> NoReturn:
-        """Kill what may still run and raise an error that shows the end of the logs."""
         log = self._folder.log_since(self._log_start)
-        self.kill()
-        self._folder.remove_temporary()
         if "Address already in use" in log:
-            raise PortInUseError(
-                f"port {self._port} or {self._controller_port} on {LOOPBACK} is in use: {what}"
-            )
+            raise PortInUseError(f"port {self._port} or {self._controller_port} on {LOOPBACK} is in use: {what}")
         tail = "\n".join(log.splitlines()[-_TAIL_LINES:])
         raise BrokerError(f"{what}. The end of its log:\n{tail}")
 

@@ -1,0 +1,48 @@
+"""Fixtures for the whole suite: one embedded broker and one cluster of three, started when first asked for."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from streams.broker import EmbeddedBroker, EmbeddedCluster
+
+
+@pytest.fixture(scope="session")
+def broker(request: pytest.FixtureRequest) -> Iterator[EmbeddedBroker]:
+    """A running broker, shared by the whole run: leave it running, and use topic names of your own."""
+    with EmbeddedBroker(on_progress=_printer(request.config)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def _cluster_of_the_run(request: pytest.FixtureRequest) -> Iterator[EmbeddedCluster]:
+    with EmbeddedCluster(nodes=3, on_progress=_printer(request.config)) as running:
+        yield running
+
+
+@pytest.fixture
+def cluster(_cluster_of_the_run: EmbeddedCluster) -> EmbeddedCluster:
+    """Three running nodes, shared by the whole run; nodes that an earlier test ended or paused run again."""
+    for node in _cluster_of_the_run.nodes:
+        if node.is_running:
+            node.resume()
+    _cluster_of_the_run.start()
+    return _cluster_of_the_run
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs a real Kafka, so that `-m "not broker"` is the quick run."""
+    for item in items:
+        if {"broker", "cluster"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("broker")
+
+
+def _printer(config: pytest.Config):  # type: ignore[no-untyped-def]
+    """Show progress on the terminal, past pytest's capturing: a first run fetches Kafka."""
+    capture = config.pluginmanager.getplugin("capturemanager")
+
+    def show(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n[{text}]", end="", flush=True)
+
+    return show
