@@ -1,0 +1,60 @@
+# What a person needs to work with xferq. `make` alone lists it.
+
+VENV := .venv
+STAMP := $(VENV)/.installed
+BIN := $(VENV)/bin
+MAIL ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up test check format bench clean
+
+help: ## This list
+	@printf 'xferq: transfer queues on Kafka. Needs Python 3.11 or newer; everything else goes into %s.\n\n' '$(VENV)'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
+
+install: $(STAMP) ## Make .venv with everything; xferq is then .venv/bin/xferq
+
+demo: $(STAMP) ## Mail goes into an xfer queue and comes back, on a real Kafka (MAIL=mbox, maildir or .eml files)
+	$(BIN)/xferq demo $(if $(MAIL),--mail '$(MAIL)')
+
+up: $(STAMP) ## Kafka, HTTP API and a worker on this machine, until Ctrl-C
+	$(BIN)/xferq up
+
+test: $(STAMP) ## All tests (PYTEST='-m "not broker"' for those without Kafka)
+	$(BIN)/python -m pytest $(PYTEST)
+
+check: $(STAMP) ## Formatting, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(STAMP) ## Format and fix what can be fixed by itself
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## Messages per second, claim times, memory
+	$(BIN)/python -m tests.bench
+
+clean: ## Remove .venv and what tools left here (not the fetched Kafka in the user's cache)
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Again only when pyproject.toml has changed: the package itself is installed as a link to this folder.
+$(STAMP): pyproject.toml
+	@set -e; \
+	for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$${found:-}" ]; then \
+	  echo "make install: xferq needs Python 3.11 or newer; found $$(python3 --version 2>/dev/null || echo none)" >&2; exit 1; \
+	fi; \
+	if ! "$$found" -c 'import ensurepip, venv' 2>/dev/null; then \
+	  version=$$("$$found" -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  echo "make install: Python $$version is here without its venv module; on Debian and Ubuntu: apt-get install python$$version-venv" >&2; exit 1; \
+	fi; \
+	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  rm -rf $(VENV); echo "making $(VENV) with $$($$found --version)"; "$$found" -m venv $(VENV); \
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+	@echo 'installed: $(BIN)/xferq'
