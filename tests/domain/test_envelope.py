@@ -137,6 +137,15 @@ def test_info_left_over_in_a_scheduled_queue_is_replaced() -> None:
     assert saved["meta"]["xfer_queue_info"] == {"tenant": "stale"}
 
 
+def test_without_saved_info_a_message_in_an_xfer_queue_still_changes_queue() -> None:
+    envelope = envelope_with(meta={"queue": XFER_QUEUE, "tenant": "t"})
+    for saved in (
+        save(envelope, xfer_queue=OTHER_XFER_QUEUE),
+        save(envelope, xfer_queue=OTHER_XFER_QUEUE, from_queue=XFER_QUEUE),
+    ):
+        assert saved["meta"] == {"queue": OTHER_XFER_QUEUE, "tenant": "t"}
+
+
 @pytest.mark.parametrize(
     ("envelope", "detail"),
     [
@@ -166,7 +175,8 @@ def test_attempts_are_0_by_default_and_null_is_unset() -> None:
 
 def test_what_the_info_does_not_have_is_unset() -> None:
     meta = {"queue": XFER_QUEUE, "tenant": 5, "campaign": "c", "routing_domain": None, "xfer_queue_info": {}}
-    after = restored({}, meta=meta)
+    after = restored({}, meta=meta, schedule=OFFICE)
+    assert after.envelope["schedule"] is None
     assert after.envelope["meta"] == {}
     assert after.queue == "example.com"
 

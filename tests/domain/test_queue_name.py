@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.domain.queue_name import InvalidQueueName, QueueName, is_xfer, validate_queue_name
@@ -83,6 +83,9 @@ def test_the_suffix_makes_an_xfer_queue(name: str, expected: bool) -> None:
 
 
 @given(st.sampled_from(["a", "\xe9", "\U0001f4e8"]), st.integers(0, 1100))
+@example("a", 1024)
+@example("a", 1025)
+@example("\xe9", 512)
 def test_names_are_measured_in_bytes(character: str, count: int) -> None:
     name = character * count
     if 1 <= len(name.encode()) <= 1024:

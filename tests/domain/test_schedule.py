@@ -1,4 +1,4 @@
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -43,6 +43,7 @@ def is_permitted(schedule: dict[str, Any], moment: datetime) -> bool:
 def test_due_is_the_first_permitted_moment(schedule: dict[str, Any], now: datetime, between: list[float]) -> None:
     due = Schedule.parse(schedule).adjust(now)
     assert due >= now
+    assert due.tzinfo is UTC
     assert is_permitted(schedule, due)
     assert due == now or not is_permitted(schedule, due - timedelta(microseconds=1))
     for part in between:
