@@ -55,6 +55,10 @@ class Batch(Protocol):
         """Add a record; None where it does not fit any more (the first one always fits)."""
         ...
 
+    def size(self) -> int:
+        """Its size in bytes so far, uncompressed."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Write:
@@ -222,8 +226,12 @@ class Kafka(Protocol):
         """Follow a topic from its beginning."""
         ...
 
-    async def publish(self, topic: str, records: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Write keyed records outside any transaction (acks=all, idempotent), by murmur2 of the key.
+    async def publish(
+        self, topic: str, records: Sequence[tuple[bytes, bytes | None]], partition: int | None = None
+    ) -> None:
+        """Write keyed records outside any transaction (acks=all, idempotent).
+
+        To `partition`, or by murmur2 of the key.
 
         Raises:
             OutcomeUnknown: no answer; they may have been written.

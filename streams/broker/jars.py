@@ -100,7 +100,7 @@ def _fetch(cache: Path, on_progress: Progress) -> list[Path]:
     _drop_broken(repository)
     on_progress(f"resolving Apache Kafka {KAFKA_VERSION}")
     try:
-        artifacts = _resolve(repository)
+        artifacts = _resolve(repository, on_progress)
         jars = _download(artifacts, on_progress)
     except requests.RequestException as error:
         raise BrokerError(_unreachable(error)) from error
@@ -118,7 +118,7 @@ def _fetch(cache: Path, on_progress: Progress) -> list[Path]:
     return jars
 
 
-def _resolve(repository: Path) -> list[Any]:
+def _resolve(repository: Path, on_progress: Progress) -> list[Any]:
     """The artifacts (jgo's Artifact) of the class path; fetches their POM files."""
     from dataclasses import replace
 
@@ -129,7 +129,7 @@ def _resolve(repository: Path) -> list[Any]:
     # Layer 1 of jgo alone. Its EnvironmentBuilder would also sort the jars into class path and module path,
     # for which it fetches a JDK; Kafka runs from the class path.
     context = MavenContext(
-        resolver=_patient_resolver(),
+        resolver=_patient_resolver(on_progress),
         repo_cache=repository,
         # "central" and whatever the user's jgo configuration adds or puts in its place
         remote_repos={"central": _central(), **GlobalSettings.load().repositories},
@@ -146,13 +146,21 @@ def _central() -> str:
     return str(MAVEN_CENTRAL_URL)
 
 
-def _patient_resolver() -> Any:
-    """jgo's resolver in pure Python, made to try again and to leave no half of a file behind."""
+def _patient_resolver(on_progress: Progress) -> Any:
+    """jgo's resolver in pure Python, made to try again and to leave no half of a file behind.
+
+    It tells of the POM files it fetches; _download() tells of the jars.
+    """
     import requests
     from jgo.maven import PythonResolver
 
     class PatientResolver(PythonResolver):  # type: ignore[misc, unused-ignore]
+        poms = 0
+
         def download(self, artifact: Any) -> Path | None:
+            if artifact.packaging == "pom":
+                self.poms += 1
+                on_progress(f"resolving Apache Kafka {KAFKA_VERSION}: {self.poms} dependencies looked at")
             for tries_left in reversed(range(_TRIES)):
                 try:
                     return super().download(artifact)  # type: ignore[no-any-return, unused-ignore]

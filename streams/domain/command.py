@@ -1,7 +1,7 @@
 """Commands: cancel a transfer, or start one. What anybody may have published, so nothing in it is trusted."""
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -119,10 +119,12 @@ class _Command(BaseModel):
 
     def same_content(self, other: "_Command") -> bool:
         """Whether both ask for the same thing, whoever asked and when."""
-        return self._content() == other._content()
+        return self.content() == other.content()
 
-    def _content(self) -> dict[str, Any]:
-        return self.model_dump(exclude={"id", "requested_at", "requested_by"})
+    def content(self) -> str:
+        """What is asked for, as JSON with sorted keys: equal for equal requests, whoever asked and when."""
+        fields = self.model_dump(exclude={"id", "requested_at", "requested_by"}, exclude_none=True)
+        return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS).decode()
 
 
 class CancelCommand(_Command):

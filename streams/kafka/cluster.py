@@ -82,11 +82,13 @@ class Cluster:
     async def tail(self, topic: str, partitions: int) -> TopicTail:
         return await open_tail(self.connection, topic, partitions)
 
-    async def publish(self, topic: str, records: Sequence[tuple[bytes, bytes | None]]) -> None:
+    async def publish(
+        self, topic: str, records: Sequence[tuple[bytes, bytes | None]], partition: int | None = None
+    ) -> None:
         producer = await self._publishing()
         async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
             with translating(f"publishing to {topic}"):
-                futures = [await producer.send(topic, value, key=key) for key, value in records]
+                futures = [await producer.send(topic, value, key=key, partition=partition) for key, value in records]
         try:
             async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
                 with translating(f"publishing to {topic}"):

@@ -1,0 +1,279 @@
+"""Commands, from the record on the topic to their end: parse, claim, publish the drain tasks, finish.
+
+A command is acknowledged when this is through with it, so after a crash it comes again. Every step can be
+repeated: a claim is made once per command and queue, a task is a nudge, a status is rewritten.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from streams.claim import Claimer, Request
+from streams.domain.claim import Claim
+from streams.domain.command import (
+    CancelCommand,
+    InvalidCommand,
+    StartCommand,
+    parse_command,
+    position_id,
+    selects,
+)
+from streams.domain.envelope import NotRestorable, parse_envelope, queue_of_envelope
+from streams.domain.status import ENDED, Status
+from streams.domain.timestamp import format_time
+from streams.domain.topic import is_queue_topic, queue_of, topic_of
+from streams.drain import Abandoned
+from streams.errors import NotAQueue, Refused, XferqError
+from streams.ledger import Ledger
+from streams.metrics import COMMANDS
+from streams.ports import Kafka
+from streams.settings import Settings
+from streams.transform import ENVELOPE
+
+_log = logging.getLogger(__name__)
+_MOST_BACKOFF_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRecord:
+    """A record of the commands topic; `timestamp` in ms."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+
+
+class Commands:
+    """Carries commands out."""
+
+    def __init__(
+        self, kafka: Kafka, ledger: Ledger, claimer: Claimer, settings: Settings, now: Callable[[], datetime]
+    ) -> None:
+        self._kafka = kafka
+        self._ledger = ledger
+        self._claimer = claimer
+        self._settings = settings
+        self._now = now
+
+    def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
+        """The command in the record.
+
+        Raises:
+            InvalidCommand: there is none.
+        """
+        fallback = position_id(record.topic, record.partition, record.offset, record.timestamp)
+        return parse_command(record.value, fallback_id=fallback)
+
+    async def refuse(self, record: CommandRecord, error: InvalidCommand) -> None:
+        """Record that this is no command; another one that has its id keeps its own status.
+
+        Raises:
+            XferqError: it could not be recorded.
+        """
+        await self._ledger.barrier(error.id)
+        if self._ledger.recorded_status(error.id) is not None:
+            _log.warning("command.refused id=%s (the id is taken) reason=%r", error.id, error.reason)
+            return
+        moment = format_time(self._now())
+        status = Status(
+            id=error.id, state="refused", detail=error.reason, requested_at=_time(record), finished_at=moment
+        )
+        await self._ledger.record_status(error.id, status)
+        self._ended(status)
+
+    async def carry_out(
+        self, command: CancelCommand | StartCommand, record: CommandRecord, is_ours: Callable[[], bool]
+    ) -> None:
+        """Do all of it, or find that it was done; tries again through every error of Kafka's.
+
+        Raises:
+            Abandoned: `is_ours` became false.
+        """
+        status = Status.of(command, state="waiting", requested_at=_time(record))
+        failures = 0
+        while True:
+            if not is_ours():
+                raise Abandoned
+            try:
+                await self._carry_out(command, status)
+                return
+            except XferqError as error:
+                failures += 1
+                _log.warning("command.again id=%s queue=%r error=%s", command.id, command.queue, error)
+                if failures == 1:
+                    await self._record_waiting(status, str(error))
+                await asyncio.sleep(random.uniform(0.5, 1) * min(_MOST_BACKOFF_S, 0.1 * 2**failures))  # noqa: S311
+
+    async def _carry_out(self, command: CancelCommand | StartCommand, status: Status) -> None:
+        name = topic_of(command.queue)
+        await self._ledger.barrier(name)
+        known = self._ledger.recorded_status(command.id)
+        if known is not None and known.command is not None and known.command != status.command:
+            _log.warning("command.refused id=%s reason='the id was used for another command'", command.id)
+            return
+        if known is not None and known.state in ENDED:
+            return
+        if known is not None:
+            status = known
+        try:
+            if isinstance(command, CancelCommand):
+                await self._cancel(command, status)
+            else:
+                await self._start(command, status)
+        except Refused as error:
+            status = status.model_copy(
+                update={"state": "refused", "detail": str(error), "finished_at": format_time(self._now())}
+            )
+            await self._ledger.record_status(name, status)
+            self._ended(status)
+
+    async def _record_waiting(self, status: Status, why: str) -> None:
+        known = self._ledger.recorded_status(status.id)
+        if known is not None and known.state not in ("accepted", "waiting"):
+            return
+        try:
+            waiting = (known or status).model_copy(update={"state": "waiting", "detail": why})
+            await self._ledger.record_status(topic_of(status.queue_name or status.id), waiting)
+        except XferqError as error:
+            _log.info("command.unrecorded id=%s error=%s", status.id, error)
+
+    async def _cancel(self, command: CancelCommand, status: Status) -> None:
+        name = topic_of(command.queue_name)
+        request = Request(
+            id=command.id,
+            kind="xfer.cancel",
+            queue=command.queue_name,
+            topic=name,
+            xfer_queue=command.queue_name,
+            reason=command.reason,
+            status=status,
+        )
+        claim = await self._claimer.claim(request)
+        await self.publish_tasks([claim])
+        if not claim.ranges:
+            self._ended(status.model_copy(update={"state": "done"}))
+
+    async def _start(self, command: StartCommand, status: Status) -> None:
+        """Claim every matching queue, some at a time; the command is claimed when all of them are."""
+        name = topic_of(command.queue)
+        if status.queues is not None:  # all of that was done before
+            await self.publish_tasks(self._ledger.claims_of(command.id))
+            await self.finish(command.id)
+            return
+        failure = (await self._kafka.create([name])).get(name)
+        if failure is not None:
+            raise Refused(f"the topic of {command.queue} can't be created: {failure}")
+        queues = await self._matching(command)
+        slots = asyncio.Semaphore(self._settings.concurrent_claims)
+        outcomes = await asyncio.gather(
+            *(self._claim_one(command, topic, queue, slots) for topic, queue in queues.items()), return_exceptions=True
+        )
+        refusals = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException) and not isinstance(outcome, Refused):
+                raise outcome
+        claims = [outcome for outcome in outcomes if isinstance(outcome, Claim) and outcome.ranges]
+        await self.publish_tasks(claims)
+        moment = format_time(self._now())
+        detail = f"{len(refusals)} queues could not be claimed; the first: {refusals[0]}" if refusals else None
+        status = status.model_copy(
+            update={"state": "claimed", "queues": len(claims), "claimed_at": moment, "detail": detail}
+        )
+        if not claims:
+            status = status.model_copy(update={"state": "done", "total": 0, "finished_at": moment})
+            self._ended(status)
+        await self._ledger.record_status(name, status)
+        await self.finish(command.id)
+
+    async def _claim_one(self, command: StartCommand, topic: str, queue: str, slots: asyncio.Semaphore) -> Claim | None:
+        async with slots:
+            try:
+                return await self._claimer.claim(
+                    Request(
+                        id=command.id,
+                        kind="xfer.start",
+                        queue=queue,
+                        topic=topic,
+                        xfer_queue=command.queue,
+                        reason=command.reason,
+                    )
+                )
+            except NotAQueue:
+                return None  # named but unknown, or deleted since it was listed
+
+    async def _matching(self, command: StartCommand) -> dict[str, str]:
+        """The queues to transfer: topic to queue name."""
+        if command.queue_names:
+            named = {topic_of(name): name for name in command.queue_names}
+        else:
+            named = {}
+            for topic in await self._kafka.topics():
+                if is_queue_topic(topic):
+                    queue = queue_of(topic) or await self._long_name(topic)
+                    if queue is not None:
+                        named[topic] = queue
+        return {topic: queue for topic, queue in named.items() if selects(command, queue, command.queue)}
+
+    async def _long_name(self, topic: str) -> str | None:
+        """The name of a queue whose topic only has a hash of it, from the first message that tells it."""
+        there = await self._kafka.topic(topic)
+        for partition in range(there.partitions if there else 0):
+            (start,) = (await self._kafka.log_starts(topic, [partition])).values()
+            (end,) = (await self._kafka.stable_ends(topic, [partition])).values()
+            reader = await self._kafka.reader(topic, partition, start, end)
+            try:
+                while reader.position < end:
+                    for record in await reader.read():
+                        name = _queue_in(record.headers)
+                        if name is not None and topic_of(name) == topic:
+                            return name
+            finally:
+                await reader.close()
+        return None
+
+    async def publish_tasks(self, claims: Iterable[Claim]) -> None:
+        """Publish a drain task for each partition that is left of the claims (step 8)."""
+        tasks = [
+            (f"{claim.topic}/{partition}".encode(), claim.task(partition))
+            for claim in claims
+            for partition in self._ledger.unfinished_partitions(claim)
+        ]
+        if tasks:
+            await self._kafka.publish(self._settings.drains_topic, tasks)
+
+    async def finish(self, id: str) -> None:
+        """Record the command's end, if all of its ranges are drained; the last one to finish sees that.
+
+        Two drains that finish at once each write their progress, then look: the later one sees both.
+        """
+        await self._ledger.barrier_all()
+        recorded, status = self._ledger.recorded_status(id), self._ledger.status(id)
+        if recorded is not None and recorded.state not in ENDED and status is not None and status.state == "done":
+            await self._ledger.record_status(topic_of(status.queue_name or id), status)
+            self._ended(status)
+
+    def _ended(self, status: Status) -> None:
+        COMMANDS.labels(type=status.type or "unknown", outcome=status.state).inc()
+        _log.info(
+            "command.%s id=%s queue=%r restored=%d returned=%d detail=%r",
+            status.state, status.id, status.queue_name, status.restored, status.returned, status.detail,
+        )  # fmt: skip
+
+
+def _time(record: CommandRecord) -> str:
+    return format_time(datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC))
+
+
+def _queue_in(headers: Iterable[tuple[str, bytes]]) -> str | None:
+    for name, value in headers:
+        if name == ENVELOPE:
+            try:
+                return queue_of_envelope(parse_envelope(value))
+            except NotRestorable:
+                return None
+    return None

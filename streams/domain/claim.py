@@ -1,0 +1,68 @@
+"""What the ledger remembers of a claim: the ranges taken, how far each has been drained, and the heads."""
+
+from typing import Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["xfer.cancel", "xfer.start"]
+
+
+class _LedgerValue(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def to_bytes(self) -> bytes:
+        """As JSON."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+
+class Claim(_LedgerValue):
+    """A snapshot of one queue, taken for one command.
+
+    `ranges` are offsets by partition, from the first one included to the last one excluded; partitions that
+    had nothing are left out. `topic_id` tells the topic from a later one of the same name.
+    """
+
+    id: str
+    kind: Kind
+    topic: str
+    topic_id: str
+    queue: str
+    xfer_queue: str
+    reason: str
+    group: str
+    ranges: dict[int, tuple[int, int]]
+    claimed_at: str
+
+    @property
+    def offsets_total(self) -> int:
+        """How many offsets the claim covers: at least as many as records, as markers take offsets too."""
+        return sum(end - start for start, end in self.ranges.values())
+
+    def task(self, partition: int) -> bytes:
+        """The drain task for one partition: a nudge; what there is to do stands in the ledger."""
+        return orjson.dumps({"topic": self.topic, "partition": partition, "claim": self.id})
+
+
+class Progress(_LedgerValue):
+    """How far one range of a claim has been drained, and what became of its messages.
+
+    `offset` is the next one to drain. `done` alone says that the range is finished. `lost` is set where the
+    topic was deleted before it could be.
+    """
+
+    topic_id: str
+    offset: int
+    restored: int = 0
+    returned: int = 0
+    reasons: dict[str, int] = {}
+    done: bool = False
+    lost: bool = False
+    at: str
+
+
+class Head(_LedgerValue):
+    """The end of the last claim of one queue partition: nothing below it is ever claimed again."""
+
+    topic_id: str
+    offset: int

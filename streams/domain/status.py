@@ -1,0 +1,97 @@
+"""A command's status: what people see of it."""
+
+from collections.abc import Collection
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from streams.domain.claim import Claim, Kind, Progress
+from streams.domain.command import CancelCommand, StartCommand
+
+State = Literal["accepted", "waiting", "claimed", "done", "refused"]
+ENDED: frozenset[str] = frozenset({"done", "refused"})
+
+
+class Status(BaseModel):
+    """What has become of one command.
+
+    `total` is a number of records, null until every range was read to its end; until then `offsets_done` of
+    `offsets_total` tells the progress. `detail` says why a command was refused or what it waits for.
+    `queues` is how many queues were claimed, null until all of them were.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    type: Kind | None = None
+    queue_name: str | None = None
+    reason: str | None = None
+    state: State
+    detail: str | None = None
+    queues: int | None = None
+    total: int | None = None
+    restored: int = 0
+    returned: int = 0
+    returned_reasons: dict[str, int] = {}
+    offsets_total: int | None = None
+    offsets_done: int | None = None
+    requested_at: str | None = None
+    requested_by: str | None = None
+    claimed_at: str | None = None
+    finished_at: str | None = None
+    command: str | None = None
+    """The command's content as JSON, to tell whether the same id comes with another one."""
+
+    @classmethod
+    def of(cls, command: CancelCommand | StartCommand, *, state: State, requested_at: str) -> "Status":
+        """A command's first status; `requested_at` counts where the command does not say itself."""
+        return cls(
+            id=command.id,
+            type=command.type,
+            queue_name=command.queue,
+            reason=command.reason,
+            state=state,
+            requested_at=command.requested_at or requested_at,
+            requested_by=command.requested_by,
+            command=command.content(),
+        )
+
+    def to_bytes(self) -> bytes:
+        """As JSON, without what is not set."""
+        return self.model_dump_json(exclude_none=True).encode()
+
+    def with_progress(self, parts: Collection[tuple[Claim, dict[int, Progress]]]) -> "Status":
+        """This status with the counts of its claims, each with its progress by partition.
+
+        Done once every range of every claim is; `finished_at` is then the time of the last one.
+        """
+        if self.state in ENDED or not parts:
+            return self
+        progress = [step for _, steps in parts for step in steps.values()]
+        ranges = sum(len(claim.ranges) for claim, _ in parts)
+        restored = sum(step.restored for step in progress)
+        returned = sum(step.returned for step in progress)
+        reasons: dict[str, int] = {}
+        for step in progress:
+            for reason, count in step.reasons.items():
+                reasons[reason] = reasons.get(reason, 0) + count
+        finished = self.queues == len(parts) and sum(step.done for step in progress) == ranges
+        lost = any(step.lost for step in progress)
+        return self.model_copy(
+            update={
+                "state": "done" if finished else "claimed",
+                "detail": "the queue's topic was deleted before it was drained" if lost else self.detail,
+                "total": restored + returned if finished else None,
+                "restored": restored,
+                "returned": returned,
+                "returned_reasons": reasons,
+                "offsets_total": sum(claim.offsets_total for claim, _ in parts),
+                "offsets_done": sum(
+                    (claim.ranges[partition][1] if step.done else step.offset) - claim.ranges[partition][0]
+                    for claim, steps in parts
+                    for partition, step in steps.items()
+                ),
+                "claimed_at": self.claimed_at or min(claim.claimed_at for claim, _ in parts),
+                "finished_at": max((step.at for step in progress), default=self.claimed_at) if finished else None,
+            }
+        )

@@ -1,0 +1,119 @@
+"""The engine: everything that a worker does, put together; `streams.agents` feeds it."""
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+
+import orjson
+
+from streams.claim import Claimer
+from streams.commands import CommandRecord, Commands
+from streams.domain.command import InvalidCommand
+from streams.drain import Abandoned, Drainer
+from streams.errors import XferqError
+from streams.keeper import Keeper
+from streams.lanes import Lanes
+from streams.ledger import Ledger
+from streams.ports import Kafka
+from streams.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+def utc_now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
+class Engine:
+    """Carries out commands and drain tasks: side by side across queues, in order within one."""
+
+    def __init__(self, kafka: Kafka, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+        self._settings = settings
+        self._stopping = False
+        self._shares: frozenset[int] = frozenset()
+        self.ledger = Ledger(kafka, settings)
+        self.claimer = Claimer(kafka, self.ledger, settings, now)
+        self.commands = Commands(kafka, self.ledger, self.claimer, settings, now)
+        self.drainer = Drainer(kafka, self.ledger, settings, now)
+        self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self._is_mine)
+        self._command_lanes = Lanes(settings.concurrent_claims)
+        self._drain_lanes = Lanes(settings.concurrent_drains)
+
+    async def start(self) -> None:
+        """Read the ledger, begin the standing work."""
+        await self.ledger.start()
+        self.keeper.start()
+
+    async def stop(self) -> None:
+        """End the standing work. Stop feeding and let running work reach its edge before: `begin_stop`."""
+        self.begin_stop()
+        await self.keeper.stop()
+        await self.claimer.stop()
+        await self.ledger.stop()
+
+    def begin_stop(self) -> None:
+        """From now on, work stops at the next edge of a transaction and is left to others."""
+        self._stopping = True
+
+    def take_shares(self, shares: Collection[int]) -> None:
+        """The partitions of the commands topic that are ours: they also share out the standing work."""
+        self._shares = frozenset(shares)
+
+    def _is_mine(self, topic: str) -> bool:
+        return zlib.crc32(topic.encode()) % self._settings.commands_partitions in self._shares
+
+    async def on_command(self, record: CommandRecord, is_ours: Callable[[], bool]) -> bool:
+        """Carry out one record of the commands topic; whether it may be acknowledged."""
+
+        def go_on() -> bool:
+            return is_ours() and not self._stopping
+
+        try:
+            command = self.commands.parse(record)
+        except InvalidCommand as error:
+            return await self._refuse(record, error, go_on)
+        try:
+            async with self._command_lanes.lane(command.queue):
+                await self.commands.carry_out(command, record, go_on)
+        except Abandoned:
+            return False
+        return True
+
+    async def _refuse(self, record: CommandRecord, error: InvalidCommand, go_on: Callable[[], bool]) -> bool:
+        while go_on():
+            try:
+                await self.commands.refuse(record, error)
+            except XferqError as failure:
+                _log.warning("command.again id=%s error=%s", error.id, failure)
+                await asyncio.sleep(1)
+            else:
+                return True
+        return False
+
+    async def on_task(self, value: bytes | None, is_ours: Callable[[], bool]) -> bool:
+        """Drain what one task points at; whether it may be acknowledged."""
+        try:
+            task = orjson.loads(value or b"")
+            topic, partition = str(task["topic"]), int(task["partition"])
+        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            _log.error("drain.task_unreadable value=%r", (value or b"")[:200])
+            return True
+        try:
+            async with self._drain_lanes.lane(f"{topic}/{partition}"):
+                claims = await self.drainer.drain(topic, partition, lambda: is_ours() and not self._stopping)
+        except Abandoned:
+            return False
+        for claim in claims:
+            await self._after_drain(claim.id, claim.topic)
+        return True
+
+    async def _after_drain(self, id: str, topic: str) -> None:
+        """What the keeper would find out later by itself, done at once."""
+        try:
+            await self.commands.finish(id)
+            await self.keeper.free(topic)
+        except XferqError as error:
+            _log.info("drain.unrecorded id=%s error=%s", id, error)

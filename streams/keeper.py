@@ -1,0 +1,204 @@
+"""Keeps what claims have promised: heads stay, no claim is forgotten, space comes back.
+
+Runs in every worker, each for its share of the queue topics.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from streams.claim import Claimer
+from streams.commands import Commands
+from streams.domain.claim import Claim
+from streams.domain.status import ENDED
+from streams.domain.timestamp import parse_time
+from streams.domain.topic import is_queue_topic, topic_of
+from streams.errors import XferqError
+from streams.ledger import Ledger, claim_key, command_key, progress_key
+from streams.metrics import CLAIMS_UNFINISHED, SPACE_FREED, TASKS_REPUBLISHED
+from streams.ports import Kafka
+from streams.settings import Settings
+
+_log = logging.getLogger(__name__)
+_FORGET_S = 600.0
+_LOOKS_AT_ONCE = 8
+
+
+class Keeper:
+    """The standing work of a worker; `is_mine` says whether a queue topic is this worker's to look after."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        ledger: Ledger,
+        claimer: Claimer,
+        commands: Commands,
+        settings: Settings,
+        now: Callable[[], datetime],
+        is_mine: Callable[[str], bool],
+    ) -> None:
+        self._kafka = kafka
+        self._ledger = ledger
+        self._claimer = claimer
+        self._commands = commands
+        self._settings = settings
+        self._now = now
+        self._is_mine = is_mine
+        self._safe: dict[str, tuple[tuple[int, int], ...]] = {}
+        self._seen: dict[tuple[str, str], tuple[tuple[int, ...], float]] = {}
+        self._rounds: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin the rounds."""
+        settings = self._settings
+        for work, every_s in (
+            (self.guard_heads, settings.guard_ms / 1000),
+            (self.nudge_stalled, settings.stalled_ms / 3000),
+            (self.free_space, settings.space_s),
+            (self.forget_commands, _FORGET_S),
+        ):
+            self._rounds.append(asyncio.create_task(self._repeat(work, every_s)))
+
+    async def stop(self) -> None:
+        """End them."""
+        for task in self._rounds:
+            task.cancel()
+        await asyncio.gather(*self._rounds, return_exceptions=True)
+
+    async def _repeat(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
+        while True:
+            try:
+                await work()
+            except XferqError as error:
+                _log.warning("keeper.again work=%s error=%s", getattr(work, "__name__", "?"), error)
+            await asyncio.sleep(every_s)
+
+    # ---- heads
+
+    async def guard_heads(self) -> None:
+        """Look at the heads of claimed queues, until what was claimed of them is gone from their logs."""
+        slots = asyncio.Semaphore(_LOOKS_AT_ONCE)
+
+        async def look(topic: str) -> None:
+            async with slots:
+                with suppress(XferqError):  # the next round comes soon
+                    await self._guard(topic)
+
+        await asyncio.gather(*(look(topic) for topic in self._ledger.claimed_topics() if self._is_mine(topic)))
+
+    async def _guard(self, topic: str) -> None:
+        claims = self._ledger.claims(topic)
+        latest = max(claims, key=lambda claim: claim.claimed_at, default=None)
+        if latest is None:
+            return
+        heads = self._ledger.heads(topic, latest.topic_id)
+        state = tuple(sorted(heads.items()))
+        if self._safe.get(topic) == state:
+            return
+        there = await self._kafka.topic(topic)
+        if there is None or there.id != latest.topic_id:
+            self._safe[topic] = state
+            return
+        starts = await self._kafka.log_starts(topic, heads)
+        if all(starts[partition] >= head for partition, head in heads.items()):
+            # Below the heads nothing is left: no offset, wherever it is, can bring a claimed message back.
+            self._safe[topic] = state
+            return
+        unconfirmed = (topic, latest.id) in self._claimer.unconfirmed
+        if unconfirmed or await self._claimer.is_rewound(latest):
+            await self._claimer.reassert(latest)
+
+    # ---- tasks
+
+    async def nudge_stalled(self) -> None:
+        """Publish the tasks of claims again that are unfinished and show no progress; finish what is done."""
+        now = time.monotonic()
+        unfinished: dict[tuple[str, str], Claim] = {}
+        for topic in self._ledger.claimed_topics():
+            if not self._is_mine(topic):
+                continue
+            for claim in self._ledger.claims(topic):
+                if not self._ledger.is_finished(claim):
+                    unfinished[(topic, claim.id)] = claim
+        CLAIMS_UNFINISHED.set(len(unfinished))
+        stalled = []
+        for key, claim in unfinished.items():
+            progress = self._progress(claim)
+            seen = self._seen.get(key)
+            if seen is None or seen[0] != progress:
+                self._seen[key] = (progress, now)
+                # Seen for the first time: from before our start, perhaps, with its tasks lost.
+                if seen is None and self._age_s(claim) * 1000 >= self._settings.stalled_ms:
+                    stalled.append(claim)
+            elif (now - seen[1]) * 1000 >= self._settings.stalled_ms:
+                self._seen[key] = (progress, now)
+                stalled.append(claim)
+        for key in self._seen.keys() - unfinished.keys():
+            del self._seen[key]
+        for claim in stalled:
+            TASKS_REPUBLISHED.inc(len(self._ledger.unfinished_partitions(claim)))
+            _log.warning("claim.stalled id=%s topic=%s: its tasks are published again", claim.id, claim.topic)
+        await self._commands.publish_tasks(stalled)
+        await self._finish_ended()
+
+    async def _finish_ended(self) -> None:
+        """Commands whose last drain ended and whose worker was killed before it could record that."""
+        for status in self._ledger.statuses():
+            if status.state == "claimed" and status.queue_name and self._is_mine(topic_of(status.queue_name)):
+                merged = self._ledger.status(status.id)
+                if merged is not None and merged.state == "done":
+                    await self._commands.finish(status.id)
+
+    def _progress(self, claim: Claim) -> tuple[int, ...]:
+        steps = (self._ledger.progress(claim.topic, partition, claim.id) for partition in sorted(claim.ranges))
+        return tuple(-1 if step is None else step.offset for step in steps)
+
+    def _age_s(self, claim: Claim) -> float:
+        return (self._now() - parse_time(claim.claimed_at)).total_seconds()
+
+    # ---- space
+
+    async def free_space(self) -> None:
+        """Free what has been dispatched or drained, in all queue topics of our share."""
+        for topic in await self._kafka.topics():
+            if is_queue_topic(topic) and self._is_mine(topic):
+                await self.free(topic)
+
+    async def free(self, topic: str) -> None:
+        """Delete what lies below the head, and below the start of the lowest unfinished claim."""
+        there = await self._kafka.topic(topic)
+        if there is None:
+            return
+        partitions = range(there.partitions)
+        committed = await self._kafka.committed(self._settings.group_of(topic), topic, partitions)
+        claimed = self._ledger.heads(topic, there.id)
+        heads = {p: max(committed.get(p, 0), claimed.get(p, 0)) for p in partitions}
+        for claim in self._ledger.claims(topic):
+            for partition in self._ledger.unfinished_partitions(claim):
+                if claim.topic_id == there.id:
+                    heads[partition] = min(heads[partition], claim.ranges[partition][0])
+        starts = await self._kafka.log_starts(topic, partitions)
+        ends = await self._kafka.stable_ends(topic, partitions)
+        freed = {p: min(head, ends[p]) for p, head in heads.items() if min(head, ends[p]) > starts[p]}
+        await self._kafka.delete_before(topic, freed)
+        SPACE_FREED.inc(sum(offset - starts[partition] for partition, offset in freed.items()))
+
+    # ---- memory
+
+    async def forget_commands(self) -> None:
+        """Remove commands that ended long ago, with their claims and progress; heads stay."""
+        limit = self._now() - timedelta(days=self._settings.keep_commands_days)
+        for status in self._ledger.statuses():
+            ended = status.finished_at is not None and parse_time(status.finished_at) < limit
+            name = status.id if status.queue_name is None else topic_of(status.queue_name)
+            if status.state in ENDED and ended and self._is_mine(name):
+                await self._forget(status.id, name, self._ledger.claims_of(status.id))
+
+    async def _forget(self, id: str, name: str, claims: Collection[Claim]) -> None:
+        for claim in claims:
+            keys = [progress_key(claim.topic, partition, id) for partition in claim.ranges]
+            await self._ledger.record(claim.topic, [(key, None) for key in (*keys, claim_key(claim.topic, id))])
+        await self._ledger.record(name, [(command_key(id), None)])

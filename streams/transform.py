@@ -1,0 +1,95 @@
+"""What a drain does to a message: give it back to its scheduled queue, or save it into an xfer queue.
+
+Both leave key, value, timestamp and all other headers as they are, and put a new envelope where the old one
+stood among the headers.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from email.parser import BytesHeaderParser
+from email.policy import compat32
+from typing import NamedTuple
+
+from streams.domain.claim import Claim
+from streams.domain.envelope import (
+    Envelope,
+    NotRestorable,
+    ReturnReason,
+    dump_envelope,
+    parse_envelope,
+    restore,
+    save,
+)
+from streams.domain.log_record import rebind_record
+from streams.ports import Header, Record
+
+ENVELOPE = "envelope"
+_HEADERS_END = 256 << 10
+"""Only so many bytes of a message are searched for the headers that the log carries."""
+
+
+class Moved(NamedTuple):
+    """A message after its transform: the queue that it goes to, its headers, its log record."""
+
+    queue: str
+    headers: list[Header]
+    log: bytes
+
+
+class Transform:
+    """The transform of one claim's messages."""
+
+    def __init__(
+        self, claim: Claim, *, node_id: str, log_meta: tuple[str, ...] = (), log_headers: tuple[str, ...] = ()
+    ) -> None:
+        self._claim = claim
+        self._node_id = node_id
+        self._log_meta = log_meta
+        self._log_headers = log_headers
+
+    def __call__(self, record: Record, now: datetime) -> Moved:
+        """The message moved.
+
+        Raises:
+            NotRestorable: it has to go back to where it was; the error says why.
+        """
+        claim = self._claim
+        headers = record.headers
+        at = _envelope_at(headers)
+        envelope = parse_envelope(headers[at][1])
+        moved: Envelope
+        if claim.kind == "xfer.cancel":
+            moved, queue = restore(envelope, now=now, xfer_queue=claim.queue)
+        else:
+            moved, queue = save(envelope, xfer_queue=claim.xfer_queue, from_queue=claim.queue), claim.xfer_queue
+        value = record.value
+        log = rebind_record(
+            id="" if record.key is None else record.key.decode(errors="backslashreplace"),
+            envelope=moved,
+            queue=queue,
+            from_queue=claim.queue,
+            reason=claim.reason,
+            size=0 if value is None else len(value),
+            now=now,
+            node_id=self._node_id,
+            meta_names=self._log_meta,
+            headers=_carried(value, self._log_headers) if self._log_headers and value is not None else None,
+        )
+        return Moved(queue, [*headers[:at], (ENVELOPE, dump_envelope(moved)), *headers[at + 1 :]], log)
+
+
+def _envelope_at(headers: Sequence[Header]) -> int:
+    found = -1
+    for index, (name, _) in enumerate(headers):
+        if name == ENVELOPE:
+            if found >= 0:
+                raise NotRestorable(ReturnReason.INVALID_ENVELOPE, "there is more than one envelope")
+            found = index
+    if found < 0 or headers[found][1] is None:
+        raise NotRestorable(ReturnReason.NO_ENVELOPE, "there is no envelope")
+    return found
+
+
+def _carried(message: bytes, names: tuple[str, ...]) -> dict[str, str]:
+    headers = BytesHeaderParser(policy=compat32).parsebytes(message[:_HEADERS_END])
+    return {name: str(headers[name]) for name in names if headers[name] is not None}
