@@ -1,6 +1,7 @@
 """Fixtures for the whole suite: one embedded broker and one cluster of three, started when first asked for."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -37,11 +38,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("broker")
 
 
-def _printer(config: pytest.Config):  # type: ignore[no-untyped-def]
+def _printer(config: pytest.Config) -> Callable[[str], None]:
     """Show progress on the terminal, past pytest's capturing: a first run fetches Kafka."""
     capture = config.pluginmanager.getplugin("capturemanager")
+    shown_at = 0.0
 
     def show(text: str) -> None:
+        nonlocal shown_at
+        if time.monotonic() - shown_at < 2 and not text.startswith("starting"):
+            return  # a line for each of a hundred files would be too many
+        shown_at = time.monotonic()
         with capture.global_and_fixture_disabled():
             print(f"\n[{text}]", end="", flush=True)
 
