@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from streams.domain.envelope import Envelope
+from streams.domain.envelope import Envelope, InvalidEnvelope
 from streams.domain.timestamp import TIME_OPTION, known_time, unix_seconds
 
 RECORD_TYPE = "AdminRebind"
@@ -70,7 +70,10 @@ def rebind_record(
         now: when this happens, aware.
         node_id: UUID of the node, as a string.
         meta_names: the metadata to carry; a name that ends in `*` stands for all that begin like it.
-        headers: the message's headers to carry, ready.
+        headers: the message's headers to carry, ready; without lone surrogates.
+
+    Raises:
+        InvalidEnvelope: metadata to be carried is nested too deeply, as for `dump_envelope`.
     """
     meta = envelope["meta"]
     recipient = envelope["recipient"]
@@ -95,7 +98,10 @@ def rebind_record(
     if type(reception_protocol) is str:
         record["reception_protocol"] = reception_protocol
     record["nodeid"] = node_id
-    return orjson.dumps(record, option=TIME_OPTION)
+    try:
+        return orjson.dumps(record, option=TIME_OPTION)
+    except orjson.JSONEncodeError:
+        raise InvalidEnvelope("metadata to be logged is nested too deeply") from None
 
 
 def rebind_content(from_queue: str, queue: str, reason: str) -> str:

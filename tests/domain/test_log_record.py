@@ -4,6 +4,7 @@ from typing import Any
 import orjson
 import pytest
 
+from streams.domain.envelope import InvalidEnvelope
 from streams.domain.log_record import rebind_content, rebind_record
 
 NODE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
@@ -71,6 +72,13 @@ def test_one_recipient_is_a_string(recipient: object, written: object) -> None:
 )
 def test_only_configured_metadata_is_carried(names: tuple[str, ...], carried: dict[str, Any]) -> None:
     assert orjson.loads(record(meta_names=names))["meta"] == carried
+
+
+def test_metadata_nested_too_deeply_is_only_a_matter_where_it_is_carried() -> None:
+    envelope = {"meta": {"deep": orjson.loads(b"[" * 400 + b"]" * 400)}}
+    assert orjson.loads(record(envelope))["meta"] == {}
+    with pytest.raises(InvalidEnvelope, match="nested too deeply"):
+        record(envelope, meta_names=("deep",))
 
 
 def test_headers_are_carried_as_given() -> None:
