@@ -40,11 +40,13 @@ class Destinations:
         if missing:
             self.refused |= await self._kafka.create(missing)
             deadline = time.monotonic() + _VISIBLE_S
+            pause_s = 0.02
             while missing := missing - found.keys() - self.refused.keys():
-                found |= await producer.partitions(missing)
                 if time.monotonic() > deadline:
                     raise Unavailable(f"waiting for {len(missing)} new topics, among them {min(missing)}")
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 2, 0.5)
+                found |= await producer.partitions(missing)
         if self._settings.log_topic not in found:
             raise Unavailable(f"topic {self._settings.log_topic} does not exist: create it with `xferq topics`")
         return found

@@ -1,0 +1,160 @@
+"""The Faust app: it decides which worker has which commands and drain tasks, and hands them to the engine.
+
+The only file that imports Faust. What it works around, each with a test on a real broker:
+- Faust acknowledges an event when its agent raises: `noack()`, and `ack` by hand when the work is done.
+- Faust commits past one event that is not acknowledged (its issue 606): acknowledged in order per partition.
+- A revoked partition's events may still be at work: they stop at their next edge and never acknowledge, as
+  the partition's next owner gets them again; that may be ourselves.
+- By default Faust waits without bound for events on shutdown and rebalance: `stream_wait_empty=False`.
+- A worker without a partition leaves the group for good after the poll interval: it is set to years.
+"""
+
+import asyncio
+import logging
+import tempfile
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+from faust.types import TP, EventT
+
+from streams.commands import CommandRecord
+from streams.engine import Engine
+from streams.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+_NEVER_S = 10.0 * 365 * 24 * 3600
+_IN_HAND = 1_000
+_RETRY_S = 5.0
+IsOurs = Callable[[], bool]
+Work = Callable[[IsOurs], Awaitable[bool]]
+
+
+@dataclass(slots=True, eq=False)
+class _InHand:
+    """An event that was handed over; `live` until its partition is revoked."""
+
+    event: EventT[Any]
+    live: bool = True
+    done: bool = False
+
+
+class Handoff:
+    """Events at work, side by side, acknowledged in order per partition."""
+
+    def __init__(self) -> None:
+        self._queues: dict[TP, deque[_InHand]] = {}
+        self._slots = asyncio.Semaphore(_IN_HAND)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def take(self, event: EventT[Any], work: Work) -> None:
+        """Begin the work of an event; waits while too many are at work."""
+        await self._slots.acquire()
+        item = _InHand(event)
+        self._queues.setdefault(event.message.tp, deque()).append(item)
+        task = asyncio.create_task(self._carry_out(item, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry_out(self, item: _InHand, work: Work) -> None:
+        try:
+            while item.live:
+                try:
+                    item.done = await work(lambda: item.live)
+                    break
+                except Exception:  # noqa: BLE001 - Faust would acknowledge the event and lose it
+                    # A bug of ours: say so, keep the event, and keep the others going.
+                    _log.exception("worker.failed topic=%s", item.event.message.topic)
+                    await asyncio.sleep(_RETRY_S)
+        finally:
+            self._slots.release()
+        if item.live:
+            self._acknowledge(self._queues[item.event.message.tp])
+
+    @staticmethod
+    def _acknowledge(queue: deque[_InHand]) -> None:
+        while queue and queue[0].done:
+            queue.popleft().event.ack()
+
+    def drop(self, revoked: set[TP]) -> None:
+        """These partitions are not ours any more, or about to be given out anew."""
+        for tp in revoked:
+            for item in self._queues.pop(tp, ()):
+                item.live = False
+
+    async def idle(self, within_s: float) -> None:
+        """Wait until no work is left, but not longer than `within_s`; then cancel it."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=within_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+
+def create_app(settings: Settings, engine: Engine, bootstrap_servers: str, handoff: Handoff) -> faust.App:
+    """The Faust app with its two agents. Made within the running event loop; nothing happens before `start`."""
+    app = faust.App(
+        settings.worker_group,
+        broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
+        key_serializer="raw",
+        value_serializer="raw",
+        stream_wait_empty=False,
+        stream_buffer_maxsize=64,
+        stream_publish_on_commit=False,
+        broker_max_poll_interval=_NEVER_S,
+        broker_max_poll_records=100,
+        broker_session_timeout=15.0,
+        broker_heartbeat_interval=3.0,
+        broker_rebalance_timeout=30.0,
+        broker_request_timeout=40.0,
+        broker_commit_interval=1.0,
+        table_standby_replicas=0,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        web_enabled=False,
+        web_tables_enabled=False,
+        web_router_enabled=False,
+        worker_redirect_stdouts=False,
+        autodiscover=False,
+        datadir=tempfile.gettempdir(),
+    )
+
+    def raw_topic(name: str) -> Any:
+        return app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    @app.agent(raw_topic(settings.commands_topic), concurrency=1, name="xferq.commands")  # type: ignore[untyped-decorator]
+    async def commands(stream: Any) -> None:
+        async for event in stream.noack().events():
+            message = event.message
+            record = CommandRecord(
+                topic=message.topic,
+                partition=message.partition,
+                offset=message.offset,
+                timestamp=int((message.timestamp or 0) * 1000),
+                value=message.value,
+            )
+            await handoff.take(event, _bound(engine.on_command, record))
+
+    @app.agent(raw_topic(settings.drains_topic), concurrency=1, name="xferq.drains")  # type: ignore[untyped-decorator]
+    async def drains(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await handoff.take(event, _bound(engine.on_task, event.message.value))
+
+    async def revoked(sender: Any, revoked: set[TP], **_: Any) -> None:
+        handoff.drop(revoked)
+        engine.take_shares(())
+
+    async def assigned(sender: Any, assigned: set[TP], **_: Any) -> None:
+        engine.take_shares([tp.partition for tp in assigned if tp.topic == settings.commands_topic])
+        _log.info("worker.assigned partitions=%d", len(assigned))
+
+    app.on_partitions_revoked.connect(revoked, weak=False)
+    app.on_partitions_assigned.connect(assigned, weak=False)
+    return app
+
+
+def _bound(handle: Callable[[Any, IsOurs], Awaitable[bool]], value: Any) -> Work:
+    return lambda is_ours: handle(value, is_ours)
