@@ -119,10 +119,9 @@ class EmbeddedCluster:
 
     def _lay_out(self) -> None:
         """Choose ports, which every node must know of all others, and folders."""
-        if self._given_dir is None:
-            self._scratch_dir = Path(tempfile.mkdtemp(prefix="xferq-cluster-"))
-        folder = self._given_dir or self._scratch_dir
-        assert folder is not None  # noqa: S101
+        folder = self._given_dir
+        if folder is None:
+            folder = self._scratch_dir = Path(tempfile.mkdtemp(prefix="xferq-cluster-"))
         ids = range(1, self._size + 1)
         ports = free_ports(2 * self._size)
         controllers = dict(zip(ids, ports[self._size :], strict=True))

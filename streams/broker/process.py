@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO, cast
 
 from streams.broker import watchdog
 from streams.broker.failure import BrokerError
@@ -50,9 +51,10 @@ class BrokerProcess:
             env=java_environment(),
             start_new_session=True,  # Ctrl-C in a terminal is this process's to handle
         )
-        assert self._watchdog.stdout is not None  # noqa: S101
-        word, _, rest = self._watchdog.stdout.readline().decode().strip().partition(" ")
-        self._watchdog.stdout.close()
+        # Its standard input is never written: that it is open says that this process lives.
+        self._lifeline = cast(IO[bytes], self._watchdog.stdin)
+        with cast(IO[bytes], self._watchdog.stdout) as output:
+            word, _, rest = output.readline().decode().strip().partition(" ")
         if word != "pid":
             self._watchdog.wait()
             raise BrokerError(f"Java can't be started: {rest or 'its watchdog ended at once'}")
@@ -96,5 +98,4 @@ class BrokerProcess:
 
     def _reap(self) -> None:
         self._watchdog.wait()
-        assert self._watchdog.stdin is not None  # noqa: S101
-        self._watchdog.stdin.close()
+        self._lifeline.close()
