@@ -27,6 +27,7 @@ from streams.domain.timestamp import format_time
 from streams.domain.topic import is_queue_topic, queue_of, topic_of
 from streams.drain import Abandoned
 from streams.errors import NotAQueue, Refused, XferqError
+from streams.lanes import Lanes
 from streams.ledger import Ledger
 from streams.metrics import COMMANDS
 from streams.ports import Kafka
@@ -59,6 +60,7 @@ class Commands:
         self._claimer = claimer
         self._settings = settings
         self._now = now
+        self._finishing = Lanes(settings.concurrent_claims)
 
     def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
         """The command in the record.
@@ -251,11 +253,13 @@ class Commands:
 
         Two drains that finish at once each write their progress, then look: the later one sees both.
         """
-        await self._ledger.barrier_all()
-        recorded, status = self._ledger.recorded_status(id), self._ledger.status(id)
-        if recorded is not None and recorded.state not in ENDED and status is not None and status.state == "done":
+        async with self._finishing.lane(id):
+            await self._ledger.barrier_all()
+            recorded, status = self._ledger.recorded_status(id), self._ledger.status(id)
+            if recorded is None or recorded.state in ENDED or status is None or status.state != "done":
+                return
             await self._ledger.record_status(topic_of(status.queue_name or id), status)
-            self._ended(status)
+        self._ended(status)
 
     def _ended(self, status: Status) -> None:
         COMMANDS.labels(type=status.type or "unknown", outcome=status.state).inc()

@@ -87,9 +87,7 @@ class Drainer:
         is_ours: Callable[[], bool],
         finished: list[Claim],
     ) -> None:
-        await self._ledger.barrier(topic)
-        if not self._ledger.unfinished(topic, partition):
-            return  # a task that came twice: no need to fence anybody for it
+        # Fence first, read then: the ledger may be held up by the very transaction that this ends.
         producer = await self._kafka.producer(f"xferq.drain.{topic}.{partition}")
         try:
             await self._ledger.barrier(topic)
@@ -226,7 +224,8 @@ class _RangeDrain:
         """One transaction: what was gathered, and the progress with it."""
         claim = self._claim
         key = progress_key(claim.topic, self._partition, claim.id)
-        # The ledger last: its partition is shared, and is kept from other readers for the shortest time so.
+        # The ledger last, when all else is written: other queues share its partition, and its readers wait
+        # from its first record to the commit, or after a crash to the transaction's time-out.
         writes = [*outbox.writes, self._ledger.write(self._producer, claim.topic, [(key, progress.to_bytes())])]
         started = time.monotonic()
         try:

@@ -83,6 +83,8 @@ class Producer(Protocol):
     async def transact(self, writes: Sequence[Write], offsets: GroupOffsets | None = None) -> None:
         """Write all of it in one transaction, in order per partition, or none of it.
 
+        The last write goes out when all the others have been accepted.
+
         Raises:
             Rejected: aborted; the error says which partitions were turned down and why.
             Fenced: another producer has the id, or the broker ended the transaction.

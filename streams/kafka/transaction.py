@@ -79,7 +79,8 @@ class TransactionalProducer:
         try:
             async with asyncio.timeout(self._settings.transaction_timeout_ms / 1000):
                 await self._producer.begin_transaction()
-                await self._write(writes)
+                await self._write(writes[:-1])
+                await self._write(writes[-1:])
                 if offsets is not None:
                     await self._producer.send_offsets_to_transaction(
                         {TopicPartition(offsets.topic, p): (o, "") for p, o in offsets.offsets.items()},
