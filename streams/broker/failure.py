@@ -1,7 +1,9 @@
 """What can go wrong with the embedded broker, in words for the person in front of it."""
 
+from streams.errors import XferqError
 
-class BrokerError(Exception):
+
+class BrokerError(XferqError):
     """The embedded broker can't do what was asked; the text says why and what would help."""
 
 
