@@ -8,7 +8,8 @@ XferqError
 |- Rejected        Kafka turned down some writes; the transaction was aborted, so nothing
 |                  happened: look at which ones, change them, try again
 |- OutOfRange      records that should be there are not: look at the topic again
-`- Misconfigured   no retry helps until a person changes a setting: stop, and name it
+|- Misconfigured   no retry helps until a person changes a setting: stop, and name it
+`- BrokerError     the embedded broker can't do what was asked (in `streams.broker`)
 """
 
 from collections.abc import Mapping

@@ -168,21 +168,30 @@ class Keeper:
                 await self.free(topic)
 
     async def free(self, topic: str) -> None:
-        """Delete what lies below the head, and below the start of the lowest unfinished claim."""
+        """Delete what lies below the head, and below the start of the lowest unfinished claim.
+
+        The order matters; with a claim that another worker commits meanwhile:
+        1. The claim moves the committed offsets and writes its record, in one transaction.
+        2. We read the offsets: already moved. Only a barrier after that is sure to show the claim as well.
+        3. Had we looked at the ledger before, all that was just claimed would look dispatched.
+        """
         there = await self._kafka.topic(topic)
         if there is None:
             return
         partitions = range(there.partitions)
         committed = await self._kafka.committed(self._settings.group_of(topic), topic, partitions)
+        await self._ledger.barrier(topic)
         claimed = self._ledger.heads(topic, there.id)
         heads = {p: max(committed.get(p, 0), claimed.get(p, 0)) for p in partitions}
         for claim in self._ledger.claims(topic):
             for partition in self._ledger.unfinished_partitions(claim):
                 if claim.topic_id == there.id:
                     heads[partition] = min(heads[partition], claim.ranges[partition][0])
-        starts = await self._kafka.log_starts(topic, partitions)
-        ends = await self._kafka.stable_ends(topic, partitions)
-        freed = {p: min(head, ends[p]) for p, head in heads.items() if min(head, ends[p]) > starts[p]}
+        starts, ends = await asyncio.gather(
+            self._kafka.log_starts(topic, partitions), self._kafka.stable_ends(topic, partitions)
+        )
+        # A head beyond the end is none of this topic's: the offset of an earlier one of the same name.
+        freed = {p: head for p, head in heads.items() if starts[p] < head <= ends[p]}
         await self._kafka.delete_before(topic, freed)
         SPACE_FREED.inc(sum(offset - starts[partition] for partition, offset in freed.items()))
 

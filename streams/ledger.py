@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from streams.domain.claim import Claim, Head, Progress
 from streams.domain.status import Status
-from streams.errors import Unavailable, XferqError
+from streams.errors import Refused, Unavailable, XferqError
 from streams.ports import Kafka, Producer, Record, Tail, Write
 from streams.settings import Settings
 
@@ -26,6 +26,8 @@ _Value = TypeVar("_Value")
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.002
+_BATCH_BYTES = 900_000
+"""Under Kafka's default limit of a record batch, 1 MiB."""
 
 
 class Ledger:
@@ -43,9 +45,13 @@ class Ledger:
         self._topics_of: dict[str, set[str]] = {}
 
     async def start(self) -> None:
-        """Begin to follow; returns once all that was there is known."""
-        self._tail = await self._kafka.tail(self._settings.ledger_topic, self._settings.ledger_partitions)
-        self._following = asyncio.create_task(self._follow())
+        """Begin to follow; returns once all that was there is known.
+
+        Raises:
+            Unavailable: it could not be read to its end; call again.
+        """
+        if self._following is None:
+            self._following = asyncio.create_task(self._follow())
         await self.barrier_all()
 
     async def stop(self) -> None:
@@ -159,10 +165,15 @@ class Ledger:
     # ---- writing
 
     def write(self, producer: Producer, name: str, values: Iterable[tuple[str, bytes | None]]) -> Write:
-        """Ledger records as part of a transaction, in the partition of `name`; a null removes."""
-        batch = producer.batch(1 << 20)
+        """Ledger records as part of a transaction, in the partition of `name`; a null removes.
+
+        Raises:
+            Refused: they don't fit into one batch.
+        """
+        batch = producer.batch(_BATCH_BYTES)
         for key, value in values:
-            batch.append(timestamp=None, key=key.encode(), value=value, headers=[])
+            if batch.append(timestamp=None, key=key.encode(), value=value, headers=[]) is None:
+                raise Refused(f"{name} has more partitions than one claim can take")
         return Write(self._settings.ledger_topic, self.partition_of(name), batch)
 
     async def record_status(self, name: str, status: Status) -> None:

@@ -1,5 +1,6 @@
 """A command's status: what people see of it."""
 
+import hashlib
 from collections.abc import Collection
 from typing import Literal
 
@@ -40,7 +41,7 @@ class Status(BaseModel):
     claimed_at: str | None = None
     finished_at: str | None = None
     command: str | None = None
-    """The command's content as JSON, to tell whether the same id comes with another one."""
+    """A hash of the command's content, to tell whether the same id comes with another one."""
 
     @classmethod
     def of(cls, command: CancelCommand | StartCommand, *, state: State, requested_at: str) -> "Status":
@@ -53,7 +54,7 @@ class Status(BaseModel):
             state=state,
             requested_at=command.requested_at or requested_at,
             requested_by=command.requested_by,
-            command=command.content(),
+            command=hashlib.sha256(command.content().encode()).hexdigest(),
         )
 
     def to_bytes(self) -> bytes:

@@ -36,6 +36,8 @@ def translated(error: Exception, doing: str) -> XferqError:
         return Fenced(f"{doing}: another producer took over, or the transaction timed out")
     if isinstance(error, _DENIED) or (isinstance(error, KafkaException) and error.args[0].code() in _DENIED_CODES):
         return Refused(f"{doing}: Kafka does not permit it: {_text(error)}")
+    if isinstance(error, aio.MessageSizeTooLargeError | aio.RecordListTooLargeError):
+        return Refused(f"{doing}: it is larger than Kafka takes")
     if isinstance(error, aio.InvalidTransactionTimeout):
         return Misconfigured("XFERQ_TRANSACTION_TIMEOUT_MS is more than the broker's transaction.max.timeout.ms allows")
     return Unavailable(f"{doing}: {_text(error)}")
