@@ -11,6 +11,7 @@ import orjson
 from streams.claim import Claimer
 from streams.commands import CommandRecord, Commands
 from streams.domain.command import InvalidCommand
+from streams.domain.topic import is_queue_topic
 from streams.drain import Abandoned, Drainer
 from streams.errors import XferqError
 from streams.keeper import Keeper
@@ -98,7 +99,9 @@ class Engine:
         try:
             task = orjson.loads(value or b"")
             topic, partition = str(task["topic"]), int(task["partition"])
-        except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+            if not is_queue_topic(topic):
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
             _log.error("drain.task_unreadable value=%r", (value or b"")[:200])
             return True
         try:

@@ -74,6 +74,8 @@ class Keeper:
                 await work()
             except XferqError as error:
                 _log.warning("keeper.again work=%s error=%s", getattr(work, "__name__", "?"), error)
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the rounds for as long as the worker lives
+                _log.exception("keeper.failed work=%s", getattr(work, "__name__", "?"))
             await asyncio.sleep(every_s)
 
     # ---- heads

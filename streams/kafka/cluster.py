@@ -86,12 +86,12 @@ class Cluster:
         self, topic: str, records: Sequence[tuple[bytes, bytes | None]], partition: int | None = None
     ) -> None:
         producer = await self._publishing()
-        async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
-            with translating(f"publishing to {topic}"):
-                futures = [await producer.send(topic, value, key=key, partition=partition) for key, value in records]
         try:
             async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
                 with translating(f"publishing to {topic}"):
+                    futures = [
+                        await producer.send(topic, value, key=key, partition=partition) for key, value in records
+                    ]
                     await asyncio.gather(*futures)
         except TimeoutError as error:
             await self._drop_publisher()
@@ -105,8 +105,8 @@ class Cluster:
                     **self.connection.client("publish"), enable_idempotence=True, max_request_size=4 << 20
                 )
                 try:
-                    async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
-                        with translating("connecting"):
+                    with translating("connecting"):
+                        async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
                             await producer.start()
                 except BaseException:
                     await producer.stop()
