@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     hold_ms: int = Field(5_000, ge=0, description="longest hold of a queue's group after a claim")
     confirm_ms: int = Field(10_000, ge=0, description="longest wait for a claim to be seen in the group's offsets")
     guard_ms: int = Field(1_000, ge=50, description="time between two looks at the heads of claimed queues")
+    worker_session_ms: int = Field(
+        15_000, ge=6_000, le=30_000, description="a worker that is silent for so long has died: others take its work"
+    )
     stalled_ms: int = Field(30_000, ge=100, description="a claim without progress for so long gets its tasks again")
     space_s: float = Field(60.0, gt=0, description="time between two rounds of freeing space in queue topics")
     keep_commands_days: float = Field(30.0, gt=0, description="how long finished commands stay in the ledger")
