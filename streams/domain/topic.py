@@ -1,4 +1,4 @@
-"""Queue names as Kafka topic names, and back (design.md, "Contract on the wire").
+"""Queue names as Kafka topic names, and back: what every service that touches a queue has to agree on.
 
 A topic's name is `queue.` and the queue name's UTF-8 bytes, of which `A-Z a-z 0-9 .` stay and every other one
 becomes `-` and two lower-case hex digits. Where that would be longer than Kafka allows, it ends in a digest
