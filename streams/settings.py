@@ -1,5 +1,6 @@
 """Settings: every name, number and limit, read once from the environment (`XFERQ_...`)."""
 
+import json
 import socket
 import uuid
 from typing import Literal
@@ -97,3 +98,17 @@ def load_settings(**overrides: object) -> Settings:
             f"XFERQ_{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}" for item in error.errors()
         )
         raise Misconfigured(problems) from None
+
+
+def settings_table() -> str:
+    """All settings as a Markdown table, as README.md shows it: `python -m streams.settings` prints it."""
+    rows = ["| variable | default | what it is |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = field.default if field.default_factory is None else None
+        shown = "" if default is None else f"`{json.dumps(default)}`" if default == () else f"`{default}`"
+        rows.append(f"| `XFERQ_{name.upper()}` | {shown} | {field.description} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(settings_table())
