@@ -5,7 +5,15 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
 
 from streams.kafka.connection import Connection
 from streams.kafka.translate import translating
@@ -69,6 +77,35 @@ class Topics:
             future = self._admin.describe_configs([resource], request_timeout=self._timeout_s)[resource]
             entries = await asyncio.wrap_future(future)
         return {key: entry.value for key, entry in entries.items()}
+
+    async def configs(self, names: Collection[str]) -> dict[str, dict[str, str]]:
+        """The settings in force of many topics in one request; topics that don't exist are left out."""
+        if not names:
+            return {}
+        found = {}
+        with translating(f"reading the settings of {len(names)} topics"):
+            resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
+            futures = self._admin.describe_configs(resources, request_timeout=self._timeout_s)
+            for resource, future in futures.items():
+                try:
+                    entries = await asyncio.wrap_future(future)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                        raise
+                else:
+                    found[str(resource.name)] = {key: entry.value for key, entry in entries.items()}
+        return found
+
+    async def alter(self, name: str, config: Mapping[str, str]) -> None:
+        """Change some of a topic's settings; the others stay."""
+        changes = [
+            ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in config.items()
+        ]
+        resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=changes)
+        with translating(f"changing the settings of topic {name}"):
+            futures = self._admin.incremental_alter_configs([resource], request_timeout=self._timeout_s)
+            for future in futures.values():
+                await asyncio.wrap_future(future)
 
     async def offsets(
         self, topic: str, partitions: Iterable[int], spec: OffsetSpec, isolation: IsolationLevel
