@@ -182,10 +182,10 @@ def parse_command(value: bytes | None, *, fallback_id: str) -> CancelCommand | S
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        raise InvalidCommand(_sentence(error.errors(include_url=False, include_input=False)[0]), id) from None
+        raise InvalidCommand(sentence(error.errors(include_url=False, include_input=False)[0]), id) from None
 
 
-def _sentence(error: ErrorDetails) -> str:
+def sentence(error: ErrorDetails) -> str:
     """One sentence about a field; never the input itself, which may be of any size."""
     field = "".join(f"[{part}]" if type(part) is int else str(part) for part in error["loc"])
     match error["type"]:

@@ -1,0 +1,121 @@
+"""The HTTP API put together: routes, problems, the OpenAPI document, and its link to Kafka."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse, RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api import health, xfer_cancel_v1, xfer_status_v1, xfer_v1
+from api.docs_page import render
+from api.link import Link
+from api.models import ProblemDetails
+from api.problem import handle_problems
+from api.submission import Submissions
+from streams import __version__
+from streams.kafka.cluster import Cluster
+from streams.metrics import REQUESTS
+from streams.settings import Settings
+from streams.worker import refuse_optimised
+
+OPENAPI_PATH = "/api-docs/openapi.json"
+_ABOUT = (
+    "Transfer queues on Kafka: move a mail platform's scheduled queues to another node, and take that back, "
+    "each message exactly once. Every error is an RFC 9457 problem (application/problem+json)."
+)
+
+
+def create_app(settings: Settings, kafka: Cluster | None = None) -> FastAPI:
+    """The API as an ASGI application; it connects to Kafka when it starts up, and for as long as that takes.
+
+    Args:
+        kafka: a cluster to use, which stays the caller's to close; None: one of its own, by the settings.
+
+    Raises:
+        Misconfigured: Python runs with -O.
+    """
+    refuse_optimised()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        cluster = kafka or Cluster(settings)
+        link = Link(cluster, settings)
+        app.state.link = link
+        app.state.submissions = Submissions(link, settings)
+        link.start()
+        try:
+            yield
+        finally:
+            await link.stop()
+            if kafka is None:
+                await cluster.close()
+
+    app = FastAPI(
+        title="xferq",
+        version=__version__,
+        description=_ABOUT,
+        openapi_url=OPENAPI_PATH,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=lifespan,
+    )
+    handle_problems(app)
+    app.add_middleware(CountRequests)
+    routers = [module.router for module in (xfer_cancel_v1, xfer_v1, xfer_status_v1, health)]
+    for router in routers:
+        app.include_router(router)
+    app.state.endpoints = [route for router in routers for route in router.routes]
+    _document(app)
+    return app
+
+
+def _document(app: FastAPI) -> None:
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            problem = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas = document["components"]["schemas"]
+            schemas |= {**problem.pop("$defs", {}), "ProblemDetails": problem}
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"}
+        return HTMLResponse(render(openapi()), headers=headers)
+
+    @app.get("/", include_in_schema=False)
+    async def home() -> Response:
+        return RedirectResponse("/docs")
+
+
+class CountRequests:
+    """Counts every request by route and status, and tells browsers to take answers for what they say they are."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+
+        async def watch(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", []), (b"x-content-type-options", b"nosniff")]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            REQUESTS.labels(route=route, status=str(status)).inc()

@@ -1,0 +1,45 @@
+"""GET /livez, /readyz, /metrics: for whatever watches over this server."""
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict
+
+from api.link import Link
+from api.problem import Problem
+from api.responses import problems
+
+router = APIRouter(tags=["Health"])
+
+
+class Health(BaseModel):
+    """All is well."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
+
+    status: str = "ok"
+
+
+@router.get("/livez", summary="Is the server alive?", response_model=Health)
+async def livez() -> Health:
+    """Yes, if this answers at all; restarting it would help against nothing else."""
+    return Health()
+
+
+@router.get("/readyz", summary="Can it work?", response_model=Health, responses=problems("unavailable"))
+async def readyz(request: Request) -> Health:
+    """Whether commands can be taken now; if not, `detail` says what is missing."""
+    link: Link = request.app.state.link
+    if link.missing is not None:
+        raise Problem("unavailable", link.missing)
+    return Health()
+
+
+@router.get(
+    "/metrics",
+    summary="Metrics for Prometheus",
+    response_class=Response,
+    responses={200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}},
+)
+async def metrics() -> Response:
+    """What this process counts; a worker has its own, on port 8001 by default."""
+    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,110 @@
+"""The API's link to Kafka: opened in the background, looked after, and honest about what is missing."""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from streams.errors import Misconfigured, Unavailable, XferqError
+from streams.kafka.cluster import Cluster
+from streams.kafka.layout import require_topics
+from streams.ledger import Ledger
+from streams.settings import Settings
+
+_log = logging.getLogger(__name__)
+_RETRY_S = 0.5
+_LOOK_S = 2.0
+_LOOK_TIMEOUT_S = 5.0
+_FRESH_S = 2.0
+
+
+class Link:
+    """A cluster and the ledger's view, as soon as they are there; `start` returns at once."""
+
+    def __init__(self, kafka: Cluster, settings: Settings) -> None:
+        self.kafka = kafka
+        self._settings = settings
+        self._ledger: Ledger | None = None
+        self._task: asyncio.Task[None] | None = None
+        self.missing: str | None = "Kafka was not asked yet"
+        """What is missing for work, in words; None when nothing is."""
+
+    def start(self) -> None:
+        """Begin to connect, and go on as long as it takes."""
+        self._task = asyncio.create_task(self._look_after())
+
+    async def stop(self) -> None:
+        """Stop, wherever it is."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+        if self._ledger is not None:
+            await self._ledger.stop()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger's view; as of the last contact where Kafka is away now.
+
+        Raises:
+            Unavailable: it has never been read.
+        """
+        if self._ledger is None:
+            raise Unavailable(self.missing or "the ledger was not read yet")
+        return self._ledger
+
+    def require(self) -> Ledger:
+        """The ledger's view, for work that needs Kafka.
+
+        Raises:
+            Unavailable: something is missing now.
+        """
+        if self.missing is not None:
+            raise Unavailable(self.missing)
+        return self.ledger
+
+    async def refresh(self) -> bool:
+        """Let the view catch up with what was written until now, if that is quick; whether it has."""
+        if self.missing is not None:
+            return False
+        try:
+            async with asyncio.timeout(_FRESH_S):
+                await self.ledger.barrier_all()
+        except (TimeoutError, XferqError):
+            return False
+        return True
+
+    async def _look_after(self) -> None:
+        while True:
+            try:
+                await self._look()
+            except (XferqError, TimeoutError) as error:
+                self._say(str(error) or "Kafka did not answer in time")
+            except Exception as error:  # noqa: BLE001 - the link must outlive whatever a library does
+                _log.exception("api.link_failed")
+                self._say(f"{type(error).__name__}: {error}")
+            else:
+                self._say(None)
+            await asyncio.sleep(_RETRY_S if self.missing else _LOOK_S)
+
+    async def _look(self) -> None:
+        async with asyncio.timeout(_LOOK_TIMEOUT_S):
+            if self._ledger is not None:
+                if await self.kafka.topic(self._settings.commands_topic) is None:
+                    raise Misconfigured(f"topic {self._settings.commands_topic} does not exist any more")
+                return
+            await require_topics(self.kafka, self._settings)
+        ledger = Ledger(self.kafka, self._settings)
+        try:
+            await ledger.start()
+        except BaseException:
+            await ledger.stop()
+            raise
+        self._ledger = ledger
+
+    def _say(self, missing: str | None) -> None:
+        if missing != self.missing:
+            if missing is None:
+                _log.info("api.ready bootstrap=%s", self.kafka.connection.bootstrap_servers)
+            else:
+                _log.warning("api.waiting missing=%s", missing)
+        self.missing = missing

@@ -1,0 +1,163 @@
+"""What the HTTP API takes and gives, with the limits and examples that its documentation shows."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from streams.domain.claim import Kind
+from streams.domain.command import (
+    MAX_QUEUE_NAMES,
+    MAX_TEXT_BYTES,
+    QueueNameField,
+    ReasonField,
+    TargetField,
+    TextField,
+)
+from streams.domain.status import State, Status
+
+_TEXT: dict[str, Any] = {"minLength": 1, "maxLength": MAX_TEXT_BYTES}
+_BYTES = f"1 to {MAX_TEXT_BYTES:,} bytes of UTF-8"
+EXAMPLE_QUEUE = "http://mx2.example.com/.xfer.kumomta.internal"
+EXAMPLE_ID = "6f1f6d1c8a554c3f9f0a6f3a8a3f4a0e"
+
+Criterion = Annotated[TextField, Field(json_schema_extra=_TEXT)]
+
+
+class XferCancelRequest(BaseModel):
+    """Cancels the transfer of what is in an xfer queue now."""
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="ignore",
+        json_schema_extra={"examples": [{"queue_name": EXAMPLE_QUEUE, "reason": "mx2 is back"}]},
+    )
+
+    queue_name: QueueNameField = Field(description=f"the xfer queue; {_BYTES}", json_schema_extra=_TEXT)
+    reason: ReasonField = Field(description=f"why, for the delivery log; {_BYTES}", json_schema_extra=_TEXT)
+
+
+class XferRequest(BaseModel):
+    """Starts a transfer of scheduled queues to another node: all of them, where no criterion is given."""
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="ignore",
+        json_schema_extra={
+            "examples": [
+                {"target": "http://mx2.example.com/", "reason": "maintenance of mx1", "tenant": "mytenant"},
+                {
+                    "target": "http://mx2.example.com/",
+                    "reason": "maintenance of mx1",
+                    "queue_names": ["mytenant@example.com", "example.net"],
+                },
+            ]
+        },
+    )
+
+    target: TargetField = Field(
+        description="where the messages go: an http or https URL. It is normalised as browsers do, and names "
+        "the xfer queue: `{target}.xfer.kumomta.internal`"
+    )
+    reason: ReasonField = Field(description=f"why, for the delivery log; {_BYTES}", json_schema_extra=_TEXT)
+    campaign: Criterion | None = Field(None, description="only queues of this campaign")
+    tenant: Criterion | None = Field(None, description="only queues of this tenant")
+    domain: Criterion | None = Field(None, description="only queues for this domain")
+    routing_domain: Criterion | None = Field(None, description="only queues with this routing domain")
+    queue_names: Annotated[list[QueueNameField], Field(max_length=MAX_QUEUE_NAMES, fail_fast=True)] | None = Field(
+        None, description="only these queues; the other criteria are not looked at then"
+    )
+
+
+class Done(BaseModel):
+    """An empty object: the command is durable, and is carried out from now on."""
+
+
+class CommandStatus(BaseModel):
+    """What has become of a command. What is not known (yet) is null."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": EXAMPLE_ID,
+                    "type": "xfer.cancel",
+                    "queue_name": EXAMPLE_QUEUE,
+                    "reason": "mx2 is back",
+                    "state": "done",
+                    "detail": None,
+                    "queues": 1,
+                    "total": 4000,
+                    "restored": 3999,
+                    "returned": 1,
+                    "returned_reasons": {"no_saved_info": 1},
+                    "offsets_total": 4002,
+                    "offsets_done": 4002,
+                    "requested_at": "2026-11-24T10:00:00Z",
+                    "requested_by": "127.0.0.1",
+                    "claimed_at": "2026-11-24T10:00:00.052000Z",
+                    "finished_at": "2026-11-24T10:00:01.210000Z",
+                }
+            ]
+        },
+    )
+
+    id: str = Field(description="the command's id")
+    type: Kind | None = Field(description="null for a record that was no command at all")
+    queue_name: str | None = Field(description="the xfer queue that the command is about")
+    reason: str | None = Field(description="the reason that was given")
+    state: State = Field(
+        description="`accepted`: written down; `waiting`: a worker has it, and `detail` says what it waits for; "
+        "`claimed`: the messages are taken out of the queue and being moved; `done`; `refused`: `detail` says why"
+    )
+    detail: str | None = Field(description="why it was refused, or what it waits for")
+    queues: int | None = Field(description="how many queues were claimed; null until all of them are")
+    total: int | None = Field(description="how many messages there were, `restored` + `returned`; null until done")
+    restored: int = Field(description="messages moved so far (by a cancel: restored)")
+    returned: int = Field(description="messages that had to stay, and were put back at the queue's end")
+    returned_reasons: dict[str, int] = Field(description="how many of them for which reason")
+    offsets_total: int | None = Field(description="Kafka offsets claimed: at least as many as messages")
+    offsets_done: int | None = Field(description="how many of those have been worked through")
+    requested_at: str | None = Field(description="RFC 3339, UTC")
+    requested_by: str | None = Field(description="who asked; for HTTP the peer's address")
+    claimed_at: str | None = Field(description="the cancel's instant: RFC 3339, UTC")
+    finished_at: str | None = Field(description="RFC 3339, UTC")
+
+    @classmethod
+    def of(cls, status: Status) -> "CommandStatus":
+        """What people see of a status."""
+        return cls.model_validate(status.model_dump(exclude={"command"}))
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    location: Literal["body", "query", "path", "header"] = Field(description="where the field stands")
+    field: str = Field(description="its name; empty for the whole body")
+    detail: str = Field(description="what is wrong")
+
+
+class ProblemDetails(BaseModel):
+    """An error, as RFC 9457 has it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "/docs#unknown-queue",
+                    "title": "The queue does not exist",
+                    "status": 404,
+                    "detail": f"{EXAMPLE_QUEUE} is not a current scheduled queue",
+                    "errors": [],
+                }
+            ]
+        }
+    )
+
+    type: str = Field(description="which kind of problem: a reference to its description")
+    title: str = Field(description="the kind in words")
+    status: int = Field(description="the HTTP status")
+    detail: str = Field(description="what is wrong this time")
+    errors: list[FieldError] = Field([], description="the fields at fault, where there are any")

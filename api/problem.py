@@ -1,0 +1,163 @@
+"""Errors as RFC 9457 problem details: every one that the API answers with, in one table."""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic_core import ErrorDetails
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from api.models import FieldError
+from streams.domain.command import sentence
+from streams.errors import XferqError
+
+_log = logging.getLogger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 2
+_SHOWN = 200
+
+KINDS: Mapping[str, tuple[int, str, str]] = {
+    "malformed-body": (400, "The body can't be read", "It is not valid JSON in UTF-8, or not what its encoding says."),
+    "not-an-xfer-queue": (400, "Not an xfer queue", "The name of an xfer queue ends with `.xfer.kumomta.internal`."),
+    "not-found": (404, "Nothing here", "This API has no such path."),
+    "unknown-queue": (404, "The queue does not exist", "There is no such queue now; `xferq queues --xfer` lists them."),
+    "unknown-command": (404, "The command is not known", "No such command, or finished more than 30 days ago."),
+    "method-not-allowed": (405, "The method is not allowed here", "The `Allow` header says which ones are."),
+    "too-slow": (408, "The body took too long", "The whole body has to arrive within 30 seconds."),
+    "id-conflict": (409, "The id belongs to another command", "An Idempotency-Key stands for one request for ever."),
+    "too-large": (413, "The body is too large", "At most 2 MiB, also after decompression."),
+    "unsupported-media-type": (415, "The body is not JSON", "Send `Content-Type: application/json`."),
+    "unsupported-encoding": (415, "The body's encoding is not known", "Plain, or `Content-Encoding: gzip`."),
+    "invalid-request": (422, "Fields are missing or not valid", "`errors` names each of them."),
+    "internal": (500, "A defect of xferq", "The server's log has the details."),
+    "unavailable": (503, "Kafka is not available", "Try again later, after the seconds in `Retry-After`."),
+}
+"""Kinds of problems: name to HTTP status, title, and what to know about them."""
+
+_KIND_OF_STATUS = {400: "malformed-body", 404: "not-found", 405: "method-not-allowed", 413: "too-large"}
+
+
+class Problem(Exception):
+    """Answer with a problem of this kind."""
+
+    def __init__(
+        self,
+        kind: str,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.headers = dict(headers or {})
+        if KINDS[kind][0] == 503:
+            self.headers.setdefault("Retry-After", str(RETRY_AFTER_S))
+
+
+def shown(text: str) -> str:
+    """The text, shortened for a message; what may be of any length never comes back whole."""
+    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+
+
+def answer(problem: Problem) -> Response:
+    """The problem as a response."""
+    status, title, _ = KINDS[problem.kind]
+    content = {
+        "type": f"/docs#{problem.kind}",
+        "title": title,
+        "status": status,
+        "detail": problem.detail,
+        "errors": [error.model_dump() for error in problem.errors],
+    }
+    return Response(orjson.dumps(content), status, problem.headers, MEDIA_TYPE)
+
+
+def handle_problems(app: FastAPI) -> None:
+    """Make problem details of everything that goes wrong while a request is answered."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(XferqError, _on_kafka)
+    app.add_exception_handler(TimeoutError, _on_kafka)
+    app.add_exception_handler(Exception, _on_defect)
+
+
+def invalid(location: str, field: str, detail: str) -> Problem:
+    """The request's field is not valid."""
+    error = FieldError.model_validate({"location": location, "field": field, "detail": detail})
+    return Problem("invalid-request", f"{field} {detail}", errors=[error])
+
+
+async def _on_problem(_: Request, error: Exception) -> Response:
+    return answer(error) if isinstance(error, Problem) else _defect()
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        return _defect()
+    path = shown(request.url.path)
+    if error.status_code == 404:
+        return answer(Problem("not-found", f"there is nothing at {path}"))
+    if error.status_code == 405:
+        allowed = ", ".join(_allowed(request)) or dict(error.headers or {}).get("Allow", "")
+        detail = f"{shown(request.method)} is not allowed at {path}; {allowed} is"
+        return answer(Problem("method-not-allowed", detail, headers={"Allow": allowed}))
+    kind = _KIND_OF_STATUS.get(error.status_code, "internal")
+    return answer(Problem(kind, shown(str(error.detail)), headers=error.headers))
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        return _defect()
+    errors = list(_field_errors(error.errors()))
+    return answer(Problem("invalid-request", "; ".join(shown(item.detail) for item in errors[:3]), errors=errors))
+
+
+async def _on_kafka(_: Request, error: Exception) -> Response:
+    _log.warning("api.unavailable error=%s", error)
+    return answer(Problem("unavailable", shown(str(error)) or "Kafka did not answer in time"))
+
+
+async def _on_defect(_: Request, error: Exception) -> Response:
+    return _defect()  # Starlette raises the error again once this is sent; uvicorn logs it
+
+
+def _defect() -> Response:
+    return answer(Problem("internal", "something went wrong that should not have"))
+
+
+def _allowed(request: Request) -> list[str]:
+    """All methods of a path: Starlette itself only names those of the first route that has it."""
+    methods: set[str] = set()
+    for route in request.app.state.endpoints:
+        if route.matches(request.scope)[0] != Match.NONE:
+            methods |= getattr(route, "methods", None) or set()
+    return sorted(methods)
+
+
+def _field_errors(errors: Iterable[Any]) -> Iterable[FieldError]:
+    for error in errors:
+        location, *path = error["loc"]
+        if location == "body" and not path:
+            yield FieldError(location=location, field="", detail="the body must be a JSON object")
+            continue
+        field = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path)
+        detail = (
+            sentence(cast(ErrorDetails, {**error, "loc": tuple(path)}))
+            if location == "body"
+            else f"{field} {_lowered(error['msg'])}"
+        )
+        yield FieldError(location=location, field=field, detail=detail)
+
+
+def _lowered(message: str) -> str:
+    return message.removeprefix("Input ")

@@ -1,0 +1,35 @@
+"""What the OpenAPI document says about headers and problems, for all endpoints alike."""
+
+from typing import Any
+
+from api.problem import KINDS, MEDIA_TYPE
+
+_COMMAND_ID = {"description": "The command's id, to ask for its status with", "schema": {"type": "string"}}
+_LOCATION = {"description": "Where its status is", "schema": {"type": "string"}}
+
+ACCEPTED: dict[str, Any] = {
+    "description": "The command is durable. It is carried out from now on, whatever happens to this server.",
+    "headers": {"X-Command-Id": _COMMAND_ID, "Location": _LOCATION},
+}
+
+
+def problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an endpoint that may answer with these kinds of problems."""
+    by_status: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        status, title, about = KINDS[kind]
+        examples = {
+            kind: {"value": {"type": f"/docs#{kind}", "title": title, "status": status, "detail": about, "errors": []}}
+        }
+        known = by_status.get(status)
+        if known is not None:
+            known["description"] += f"; or: {title}"
+            known["content"][MEDIA_TYPE]["examples"] |= examples
+            continue
+        content = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "examples": examples}
+        by_status[status] = {"description": title, "content": {MEDIA_TYPE: content}}
+        if status == 503:
+            by_status[status]["headers"] = {
+                "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}
+            }
+    return by_status

@@ -1,0 +1,121 @@
+"""How the API takes a command: written to the ledger, then published, both durable before it answers."""
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from api.link import Link
+from api.problem import Problem, invalid, shown
+from streams.domain.command import CancelCommand, StartCommand, is_command_id
+from streams.domain.status import Status
+from streams.domain.timestamp import format_time
+from streams.domain.topic import topic_of
+from streams.errors import XferqError
+from streams.lanes import Lanes
+from streams.ledger import Ledger
+from streams.settings import Settings
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 256
+
+
+def utc_now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
+class Submissions:
+    """Takes commands, each id once."""
+
+    def __init__(self, link: Link, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+        self._link = link
+        self._settings = settings
+        self.now = now
+        self._lanes = Lanes(_AT_ONCE)
+        self._limit_s = settings.request_timeout_ms / 1000 + 5
+
+    async def submit(self, command: CancelCommand | StartCommand, *, is_new: bool) -> None:
+        """Make the command durable, unless it was taken before.
+
+        A status without a published command may stay behind where this fails: whoever repeats the request
+        with the same id publishes the command then.
+
+        Args:
+            is_new: nobody else can have used the command's id.
+
+        Raises:
+            Problem: the id is taken, the queue does not exist, or Kafka is not available.
+        """
+        async with self._lanes.lane(command.id):
+            try:
+                async with asyncio.timeout(self._limit_s):
+                    if not await self._write_down(command, is_new=is_new):
+                        return
+            except (XferqError, TimeoutError) as error:
+                raise _unavailable(error) from error
+            try:
+                async with asyncio.timeout(self._limit_s):
+                    await self._link.kafka.publish(
+                        self._settings.commands_topic, [(command.queue.encode(), command.to_bytes())]
+                    )
+            except (XferqError, TimeoutError) as error:
+                _log.warning("command.unpublished id=%s error=%s", command.id, error)
+                raise _unpublished(command.id) from error
+        _log.info("command.accepted id=%s type=%s queue=%r", command.id, command.type, command.queue)
+
+    async def _write_down(self, command: CancelCommand | StartCommand, *, is_new: bool) -> bool:
+        """Record the command as accepted; whether it is to be published."""
+        ledger = self._link.require()
+        status = Status.of(command, state="accepted", requested_at=format_time(self.now()))
+        known = None if is_new else await _known(ledger, command.id)
+        if known is not None:
+            if known.command != status.command:
+                raise Problem("id-conflict", f"{command.id} is the id of another command")
+            # Accepted, but was it published? A crash may have come between; twice does no harm.
+            return known.state == "accepted"
+        name = topic_of(command.queue)
+        if isinstance(command, CancelCommand) and not await self._exists(name):
+            raise Problem("unknown-queue", f"{shown(command.queue)} is not a current scheduled queue")
+        await ledger.record_status(name, status)
+        return True
+
+    async def _exists(self, topic: str) -> bool:
+        """Whether the topic exists; looks again, as a broker may not know yet of one that was just created."""
+        for pause_s in (0.0, 0.1, 0.3):
+            await asyncio.sleep(pause_s)
+            if await self._link.kafka.topic(topic) is not None:
+                return True
+        return False
+
+
+async def _known(ledger: Ledger, id: str) -> Status | None:
+    await ledger.barrier_all()  # another process may have taken it a moment ago
+    return ledger.recorded_status(id)
+
+
+def command_id(idempotency_key: str | None) -> str:
+    """The id of a new command: the client's own, or a new one.
+
+    Raises:
+        Problem: the client's can't be one.
+    """
+    if idempotency_key is None:
+        return uuid.uuid4().hex
+    if not is_command_id(idempotency_key):
+        raise invalid("header", "Idempotency-Key", "must be 1 to 128 characters of A-Z a-z 0-9 . _ -")
+    return idempotency_key
+
+
+def _unavailable(error: XferqError | TimeoutError) -> Problem:
+    why = str(error) or "Kafka did not answer in time"
+    return Problem("unavailable", f"nothing was published: {shown(why)}")
+
+
+def _unpublished(id: str) -> Problem:
+    return Problem(
+        "unavailable",
+        f"Kafka did not confirm the command. It may have been published: repeat the request with Idempotency-Key: {id}",
+        headers={"X-Command-Id": id},
+    )

@@ -1,0 +1,89 @@
+"""GET /api/admin/xfer/cancel/v1 and /{id}: what has become of commands, cancels and transfers alike."""
+
+from itertools import islice
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from api.link import Link
+from api.models import EXAMPLE_ID, CommandStatus
+from api.problem import Problem, invalid, shown
+from api.responses import problems
+from api.xfer_cancel_v1 import PATH
+from streams.domain.status import Status
+from streams.domain.timestamp import InvalidTime, known_time
+from streams.errors import Unavailable
+
+MAX_LIMIT = 1000
+DEFAULT_LIMIT = 100
+
+router = APIRouter(tags=["Status"])
+
+
+@router.get(
+    PATH,
+    summary="List commands, newest first",
+    response_model=list[CommandStatus],
+    responses={
+        200: {
+            "description": "The commands, newest first",
+            "headers": {"Link": {"description": 'The next page, `rel="next"`', "schema": {"type": "string"}}},
+        },
+        **problems("invalid-request", "unavailable"),
+    },
+)
+async def list_statuses(
+    request: Request,
+    response: Response,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="how many at most")] = DEFAULT_LIMIT,
+    before: Annotated[str | None, Query(description="a command's id: the list begins after it")] = None,
+    queue_name: Annotated[str | None, Query(description="only commands about this xfer queue")] = None,
+) -> list[CommandStatus]:
+    """Cancels and transfers that were asked for, also those that were refused, for 30 days after their end."""
+    link: Link = request.app.state.link
+    ledger = link.ledger
+    await link.refresh()
+    statuses = sorted(ledger.statuses(), key=_age, reverse=True)
+    if queue_name is not None:
+        statuses = [status for status in statuses if status.queue_name == queue_name or status.id == before]
+    start = 0
+    if before is not None:
+        start = next((index for index, status in enumerate(statuses, 1) if status.id == before), 0)
+        if start == 0:
+            raise invalid("query", "before", f"{shown(before)} is not the id of a known command")
+    page = list(islice(statuses, start, start + limit))
+    if start + limit < len(statuses):
+        query = {"limit": limit, "before": page[-1].id} | ({} if queue_name is None else {"queue_name": queue_name})
+        response.headers["Link"] = f'<{PATH}?{urlencode(query)}>; rel="next"'
+    return [CommandStatus.of(ledger.status(status.id) or status) for status in page]
+
+
+@router.get(
+    PATH + "/{id}",
+    summary="A command's status",
+    response_model=CommandStatus,
+    responses=problems("unknown-command", "invalid-request", "unavailable"),
+)
+async def get_status(
+    request: Request, id: Annotated[str, Path(description="the command's id", examples=[EXAMPLE_ID])]
+) -> CommandStatus:
+    """How far the command has come, with the counts of this moment."""
+    link: Link = request.app.state.link
+    status = link.ledger.status(id)
+    if status is None:
+        is_fresh = await link.refresh()  # it may have been taken a moment ago, by this server or another one
+        status = link.ledger.status(id)
+        if status is None and not is_fresh:
+            raise Unavailable(link.missing or "the ledger can't be read to its end now")
+    if status is None:
+        raise Problem("unknown-command", f"{shown(id)} is not a known command")
+    return CommandStatus.of(status)
+
+
+def _age(status: Status) -> tuple[float, str]:
+    """By the moment: services write times in more than one way."""
+    try:
+        return known_time(status.requested_at or "").timestamp(), status.id
+    except InvalidTime:
+        return 0.0, status.id

@@ -1,0 +1,54 @@
+"""POST /api/admin/xfer/v1: start a transfer, as KumoMTA's crates/kumod/src/xfer/request.rs."""
+
+from fastapi import APIRouter, Request, Response
+
+from api.body import JsonRoute
+from api.models import Done, XferRequest
+from api.responses import ACCEPTED, problems
+from api.submission import Submissions, command_id
+from api.xfer_cancel_v1 import IdempotencyKey, peer, point_at
+from streams.domain.command import StartCommand
+from streams.domain.timestamp import format_time
+
+PATH = "/api/admin/xfer/v1"
+
+router = APIRouter(route_class=JsonRoute, tags=["Commands"])
+
+
+@router.post(
+    PATH,
+    summary="Start a transfer",
+    response_model=Done,
+    responses={
+        200: ACCEPTED,
+        **problems(
+            "malformed-body",
+            "id-conflict",
+            "too-slow",
+            "too-large",
+            "unsupported-media-type",
+            "unsupported-encoding",
+            "invalid-request",
+            "unavailable",
+        ),
+    },
+)
+async def start(
+    request: Request, response: Response, body: XferRequest, idempotency_key: IdempotencyKey = None
+) -> Done:
+    """Move what is in the matching scheduled queues now into the xfer queue of a target.
+
+    Without any criterion that is EVERY scheduled queue. Each message's scheduling information is saved with it,
+    so that a cancel can put it back. The answer does not wait for the move: follow the command's status.
+    """
+    submissions: Submissions = request.app.state.submissions
+    id = command_id(idempotency_key)
+    command = StartCommand(
+        id=id,
+        requested_at=format_time(submissions.now()),
+        requested_by=peer(request),
+        **body.model_dump(exclude_none=True),
+    )
+    await submissions.submit(command, is_new=idempotency_key is None)
+    point_at(response, id)
+    return Done()

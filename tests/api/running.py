@@ -1,0 +1,68 @@
+"""An API within the test's process, and what it has published."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import orjson
+from fastapi import FastAPI
+
+from streams.kafka.cluster import Cluster
+from streams.settings import Settings
+
+CANCEL = "/api/admin/xfer/cancel/v1"
+START = "/api/admin/xfer/v1"
+JSON = {"Content-Type": "application/json"}
+
+
+@asynccontextmanager
+async def running(app: FastAPI, *, is_ready: bool = True) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app, once that is ready (or at once)."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://xferq") as client,
+    ):
+        if is_ready:
+            await until_ready(client)
+        yield client
+
+
+async def until_ready(client: httpx.AsyncClient, limit_s: float = 30) -> None:
+    """Wait until the app can work."""
+    deadline = time.monotonic() + limit_s
+    while (answer := await client.get("/readyz")).status_code != 200:
+        assert time.monotonic() < deadline, answer.text
+        await asyncio.sleep(0.05)
+
+
+async def published(kafka: Cluster, settings: Settings) -> list[dict[str, Any]]:
+    """Every command on the topic, with the record's key as `key`, in the order of their partitions."""
+    topic = settings.commands_topic
+    partitions = range(settings.commands_partitions)
+    starts, ends = await kafka.log_starts(topic, partitions), await kafka.stable_ends(topic, partitions)
+    found = []
+    for partition in partitions:
+        reader = await kafka.reader(topic, partition, starts[partition], ends[partition])
+        while reader.position < ends[partition]:
+            for record in await reader.read():
+                found.append({"key": (record.key or b"").decode(), **orjson.loads(record.value or b"")})
+        await reader.close()
+    return found
+
+
+def problem_of(answer: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    """The problem in an answer, having seen that it is a complete one of that kind."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = answer.json()
+    assert problem.keys() == {"type", "title", "status", "detail", "errors"}
+    assert problem["status"] == status
+    assert problem["type"] == f"/docs#{kind}"
+    assert problem["title"]
+    assert problem["detail"]
+    assert "Traceback" not in answer.text
+    return problem
