@@ -7,6 +7,7 @@ repeated: a claim is made once per command and queue, a task is a nudge, a statu
 import asyncio
 import logging
 import random
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -240,13 +241,16 @@ class Commands:
 
     async def publish_tasks(self, claims: Iterable[Claim]) -> None:
         """Publish a drain task for each partition that is left of the claims (step 8)."""
-        tasks = [
-            (f"{claim.topic}/{partition}".encode(), claim.task(partition))
-            for claim in claims
-            for partition in self._ledger.unfinished_partitions(claim)
-        ]
-        if tasks:
-            await self._kafka.publish(self._settings.drains_topic, tasks)
+        tasks: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        for claim in claims:
+            first = zlib.crc32(claim.topic.encode())
+            for partition in self._ledger.unfinished_partitions(claim):
+                # Neighbours in the drains topic: the workers share the partitions of one queue evenly.
+                where = (first + partition) % self._settings.drains_partitions
+                key = f"{claim.topic}/{partition}".encode()
+                tasks.setdefault(where, []).append((key, claim.task(partition)))
+        for where, records in tasks.items():
+            await self._kafka.publish(self._settings.drains_topic, records, partition=where)
 
     async def finish(self, id: str) -> None:
         """Record the command's end, if all of its ranges are drained; the last one to finish sees that.

@@ -1,6 +1,7 @@
 """Settings: every name, number and limit, read once from the environment (`XFERQ_...`)."""
 
 import json
+import os
 import socket
 import uuid
 from typing import Literal
@@ -58,6 +59,12 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(512 << 10, ge=16 << 10, description="of one record batch; under max.message.bytes")
     transaction_messages: int = Field(10_000, ge=1, description="most messages in one drain transaction")
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("none", description="of what xferq writes")
+    worker_processes: int = Field(
+        default_factory=lambda: min(os.cpu_count() or 1, 4),
+        ge=1,
+        le=64,
+        description="processes of `xferq worker`; by default as many as cores, 4 at most",
+    )
     concurrent_claims: int = Field(16, ge=1, description="queues claimed side by side by one worker")
     concurrent_drains: int = Field(4, ge=1, description="queue partitions drained side by side by one worker")
 
@@ -68,7 +75,12 @@ class Settings(BaseSettings):
     log_meta: tuple[str, ...] = Field((), description="metadata names that log records carry, as a JSON list")
     log_headers: tuple[str, ...] = Field((), description="header names that log records carry, as a JSON list")
 
-    metrics_port: int = Field(8001, ge=0, le=65535, description="of a worker's own /metrics on 127.0.0.1; 0: none")
+    metrics_port: int = Field(
+        8001,
+        ge=0,
+        le=65535,
+        description="of a worker's own /metrics on 127.0.0.1, the next ones for further processes; 0: none",
+    )
     api_url: str = Field("http://127.0.0.1:8000", description="where the command line finds the api")
 
     @field_validator("group_template")

@@ -1,6 +1,7 @@
 """The worker process: Kafka, the engine and the Faust app put together, from start to a clean end."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -20,12 +21,19 @@ _EDGE_S = 6.0
 _STOP_S = 3.0
 
 
-def run_worker(settings: Settings) -> int:
-    """Run a worker until SIGTERM or SIGINT; the exit status."""
+def run_worker(settings: Settings, *, supervised: bool = False) -> int:
+    """Run one worker process until SIGTERM or SIGINT; the exit status.
+
+    A supervised one also ends when its standard input does: when its supervisor is gone, even by kill -9.
+    """
     refuse_optimised()
     set_up_logging()
+    # A drain makes many objects that live for one batch: with Python's own threshold the collector would look
+    # at all of them hundreds of times a second, and find nothing.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
     try:
-        return asyncio.run(_run(settings))
+        return asyncio.run(_run(settings, supervised))
     except XferqError as error:
         print(f"xferq worker: {error}", file=sys.stderr)
         return 1
@@ -41,9 +49,16 @@ def refuse_optimised() -> None:
         raise Misconfigured("don't run xferq with python -O or PYTHONOPTIMIZE: it disables safety checks")
 
 
-async def _run(settings: Settings) -> int:
+async def _run(settings: Settings, supervised: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    if supervised:
+
+        def orphaned() -> None:
+            loop.remove_reader(sys.stdin.fileno())
+            stop.set()
+
+        loop.add_reader(sys.stdin.fileno(), orphaned)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     if settings.metrics_port:
