@@ -21,7 +21,7 @@ from streams.domain.claim import Claim, Progress
 from streams.domain.envelope import NotRestorable, ReturnReason
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
-from streams.errors import Fenced, Rejected, XferqError
+from streams.errors import Fenced, Rejected, Unavailable, XferqError
 from streams.ledger import Ledger, progress_key
 from streams.metrics import DRAINS_RUNNING, MESSAGES, PRODUCERS_REPLACED, TRANSACTION_SECONDS, TRANSACTIONS
 from streams.ports import Kafka, Producer, Record
@@ -136,6 +136,7 @@ class _RangeDrain:
         """
         claim, partition = self._claim, self._partition
         where = f"id={claim.id} topic={claim.topic} partition={partition}"
+        await self._skip_lost()
         _log.info("drain.started %s offset=%d end=%d", where, self._progress.offset, self._end)
         reader = await self._kafka.reader(claim.topic, partition, self._progress.offset, self._end)
         committing: asyncio.Task[None] | None = None
@@ -144,13 +145,13 @@ class _RangeDrain:
                 records = await reader.read()
                 # By position, not by the last record: markers and aborted records take offsets too.
                 at_end = reader.position >= self._end
+                if not is_ours():
+                    raise Abandoned
                 for chunk, is_last in self._chunks(records, at_end):
                     outbox = await self._build(chunk, self._end if is_last else chunk[-1].offset + 1, is_last)
                     if committing is not None:
                         await committing
                         committing = None
-                    if not is_ours():
-                        raise Abandoned
                     committing = asyncio.create_task(self._commit(outbox, self._progress))
             if committing is not None:
                 await committing
@@ -163,6 +164,27 @@ class _RangeDrain:
             await reader.close()
         progress = self._progress
         _log.info("drain.finished %s restored=%d returned=%d", where, progress.restored, progress.returned)
+
+    async def _skip_lost(self) -> None:
+        """Go on at the log's start where somebody removed records that were claimed: they are lost.
+
+        Raises:
+            Unavailable: the log ends within the range, so that new messages would be taken for claimed ones.
+        """
+        claim, partition = self._claim, self._partition
+        (end,) = (await self._kafka.high_watermarks(claim.topic, [partition])).values()
+        if end < self._end:
+            raise Unavailable(
+                f"truncated: {claim.topic}/{partition} ends at {end}, but was claimed up to {self._end}; "
+                "messages were lost in Kafka"
+            )
+        (start,) = (await self._kafka.log_starts(claim.topic, [partition])).values()
+        if start > self._progress.offset:
+            _log.error(
+                "drain.lost id=%s topic=%s partition=%d from=%d to=%d",
+                claim.id, claim.topic, partition, self._progress.offset, start,
+            )  # fmt: skip
+            self._progress = self._progress.model_copy(update={"offset": min(start, self._end), "lost": True})
 
     def _chunks(self, records: Sequence[Record], at_end: bool) -> Iterator[tuple[Sequence[Record], bool]]:
         """The records in pieces of one transaction each, and whether a piece is the range's last.

@@ -200,12 +200,16 @@ class Keeper:
     # ---- memory
 
     async def forget_commands(self) -> None:
-        """Remove commands that ended long ago, with their claims and progress; heads stay."""
+        """Remove commands that ended long ago, with their claims and progress; heads stay.
+
+        And those that were accepted long ago and never came: their publishing had failed.
+        """
         limit = self._now() - timedelta(days=self._settings.keep_commands_days)
         for status in self._ledger.statuses():
-            ended = status.finished_at is not None and parse_time(status.finished_at) < limit
+            since = status.finished_at if status.state in ENDED else status.requested_at
+            over = status.state in ENDED or (status.state == "accepted" and not self._ledger.claims_of(status.id))
             name = status.id if status.queue_name is None else topic_of(status.queue_name)
-            if status.state in ENDED and ended and self._is_mine(name):
+            if over and since is not None and parse_time(since) < limit and self._is_mine(name):
                 await self._forget(status.id, name, self._ledger.claims_of(status.id))
 
     async def _forget(self, id: str, name: str, claims: Collection[Claim]) -> None:

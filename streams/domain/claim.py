@@ -47,8 +47,8 @@ class Claim(_LedgerValue):
 class Progress(_LedgerValue):
     """How far one range of a claim has been drained, and what became of its messages.
 
-    `offset` is the next one to drain. `done` alone says that the range is finished. `lost` is set where the
-    topic was deleted before it could be.
+    `offset` is the next one to drain. `done` alone says that the range is finished. `lost` is set where
+    records were gone before they could be drained: the topic deleted, or its log cut off at the start.
     """
 
     topic_id: str

@@ -81,7 +81,7 @@ class Status(BaseModel):
         return self.model_copy(
             update={
                 "state": "done" if finished else "claimed",
-                "detail": "the queue's topic was deleted before it was drained" if lost else self.detail,
+                "detail": "messages were lost in Kafka before they were drained" if lost else self.detail,
                 "total": restored + returned if finished else None,
                 "restored": restored,
                 "returned": returned,
