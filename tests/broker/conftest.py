@@ -1,0 +1,22 @@
+"""Fixtures for tests on the real broker: one world with a worker for all of them, an xfer queue for each."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from streams.broker import EmbeddedBroker
+from tests.broker.world import World, XferQueue
+
+
+@pytest.fixture(scope="session")
+def world(broker: EmbeddedBroker) -> Iterator[World]:
+    """Topics and a worker, shared by the whole run: look only at queues of your own."""
+    with World(broker.bootstrap_servers) as world:
+        world.worker()
+        yield world
+
+
+@pytest.fixture
+def queue(world: World) -> XferQueue:
+    """A new, empty xfer queue of four partitions."""
+    return world.queue()
