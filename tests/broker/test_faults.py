@@ -1,0 +1,457 @@
+"""Workers and brokers that die, hang and come back in the middle of it: exactly once in the end, by itself."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from streams.broker import EmbeddedBroker
+from streams.claim import Claimer, Request
+from streams.domain.claim import Claim
+from streams.domain.command import CancelCommand
+from streams.domain.status import Status
+from streams.engine import utc_now
+from streams.kafka.cluster import Cluster
+from streams.ledger import Ledger
+from tests.broker import checker
+from tests.broker.scene import Scene, WorkerProcess, wait_until
+
+pytestmark = pytest.mark.broker
+
+_NEVER_MS = 3_600_000
+_SMALL = {"transaction_messages": 50}
+"""Drains in many small transactions, so that something can happen in the middle."""
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """A broker that tests may kill; `running` brings it back."""
+    broker = EmbeddedBroker(tmp_path_factory.mktemp("mortal"))
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def running(mortal: EmbeddedBroker) -> EmbeddedBroker:
+    """The mortal broker, running."""
+    if not mortal.is_running:
+        mortal.start()
+    return mortal
+
+
+def in_the_middle(scene: Scene, at_least: float = 0.1) -> None:
+    """Wait until the drain is on its way."""
+    wanted = max(1, int(len(scene.sent) * at_least))
+    scene.until(lambda ledger: scene.restored(ledger) >= wanted)
+
+
+def left_over(scene: Scene) -> int:
+    """How many messages are not restored yet: a test of an interruption needs some."""
+    for _ in range(20):
+        ledger = scene.ledger(0.02)
+    return len(scene.sent) - scene.restored(ledger)
+
+
+def draining(*workers: WorkerProcess) -> WorkerProcess:
+    """The one of the workers that drains more partitions."""
+    return max(workers, key=lambda worker: worker.log.count("drain.started"))
+
+
+async def claimed(scene: Scene, id: str) -> Claim:
+    """Claim the queue without a worker, and without publishing any drain task."""
+    command = CancelCommand(queue_name=scene.queue, reason="test", id=id)
+    request = Request(
+        id=id,
+        kind="xfer.cancel",
+        queue=scene.queue,
+        topic=scene.topic,
+        xfer_queue=scene.queue,
+        reason="test",
+        status=Status.of(command, state="waiting", requested_at="2026-11-24T10:00:00Z"),
+    )
+    async with Cluster(scene.settings) as kafka:
+        ledger = Ledger(kafka, scene.settings)
+        await ledger.start()
+        claimer = Claimer(kafka, ledger, scene.settings, utc_now)
+        claim = await claimer.claim(request)
+        await claimer.stop()
+        await ledger.stop()
+    scene.ids.append(id)
+    return claim
+
+
+@contextmanager
+def putting(scene: Scene) -> Iterator[None]:
+    """Messages keep coming into the queue meanwhile."""
+    stop = threading.Event()
+
+    def put() -> None:
+        while not stop.is_set():
+            scene.put(20)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=put)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+# ---- workers
+
+
+def test_killed_in_the_middle_of_a_drain_another_worker_goes_on(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers, **_SMALL) as scene:
+        scene.put(8000)
+        workers = scene.workers(2)
+        scene.cancel("a")
+        in_the_middle(scene)
+        draining(*workers).kill()
+        assert left_over(scene) > 0
+        scene.done()
+        assert scene.problems() == []
+
+
+def test_killed_in_the_middle_of_a_drain_the_same_worker_goes_on_after_its_restart(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers, **_SMALL) as scene:
+        scene.put(8000)
+        worker = scene.worker().started()
+        scene.cancel("a")
+        for share in (0.05, 0.3):  # twice, the second time with what the first has left
+            in_the_middle(scene, share)
+            worker.kill()
+            assert left_over(scene) > 0
+            worker = scene.worker()
+        scene.done()
+        assert scene.problems() == []
+
+
+def test_killed_around_the_claim_the_command_is_carried_out_once(broker: EmbeddedBroker) -> None:
+    delays = (None, 0.0, 0.002, 0.01, random.uniform(0, 0.05))
+    scenes = [Scene(broker.bootstrap_servers) for _ in delays]
+    try:
+        for scene in scenes:
+            scene.__enter__()
+            scene.put(400)
+        for scene, delay in zip(scenes, delays, strict=True):
+            worker = scene.worker().started()
+            scene.cancel("a")
+            if delay is not None:
+                scene.until(lambda ledger, scene=scene: ledger.claims(scene.topic))  # type: ignore[misc]
+                time.sleep(delay)
+            worker.kill()
+            scene.worker()
+        for scene in scenes:
+            scene.done()
+            assert scene.problems() == []
+            assert len(scene.ledger().claims(scene.topic)) == 1
+    finally:
+        for scene in scenes:
+            scene.__exit__(None, None, None)
+
+
+def test_a_worker_that_wakes_up_after_others_have_finished_its_work_does_nothing_twice(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers, **_SMALL) as scene:
+        scene.put(8000)
+        workers = scene.workers(2)
+        scene.cancel("a")
+        in_the_middle(scene)
+        zombie = draining(*workers)
+        zombie.pause()
+        assert left_over(scene) > 0
+        scene.done()
+        times = zombie.log.count("worker.assigned")
+        zombie.resume()
+        zombie.says("worker.assigned", times + 1)
+        scene.put(400)
+        scene.cancel("b")
+        scene.done()
+        assert scene.problems() == []
+        assert zombie.is_running
+
+
+def test_workers_that_come_and_go_during_a_drain(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers, **_SMALL) as scene:
+        scene.put(16_000)
+        first = scene.worker().started()
+        scene.cancel("a")
+        in_the_middle(scene, 0.05)
+        second = scene.worker().started()
+        first.terminate()
+        assert first.wait() == 0
+        assert left_over(scene) > 0
+        in_the_middle(scene, 0.3)
+        third = scene.worker().started()
+        second.terminate()
+        assert second.wait() == 0
+        scene.done()
+        assert scene.problems() == []
+        assert third.is_running
+
+
+@pytest.mark.slow
+def test_sigterm_ends_a_worker_at_the_edge_of_a_large_drain(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers) as scene:
+        scene.put(100_000, size=2000, queues=16)
+        worker = scene.worker().started()
+        scene.cancel("a")
+        in_the_middle(scene)
+        worker.terminate()
+        assert worker.wait(10) == 0
+        assert scene.open_transactions() == []
+        assert left_over(scene) > 0
+        scene.worker()
+        scene.done()
+        assert scene.problems() == []
+
+
+def test_two_sigterms_are_one(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers, **_SMALL) as scene:
+        scene.put(8000)
+        worker = scene.worker().started()
+        scene.cancel("a")
+        in_the_middle(scene)
+        worker.terminate()
+        time.sleep(0.05)
+        worker.terminate()
+        assert worker.wait(10) == 0
+        assert scene.open_transactions() == []
+        assert left_over(scene) > 0
+        scene.worker()
+        scene.done()
+        assert scene.problems() == []
+
+
+# ---- brokers
+
+
+def test_broker_killed_and_restarted_in_the_middle_of_claims_and_drains(running: EmbeddedBroker) -> None:
+    with Scene(running.bootstrap_servers, **_SMALL) as scene:
+        worker = scene.worker().started()
+        for id, end in (("a", running.kill), ("b", running.stop), ("c", running.kill)):
+            scene.put(4000)
+            scene.cancel(id)
+            if id != "c":  # the third dies at about the time of the claim
+                wanted = len(scene.sent) - 3500
+                scene.until(lambda ledger, wanted=wanted: scene.restored(ledger) >= wanted)  # type: ignore[misc]
+            end()
+            time.sleep(1)
+            running.start()
+            assert left_over(scene) > 0
+            scene.done()
+        assert worker.is_running
+        assert scene.problems() == []
+
+
+@pytest.mark.parametrize("fault", ["kill", "pause"])
+def test_sigterm_ends_a_worker_while_kafka_is_away(running: EmbeddedBroker, fault: str) -> None:
+    with Scene(running.bootstrap_servers, **_SMALL) as scene:
+        scene.put(8000)
+        worker = scene.worker().started()
+        scene.cancel("a")
+        in_the_middle(scene)
+        getattr(running, fault)()
+        try:
+            time.sleep(1)
+            worker.terminate()
+            worker.wait(10)
+        finally:
+            if running.is_running:
+                running.resume()
+            else:
+                running.start()
+        assert left_over(scene) > 0
+        scene.worker()
+        scene.done()
+        assert scene.problems() == []
+
+
+def test_a_broker_that_hangs_longer_than_requests_and_sessions_last(running: EmbeddedBroker) -> None:
+    with Scene(running.bootstrap_servers, **_SMALL, request_timeout_ms=2_000, stalled_ms=1_000) as scene:
+        scene.put(8000)
+        worker = scene.worker().started()
+        scene.cancel("a")
+        in_the_middle(scene)
+        running.pause()
+        time.sleep(9)
+        running.resume()
+        assert left_over(scene) > 0
+        scene.done()
+        assert scene.problems() == []
+        assert worker.is_running
+
+
+# ---- commands
+
+
+def test_cancels_of_one_queue_by_two_workers_at_once_while_messages_come_in(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers) as scene:
+        scene.workers(2)
+        owners = scene.owners()
+        here = min(owners)
+        there = next(partition for partition, owner in owners.items() if owner != owners[here])
+        with putting(scene):
+            for number in range(15):
+                scene.cancel(f"here{number}", partition=here)
+                scene.cancel(f"there{number}", partition=there)
+                if number % 5 == 0:  # the same command twice, also by both
+                    scene.cancel(f"here{number}", partition=there)
+                    scene.cancel(f"there{number}", partition=there)
+            scene.done()
+        scene.cancel("last")
+        ledger = scene.done()
+        assert scene.problems() == []
+        assert sum((ledger.status(id) or {})["total"] for id in scene.ids) == len(scene.sent)
+        assert len(ledger.claims(scene.topic)) <= len(scene.ids) == 31
+
+
+# ---- drain tasks
+
+
+async def test_a_claim_whose_tasks_were_never_published_is_drained(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers, stalled_ms=500) as scene:
+        scene.put(400)
+        await claimed(scene, "a")
+        scene.worker()
+        scene.done()
+        assert scene.problems() == []
+
+
+async def test_tasks_that_come_twice_to_two_workers_out_of_order_among_garbage(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers, **_SMALL, stalled_ms=_NEVER_MS) as scene:
+        scene.put(4000)
+        await claimed(scene, "a")
+        scene.put(4000)
+        second = await claimed(scene, "b")
+        scene.workers(2)
+        drains, count = scene.settings.drains_topic, scene.settings.drains_partitions
+        long = "queue." + "x" * 40_000
+        garbage = [None, b"", b"\xff", b"[1]", b"{}", b'{"topic": "queue.nowhere", "partition": -1}', b"null", b'"x"']
+        garbage += [b'{"topic": "%s", "partition": 0}' % long.encode(), b'{"topic": "a/b", "partition": "1e9"}']
+        garbage += [b'{"topic": null, "partition": 0}', b'{"topic": "", "partition": 0}']
+        for number in range(count):
+            for value in garbage:
+                scene.publish(drains, b"x", value, number)
+        # The later claim's only, for each partition in three partitions of the topic: both workers are at it.
+        for partition in second.ranges:
+            for number in (partition, partition + 1, partition + 4):
+                scene.publish(drains, b"x", second.task(partition), number % count)
+        scene.done()
+        assert scene.problems() == []
+
+
+# ---- topics
+
+
+def test_a_topic_that_was_deleted_and_created_again_starts_afresh(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers) as scene:
+        scene.worker().started()
+        scene.put(400)
+        scene.cancel("a")
+        scene.done()
+        assert scene.problems() == []
+        scene.delete(scene.topic)
+        scene.create({scene.topic: scene.settings.queue_partitions})
+        scene.put(40)
+        scene.cancel("b")
+        ledger = scene.done()
+        assert (ledger.status("b") or {})["restored"] == 40
+        assert scene.problems() == []
+
+
+async def test_a_topic_deleted_between_claim_and_drain(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers, stalled_ms=500) as scene:
+        scene.put(400)
+        await claimed(scene, "a")
+        scene.delete(scene.topic)
+        scene.create({scene.topic: scene.settings.queue_partitions})
+        lost, scene.sent = scene.sent, []
+        new = scene.put(800)
+        assert {message.id for message in lost} < {message.id for message in new}
+        worker = scene.worker().started()
+        status = scene.done("a").status("a")
+        assert status is not None
+        assert (status["state"], status["total"], status["restored"]) == ("done", 0, 0)
+        assert "lost" in status["detail"]
+        scene.cancel("b")
+        ledger = scene.done("b")
+        assert (ledger.status("b") or {})["restored"] == 800
+        assert scene.problems() == []
+        assert worker.is_running
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["gone", "created again"])
+def test_a_topic_deleted_in_the_middle_of_its_drain(broker: EmbeddedBroker, again: bool) -> None:
+    with Scene(broker.bootstrap_servers, transaction_messages=10, fetch_bytes=1 << 16) as scene:
+        scene.put(8000)
+        worker = scene.worker().started()
+        scene.cancel("a")
+        in_the_middle(scene)
+        scene.delete(scene.topic)
+        if again:
+            scene.create({scene.topic: scene.settings.queue_partitions})
+            scene.put(8000)  # at the very offsets that were claimed
+        status = scene.done("a").status("a")
+        assert status is not None
+        assert "lost" in status["detail"]
+        assert 0 < status["restored"] == status["total"] < 8000
+        if again:
+            scene.cancel("b")
+            ledger = scene.done("b")
+            assert (ledger.status("b") or {})["restored"] == 8000
+            old = {message.id for message in scene.sent[:8000]}
+            there = checker.read(scene.servers, scene.destinations)
+            ids = [record.id for records in there.values() for record in records]
+            assert len(ids) == len(set(ids))
+            assert len(set(ids) & old) == status["restored"]
+        assert worker.is_running
+
+
+def test_a_truncated_topic_is_refused(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers) as scene:
+        scene.worker().started()
+        scene.put(400)
+        scene.cancel("a")
+        ledger = scene.done()
+        # As if the topic had lost what was behind offset 105 of its partition 1 since that was claimed.
+        key = f"head/{scene.topic}/1"
+        value = f'{{"topic_id": "{scene.topic_id()}", "offset": 105}}'.encode()
+        scene.publish(scene.settings.ledger_topic, key.encode(), value, ledger.partitions[key])
+        scene.put(4)
+        scene.cancel("b")
+        status = scene.done().status("b") or {}
+        assert status["state"] == "refused"
+        assert status["detail"].startswith("truncated: partition 1 ")
+        assert len(scene.ledger().claims(scene.topic)) == 1
+
+
+# ---- the group's offsets
+
+
+async def test_heads_that_were_rewound_or_deleted_come_back(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers, stalled_ms=_NEVER_MS) as scene:
+        scene.put(400)
+        claim = await claimed(scene, "a")
+        heads = {partition: end for partition, (_, end) in claim.ranges.items()}
+        assert scene.committed() == heads
+        scene.worker().started()
+        scene.commit(dict.fromkeys(heads, 3))
+        wait_until(lambda: scene.committed() == heads)
+        scene.admin.delete_consumer_groups([scene.group])[scene.group].result(30)
+        wait_until(lambda: scene.committed() == heads)
+        # Not even a claim that comes right after it takes anything twice.
+        scene.commit(dict.fromkeys(heads, 0))
+        scene.put(40)
+        scene.cancel("b")
+        scene.done("b")
+        for partition in claim.ranges:
+            scene.publish(scene.settings.drains_topic, b"x", claim.task(partition))
+        ledger = scene.done("a", "b")
+        assert {id: (ledger.status(id) or {})["offsets_total"] for id in ("a", "b")} == {"a": 400, "b": 40}
+        assert scene.problems() == []
