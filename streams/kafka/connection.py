@@ -2,11 +2,19 @@
 
 import asyncio
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from confluent_kafka.admin import AdminClient
 
+from streams.errors import Unavailable
+from streams.kafka.translate import translating
 from streams.settings import Settings
+
+_OLD_S = 2.0
+"""An admin client that fails is replaced when it is that old: not more often while Kafka is away."""
 
 
 class Connection:
@@ -16,6 +24,8 @@ class Connection:
         self.settings = settings
         self.bootstrap_servers = bootstrap_servers or settings.bootstrap_servers
         self._admin: AdminClient | None = None
+        self._admin_since = 0.0
+        self._retiring: set[asyncio.Task[None]] = set()
 
     def client(self, purpose: str) -> dict[str, Any]:
         """Arguments that all aiokafka clients share; `purpose` ends up in the brokers' logs."""
@@ -41,15 +51,45 @@ class Connection:
                     "log_level": 2,
                 }
             )
+            self._admin_since = time.monotonic()
         return self._admin
 
+    @contextmanager
+    def asking(self, doing: str) -> Iterator[None]:
+        """Translate the errors of what the admin client is asked for inside, and replace a client that fails.
+
+        librdkafka's keeps what it once knew of leaders: after a broker's restart it asks with an old epoch,
+        and after a long silence for leaders that it does not find, for ever (tried with 2.11 on Kafka 4.4).
+        """
+        try:
+            with translating(doing):
+                yield
+        except Unavailable:
+            self._replace_admin()
+            raise
+
+    def _replace_admin(self) -> None:
+        if self._admin is not None and time.monotonic() - self._admin_since > _OLD_S:
+            retiring = [self._admin]
+            self._admin = None
+            task = asyncio.create_task(self._retire(retiring))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+
+    async def _retire(self, clients: list[AdminClient]) -> None:
+        try:
+            # Others still wait for its answers, and without the client none would come.
+            await asyncio.sleep(self.settings.request_timeout_ms / 1000 + 1)
+        finally:
+            await asyncio.to_thread(clients.clear)
+
     async def close(self) -> None:
-        """Drop the admin client (its own thread ends with it)."""
-        admin, self._admin = self._admin, None
-        if admin is not None:
-            await asyncio.to_thread(_drop, admin)
-
-
-def _drop(admin: AdminClient) -> None:
-    """The last reference goes here, off the event loop: tearing the client down waits for its threads."""
-    del admin
+        """Drop the admin clients (their own threads end with them)."""
+        for task in self._retiring:
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        if self._admin is not None:
+            clients = [self._admin]
+            self._admin = None
+            # The last reference goes off the event loop: tearing a client down waits for its threads.
+            await asyncio.to_thread(clients.clear)

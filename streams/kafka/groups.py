@@ -50,7 +50,7 @@ class Groups:
         request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in partitions])
         if not request.topic_partitions:
             return {}
-        with translating(f"reading the offsets of group {group}"):
+        with self._connection.asking(f"reading the offsets of group {group}"):
             futures = self._connection.admin.list_consumer_group_offsets(
                 [request], require_stable=True, request_timeout=self._timeout_s
             )
@@ -73,7 +73,7 @@ class Groups:
         return {member.member_id for member in description.members} if description else set()
 
     async def _describe(self, group: str) -> Any | None:
-        with translating(f"listing the members of group {group}"):
+        with self._connection.asking(f"listing the members of group {group}"):
             futures = self._connection.admin.describe_consumer_groups([group], request_timeout=self._timeout_s)
             try:
                 return await asyncio.wrap_future(futures[group])

@@ -16,7 +16,6 @@ from confluent_kafka.admin import (
 )
 
 from streams.kafka.connection import Connection
-from streams.kafka.translate import translating
 from streams.ports import Topic
 
 QUEUE_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
@@ -36,13 +35,13 @@ class Topics:
 
     async def names(self) -> list[str]:
         """The names of all topics."""
-        with translating("listing topics"):
+        with self._connection.asking("listing topics"):
             metadata = await asyncio.to_thread(self._admin.list_topics, timeout=self._timeout_s)
         return list(metadata.topics)
 
     async def describe(self, name: str) -> Topic | None:
         """The topic with its id, or None where it does not exist."""
-        with translating(f"looking at topic {name}"):
+        with self._connection.asking(f"looking at topic {name}"):
             future = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._timeout_s)[name]
             try:
                 found = await asyncio.wrap_future(future)
@@ -59,7 +58,7 @@ class Topics:
         if not wanted:
             return {}
         topics = [NewTopic(name, count, replication_factor, config=dict(config)) for name, count in wanted.items()]
-        with translating(f"creating {len(topics)} topics"):
+        with self._connection.asking(f"creating {len(topics)} topics"):
             futures = self._admin.create_topics(topics, operation_timeout=self._timeout_s)
         failures = {}
         for name, future in futures.items():
@@ -73,7 +72,7 @@ class Topics:
     async def config(self, name: str) -> dict[str, str]:
         """A topic's settings in force, defaults included."""
         resource = ConfigResource(ResourceType.TOPIC, name)
-        with translating(f"reading the settings of topic {name}"):
+        with self._connection.asking(f"reading the settings of topic {name}"):
             future = self._admin.describe_configs([resource], request_timeout=self._timeout_s)[resource]
             entries = await asyncio.wrap_future(future)
         return {key: entry.value for key, entry in entries.items()}
@@ -83,7 +82,7 @@ class Topics:
         if not names:
             return {}
         found = {}
-        with translating(f"reading the settings of {len(names)} topics"):
+        with self._connection.asking(f"reading the settings of {len(names)} topics"):
             resources = [ConfigResource(ResourceType.TOPIC, name) for name in names]
             futures = self._admin.describe_configs(resources, request_timeout=self._timeout_s)
             for resource, future in futures.items():
@@ -102,7 +101,7 @@ class Topics:
             ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in config.items()
         ]
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=changes)
-        with translating(f"changing the settings of topic {name}"):
+        with self._connection.asking(f"changing the settings of topic {name}"):
             futures = self._admin.incremental_alter_configs([resource], request_timeout=self._timeout_s)
             for future in futures.values():
                 await asyncio.wrap_future(future)
@@ -114,7 +113,7 @@ class Topics:
         request = {TopicPartition(topic, partition): spec for partition in partitions}
         if not request:
             return {}
-        with translating(f"reading the offsets of topic {topic}"):
+        with self._connection.asking(f"reading the offsets of topic {topic}"):
             futures: dict[TopicPartition, Any] = self._admin.list_offsets(
                 request, isolation_level=isolation, request_timeout=self._timeout_s
             )
@@ -135,7 +134,7 @@ class Topics:
         """Free what lies below `offsets`, by partition."""
         if not offsets:
             return
-        with translating(f"freeing space in topic {topic}"):
+        with self._connection.asking(f"freeing space in topic {topic}"):
             futures = self._admin.delete_records(
                 [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()],
                 request_timeout=self._timeout_s,
@@ -147,7 +146,7 @@ class Topics:
         """Delete topics; those that don't exist are passed over."""
         if not names:
             return
-        with translating("deleting topics"):
+        with self._connection.asking("deleting topics"):
             for future in self._admin.delete_topics(list(names), operation_timeout=self._timeout_s).values():
                 try:
                     await asyncio.wrap_future(future)
