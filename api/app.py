@@ -16,10 +16,10 @@ from api.models import ProblemDetails
 from api.problem import handle_problems
 from api.submission import Submissions
 from streams import __version__
+from streams.errors import Misconfigured
 from streams.kafka.cluster import Cluster
 from streams.metrics import REQUESTS
 from streams.settings import Settings
-from streams.worker import refuse_optimised
 
 OPENAPI_PATH = "/api-docs/openapi.json"
 _ABOUT = (
@@ -37,7 +37,8 @@ def create_app(settings: Settings, kafka: Cluster | None = None) -> FastAPI:
     Raises:
         Misconfigured: Python runs with -O.
     """
-    refuse_optimised()
+    if not __debug__:
+        raise Misconfigured("don't run xferq with python -O or PYTHONOPTIMIZE: it disables safety checks")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -11,13 +11,12 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from api.address import DEFAULT_HOST, DEFAULT_PORT, require_loopback
 from api.app import create_app
 from streams.errors import Misconfigured
 from streams.logs import set_up_logging
 from streams.settings import Settings
 
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 8000
 _log = logging.getLogger(__name__)
 _MAX_CONNECTIONS = 512
 _KEEP_ALIVE_S = 5
@@ -55,24 +54,12 @@ def listen(host: str, port: int, *, unprotected: bool = False) -> socket.socket:
         Misconfigured: others could reach it, and that was not asked for.
         OSError: the address can't be had.
     """
-    if not unprotected and not is_loopback(host):
-        raise Misconfigured(
-            f"refusing to listen on {host}: the API has no access control yet, so whoever reaches it can move all "
-            "mail. Keep it on 127.0.0.1, or, where something else guards it, add --unprotected"
-        )
+    if not unprotected:
+        require_loopback(host)
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.create_server(address[:2], family=family, backlog=256)
     listener.setblocking(False)
     return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address, or all that the name stands for."""
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM) if host else []
-    except OSError:
-        return False
-    return bool(found) and all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in found)
 
 
 class _Server(uvicorn.Server):

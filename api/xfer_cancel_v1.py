@@ -6,14 +6,13 @@ from fastapi import APIRouter, Header, Request, Response
 
 from api.body import JsonRoute
 from api.models import Done, XferCancelRequest
+from api.paths import CANCEL_PATH
 from api.problem import Problem, shown
 from api.responses import ACCEPTED, problems
 from api.submission import Submissions, command_id
 from streams.domain.command import CancelCommand
 from streams.domain.queue_name import is_xfer
 from streams.domain.timestamp import format_time
-
-PATH = "/api/admin/xfer/cancel/v1"
 
 router = APIRouter(route_class=JsonRoute, tags=["Commands"])
 
@@ -27,7 +26,7 @@ IdempotencyKey = Annotated[
 
 
 @router.post(
-    PATH,
+    CANCEL_PATH,
     summary="Cancel a transfer",
     response_model=Done,
     responses={
@@ -79,4 +78,4 @@ def peer(request: Request) -> str | None:
 def point_at(response: Response, id: str) -> None:
     """Tell where the command's status is."""
     response.headers["X-Command-Id"] = id
-    response.headers["Location"] = f"{PATH}/{id}"
+    response.headers["Location"] = f"{CANCEL_PATH}/{id}"

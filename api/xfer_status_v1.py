@@ -8,9 +8,9 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.link import Link
 from api.models import EXAMPLE_ID, CommandStatus
+from api.paths import CANCEL_PATH
 from api.problem import Problem, invalid, shown
 from api.responses import problems
-from api.xfer_cancel_v1 import PATH
 from streams.domain.status import Status
 from streams.domain.timestamp import InvalidTime, known_time
 from streams.errors import Unavailable
@@ -22,7 +22,7 @@ router = APIRouter(tags=["Status"])
 
 
 @router.get(
-    PATH,
+    CANCEL_PATH,
     summary="List commands, newest first",
     response_model=list[CommandStatus],
     responses={
@@ -55,12 +55,12 @@ async def list_statuses(
     page = list(islice(statuses, start, start + limit))
     if start + limit < len(statuses):
         query = {"limit": limit, "before": page[-1].id} | ({} if queue_name is None else {"queue_name": queue_name})
-        response.headers["Link"] = f'<{PATH}?{urlencode(query)}>; rel="next"'
+        response.headers["Link"] = f'<{CANCEL_PATH}?{urlencode(query)}>; rel="next"'
     return [CommandStatus.of(ledger.status(status.id) or status) for status in page]
 
 
 @router.get(
-    PATH + "/{id}",
+    CANCEL_PATH + "/{id}",
     summary="A command's status",
     response_model=CommandStatus,
     responses=problems("unknown-command", "invalid-request", "unavailable"),

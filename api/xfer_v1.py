@@ -4,19 +4,18 @@ from fastapi import APIRouter, Request, Response
 
 from api.body import JsonRoute
 from api.models import Done, XferRequest
+from api.paths import START_PATH
 from api.responses import ACCEPTED, problems
 from api.submission import Submissions, command_id
 from api.xfer_cancel_v1 import IdempotencyKey, peer, point_at
 from streams.domain.command import StartCommand
 from streams.domain.timestamp import format_time
 
-PATH = "/api/admin/xfer/v1"
-
 router = APIRouter(route_class=JsonRoute, tags=["Commands"])
 
 
 @router.post(
-    PATH,
+    START_PATH,
     summary="Start a transfer",
     response_model=Done,
     responses={

@@ -1,8 +1,7 @@
 """Reading committed records: one partition's range for a drain, a whole topic for the ledger."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka import errors as aio
@@ -11,6 +10,8 @@ from streams.errors import OutOfRange
 from streams.kafka.connection import Connection
 from streams.kafka.translate import translating
 from streams.ports import Record
+
+_CLOSE_S = 2.0
 
 
 class RangeReader:
@@ -96,8 +97,10 @@ async def open_reader(connection: Connection, topic: str, partition: int, start:
     return RangeReader(consumer, where, start, end)
 
 
-async def open_tail(connection: Connection, topic: str, partitions: int) -> TopicTail:
-    """Follow `topic` from offset 0 of all its `partitions`."""
+async def open_tail(
+    connection: Connection, topic: str, partitions: int, starts: Mapping[int, int] | None = None
+) -> TopicTail:
+    """Follow all `partitions` of `topic`: each from its start in `starts`, or else from offset 0."""
     consumer = AIOKafkaConsumer(
         **connection.client("ledger"),
         isolation_level="read_committed",
@@ -109,7 +112,7 @@ async def open_tail(connection: Connection, topic: str, partitions: int) -> Topi
     assigned = [TopicPartition(topic, partition) for partition in range(partitions)]
     consumer.assign(assigned)
     for partition in assigned:
-        consumer.seek(partition, 0)
+        consumer.seek(partition, (starts or {}).get(partition.partition, 0))
     return TopicTail(consumer, assigned)
 
 
@@ -123,8 +126,10 @@ async def _start(consumer: AIOKafkaConsumer, doing: str) -> None:
 
 
 async def _close(consumer: AIOKafkaConsumer) -> None:
-    # A task of the consumer's that has not begun yet, as there was nothing to read, would let its own
-    # CancelledError out of stop().
-    await asyncio.sleep(0)
-    with suppress(Exception):  # nothing of ours depends on a clean end
-        await consumer.stop()
+    # A task of its own: aiokafka lets the CancelledError of its fetches out of stop(), and waits for a broker.
+    stopping = asyncio.ensure_future(consumer.stop())
+    await asyncio.wait([stopping], timeout=_CLOSE_S)
+    if not stopping.done():
+        stopping.cancel()
+    elif not stopping.cancelled():
+        stopping.exception()  # nothing of ours depends on a clean end

@@ -1,0 +1,40 @@
+"""`xferq`, the command line."""
+
+import sys
+
+import typer
+
+from api.cli.injecting import inject
+from api.cli.inspection import log, queues, topics
+from api.cli.output import note
+from api.cli.processes import api, broker, demo, up, worker
+from api.cli.transfers import cancel, status, transfer
+from streams.errors import XferqError
+
+app = typer.Typer(
+    name="xferq",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Transfer queues on Kafka: move scheduled mail queues to another node, and take that back.\n\n"
+    "Try it: `xferq demo` shows all of it at work. `xferq up` starts Kafka, the API and a worker here; then "
+    "`inject` mail, `transfer` it, `cancel` that, and look at `status`, `queues` and `log`.\n\n"
+    "Every setting is a variable `XFERQ_...`; XFERQ_BOOTSTRAP_SERVERS names a Kafka cluster, and without it the "
+    "embedded one is used.",
+)
+for _command in (demo, up, broker, api, worker, inject, transfer, cancel, status, queues, log, topics):
+    app.command(_command.__name__)(_command)
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0, 1 where it failed, 2 where it was used wrongly."""
+    if not __debug__:
+        note("xferq: don't run it with python -O or PYTHONOPTIMIZE: that disables safety checks in its Kafka library")
+        sys.exit(2)
+    try:
+        app()
+    except XferqError as error:
+        note(f"xferq: {error}")
+        sys.exit(1)

@@ -1,0 +1,147 @@
+"""`xferq queues`, `log`, `topics`: what is in Kafka."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from api.cli.kafka import open_kafka
+from api.cli.output import note, print_columns, printable
+from streams.domain.queue_name import is_xfer
+from streams.domain.topic import is_queue_topic, queue_of
+from streams.errors import Misconfigured
+from streams.kafka.depths import queue_depths
+from streams.kafka.layout import TopicReport, apply_layout, read_layout
+from streams.kafka.reader import open_tail
+from streams.ports import Record
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+def queues(
+    xfer: Annotated[bool, typer.Option("--xfer", help="List only xfer queues.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the queues, and how full they are.
+
+    The depth counts Kafka's offsets from the queue's head to its end: the number of messages, or a little more,
+    as the markers of transactions take offsets too.
+
+    Example: `xferq queues --xfer`
+    """
+    found = asyncio.run(_queues())
+    rows = [(queue_of(topic), topic, partitions, depth) for topic, partitions, depth in found]
+    if xfer:
+        rows = [row for row in rows if row[0] is not None and is_xfer(row[0])]
+    if as_json:
+        keys = ("queue_name", "topic", "partitions", "depth")
+        print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+        return
+    # A topic that only has a digest of a long name does not tell it.
+    print_columns(["QUEUE", "DEPTH"], [[name or topic, depth] for name, topic, _, depth in rows])
+
+
+async def _queues() -> list[tuple[str, int, int]]:
+    async with open_kafka() as (kafka, settings):
+        depths = await queue_depths(kafka.connection, settings)
+    return [(item.topic, item.partitions, item.depth) for item in depths]
+
+
+def log(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")] = False,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="With --follow: first all that is there.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the records as they are, one per line.")] = False,
+) -> None:
+    """Print the delivery log: one AdminRebind record per moved message.
+
+    Without options, all that is there; with --follow, what comes from now on, until Ctrl-C.
+
+    Example: `xferq log --follow --json | jq .queue`
+    """
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_log(follow=follow, from_beginning=from_beginning or not follow, as_json=as_json))
+
+
+async def _log(*, follow: bool, from_beginning: bool, as_json: bool) -> None:
+    async with open_kafka() as (kafka, settings):
+        name = settings.log_topic
+        topic = await kafka.topic(name)
+        if topic is None:
+            raise Misconfigured(f"topic {name} (XFERQ_LOG_TOPIC) does not exist: create it with `xferq topics`")
+        partitions = range(topic.partitions)
+        ends = await kafka.stable_ends(name, partitions)
+        starts = await kafka.log_starts(name, partitions) if from_beginning else ends
+        tail = await open_tail(kafka.connection, name, topic.partitions, starts)
+        try:
+            while True:
+                positions = [await tail.position(partition) for partition in partitions]
+                if not follow and all(positions[partition] >= ends[partition] for partition in partitions):
+                    return
+                for record in await tail.read(timeout_ms=500):
+                    if follow or record.offset < ends[record.partition]:
+                        _print_record(record, as_json=as_json)
+                sys.stdout.flush()
+        finally:
+            await tail.close()
+
+
+def _print_record(record: Record, *, as_json: bool) -> None:
+    raw = record.value or b""
+    if as_json:
+        print(raw.decode(errors="replace").replace("\n", " "))
+        return
+    try:
+        fields = orjson.loads(raw)
+        line = f"{fields['event_time']}  {fields['type']}  {fields['id']}  {fields['response']['content']}"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        line = f"(partition {record.partition}, offset {record.offset}: not a log record)"
+    print(printable(line))
+
+
+def topics(
+    check: Annotated[bool, typer.Option("--check", help="Only compare; exit status 1 if something differs.")] = False,
+    file: Annotated[
+        Path | None,
+        typer.Option("--file", help="More settings, as in deploy/topics.toml.", exists=True, dir_okay=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create xferq's topics, and give all of them, queues included, the settings they need.
+
+    Topics that are as they should be stay untouched, so this can be run at any time.
+
+    Examples: `xferq topics`, `xferq topics --file deploy/topics.toml --check`
+    """
+    layout = read_layout(file) if file is not None else None
+
+    async def apply() -> list[TopicReport]:
+        async with open_kafka() as (kafka, settings):
+            return await apply_layout(kafka.connection, settings, layout, check=check)
+
+    reports = asyncio.run(apply())
+    if as_json:
+        print(json.dumps([_as_json(report) for report in reports]))
+    else:
+        shown = [report for report in reports if report.outcome != "ok" or not is_queue_topic(report.topic)]
+        print_columns(
+            ["TOPIC", "OUTCOME", "DETAILS"],
+            [[report.topic, report.outcome, "; ".join(report.details)] for report in shown],
+        )
+        if len(shown) < len(reports):
+            print(f"{len(reports) - len(shown)} queues are as they should be")
+    bad = sum(not report.is_good for report in reports)
+    if bad:
+        note(f"xferq topics: {bad} of {len(reports)} topics are not as they should be")
+        raise typer.Exit(1)
+
+
+def _as_json(report: TopicReport) -> Mapping[str, Any]:
+    return {"topic": report.topic, "outcome": report.outcome, "details": list(report.details)}

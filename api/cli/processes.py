@@ -1,0 +1,228 @@
+"""`xferq up`, `broker`, `api`, `worker`, `demo`: what runs until it is told to end."""
+
+import asyncio
+import signal
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from api.address import DEFAULT_HOST, DEFAULT_PORT, require_loopback
+from api.children import Children, end_with_parent
+from api.cli.kafka import require_reachable
+from api.cli.output import broker_progress, note
+from api.embedded import announced, data_folder, with_kafka
+from streams.broker import EmbeddedBroker, PortInUseError
+from streams.errors import Misconfigured, Unavailable
+from streams.kafka.cluster import Cluster
+from streams.kafka.layout import apply_layout
+from streams.settings import EMBEDDED, Settings, load_settings
+
+KAFKA_PORT = 9092
+_READY_S = 60.0
+_POLL_S = 0.2
+
+Data = Annotated[
+    Path | None,
+    typer.Option("--data", help="Where the embedded Kafka keeps its data.", show_default="~/.local/share/xferq/kafka"),
+]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="The embedded Kafka's port; 0 takes a free one.")]
+WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
+
+
+def demo(
+    mail: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--mail", help="Mail of your own: an mbox, a maildir, a folder of .eml files; may be given more than once."
+        ),
+    ] = None,
+) -> None:
+    """See it work: mail goes into an xfer queue and comes back, on a real Kafka.
+
+    Ends with a table of what went where, and exit status 1 if a number is not what it must be. Takes less than
+    two minutes; the first time it fetches Kafka before. Leaves nothing behind.
+
+    Example: `xferq demo --mail ~/Mail/archive.mbox`
+    """
+    from api.demo.run import run
+
+    raise typer.Exit(run(load_settings(), mail))
+
+
+def up(
+    data: Data = None,
+    port: Port = KAFKA_PORT,
+    api_port: Annotated[int, typer.Option(min=0, max=65535, help="The API's port.")] = DEFAULT_PORT,
+) -> None:
+    """Run Kafka, the API and a worker on this machine, until Ctrl-C.
+
+    With XFERQ_BOOTSTRAP_SERVERS set, it uses that Kafka instead of the embedded one. While it runs, the other
+    commands find it by themselves.
+
+    Example: `xferq up`, and in another terminal `xferq inject mytenant@example.com mail.mbox`
+    """
+    settings = load_settings()
+    with ExitStack() as stack:
+        stack.enter_context(_ending_in_order())
+        kafka: EmbeddedBroker | None = None
+        if settings.bootstrap_servers == EMBEDDED:
+            kafka = stack.enter_context(_embedded(data, port))
+            settings = settings.model_copy(update={"bootstrap_servers": kafka.bootstrap_servers})
+        asyncio.run(_prepare(settings))
+        url = f"http://{DEFAULT_HOST}:{api_port or _free_port()}"
+        children = stack.enter_context(Children())
+        variables = {"XFERQ_BOOTSTRAP_SERVERS": settings.bootstrap_servers}
+        children.start("api", ["api", "--port", url.rpartition(":")[2]], variables)
+        children.start("worker", ["worker"], variables)
+        _await_ready(url, children)
+        stack.enter_context(announced(settings.bootstrap_servers, url))
+        note(f"\nKafka:  {settings.bootstrap_servers}\nAPI:    {url}/docs\nCtrl-C ends it.\n")
+        while True:
+            _require_all(children)
+            if kafka is not None and not kafka.is_running:
+                raise _ended(kafka)
+            time.sleep(_POLL_S)
+
+
+def broker(data: Data = None, port: Port = KAFKA_PORT) -> None:
+    """Run the embedded Kafka alone, on loopback, until Ctrl-C.
+
+    Example: `xferq broker`, then in other terminals `xferq topics`, `xferq api`, `xferq worker`
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_ending_in_order())
+        running = stack.enter_context(_embedded(data, port))
+        stack.enter_context(announced(running.bootstrap_servers))
+        note(f"Kafka: {running.bootstrap_servers}\nIts log: {running.log_path}\nCtrl-C ends it.")
+        while running.is_running:
+            time.sleep(_POLL_S)
+        raise _ended(running)
+
+
+def api(
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = DEFAULT_HOST,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = DEFAULT_PORT,
+    unprotected: Annotated[
+        bool, typer.Option("--unprotected", help="Permit a --host that others can reach: there is no access control.")
+    ] = False,
+    with_parent: WithParent = False,
+) -> None:
+    """Run the HTTP API.
+
+    It comes up without Kafka too, answers 503 until that is there, and /readyz says what is missing.
+
+    Example: `XFERQ_BOOTSTRAP_SERVERS=kafka-1:9092,kafka-2:9092 xferq api --port 8000`
+    """
+    from api.server import serve
+
+    if with_parent:
+        end_with_parent()
+    try:
+        if not unprotected:
+            require_loopback(host)
+    except Misconfigured as error:
+        note(f"xferq api: {error}")
+        raise typer.Exit(2) from None
+    raise typer.Exit(serve(with_kafka(load_settings()), host, port, unprotected=unprotected))
+
+
+def worker(with_parent: WithParent = False) -> None:
+    """Run a worker: it carries out commands and moves messages. Run as many as you like.
+
+    SIGTERM or Ctrl-C ends it within 10 s at the edge of a transaction; another worker takes over what it leaves.
+
+    Example: `XFERQ_BOOTSTRAP_SERVERS=kafka-1:9092,kafka-2:9092 xferq worker`
+    """
+    from streams.worker import run_worker
+
+    if with_parent:
+        end_with_parent()
+    raise typer.Exit(run_worker(with_kafka(load_settings())))
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the block, and from then on disturb nothing that it has to put away.
+
+    Nothing is lost if that is ended by force: what was started watches this process.
+    """
+
+    def end(_: int, __: FrameType | None) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("ended")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _embedded(data: Path | None, port: int) -> Iterator[EmbeddedBroker]:
+    with broker_progress() as show:
+        running = EmbeddedBroker(data or data_folder(), port=port, on_progress=show)
+        try:
+            running.start()
+        except PortInUseError as error:
+            raise PortInUseError(f"{error}. --port names another one, --port 0 takes a free one") from error
+    try:
+        yield running
+    finally:
+        note("ending Kafka")
+        running.stop()
+
+
+async def _prepare(settings: Settings) -> None:
+    await require_reachable(settings.bootstrap_servers)
+    async with Cluster(settings) as kafka:
+        for report in await apply_layout(kafka.connection, settings):
+            if not report.is_good:
+                raise Misconfigured(f"topic {report.topic}: {'; '.join(report.details)}")
+
+
+def _await_ready(url: str, children: Children) -> None:
+    deadline = time.monotonic() + _READY_S
+    while not _is_ready(url):
+        _require_all(children)
+        if time.monotonic() > deadline:
+            raise Unavailable(f"the api did not become ready within {_READY_S:.0f} s; {url}/readyz says why")
+        time.sleep(_POLL_S)
+
+
+def _is_ready(url: str) -> bool:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"{url}/readyz", timeout=5) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _require_all(children: Children) -> None:
+    ended = children.ended()
+    if ended is not None:
+        name, status = ended
+        raise Unavailable(f"the {name} has ended with status {status}; what it said stands above")
+
+
+def _ended(kafka: EmbeddedBroker) -> Unavailable:
+    return Unavailable(f"Kafka has ended by itself; its log is {kafka.log_path}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind((DEFAULT_HOST, 0))
+        return int(probe.getsockname()[1])

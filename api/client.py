@@ -1,0 +1,141 @@
+"""The command line's way to the API: requests, and errors in words for the person who typed the command."""
+
+import ipaddress
+import time
+import uuid
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from api.models import CommandStatus
+from api.paths import CANCEL_PATH, START_PATH
+from streams.errors import Refused, Unavailable, XferqError
+
+_TIMEOUT_S = 60.0
+_CONNECT_S = 5.0
+_POLL_S = (0.1, 0.2, 0.5)
+_PATIENCE_S = 60.0
+
+
+class ApiClient:
+    """A client of one API; also a context manager."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            # A proxy that the environment names is for the world outside.
+            self._http = httpx.Client(
+                base_url=url, timeout=httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_S), trust_env=not _is_loopback(url)
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise Unavailable(f"XFERQ_API_URL: {url} is not a URL: {error}") from error
+
+    def __enter__(self) -> "ApiClient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.close()
+
+    def cancel(self, body: Mapping[str, object], id: str | None = None) -> str:
+        """Cancel a transfer; the command's id.
+
+        Raises:
+            Refused: the API does not take it.
+            Unavailable: the API is not there, or has no Kafka.
+        """
+        return self._submit(CANCEL_PATH, body, id)
+
+    def start(self, body: Mapping[str, object], id: str | None = None) -> str:
+        """Start a transfer; the command's id. Raises as `cancel`."""
+        return self._submit(START_PATH, body, id)
+
+    def status(self, id: str) -> CommandStatus:
+        """One command's status. Raises as `cancel`."""
+        return CommandStatus.model_validate(self._json("GET", f"{CANCEL_PATH}/{quote(id, safe='')}"))
+
+    def statuses(self, *, limit: int, queue_name: str | None = None) -> list[CommandStatus]:
+        """Statuses, newest first. Raises as `cancel`."""
+        query = {"limit": limit} | ({} if queue_name is None else {"queue_name": queue_name})
+        return [CommandStatus.model_validate(item) for item in self._json("GET", CANCEL_PATH, params=query)]
+
+    def statuses_until_done(self, id: str) -> "StatusFeed":
+        """The command's status again and again; see `StatusFeed`."""
+        return StatusFeed(self, id)
+
+    def _submit(self, path: str, body: Mapping[str, object], id: str | None) -> str:
+        key = id or uuid.uuid4().hex
+        try:
+            self._json("POST", path, json=body, headers={"Idempotency-Key": key})
+        except Unavailable as error:
+            raise Unavailable(f"{error}. To repeat exactly this command: --id {key}") from error
+        return key
+
+    def _json(self, method: str, path: str, **more: Any) -> Any:
+        try:
+            answer = self._http.request(method, path, **more)
+        except httpx.ConnectError as error:
+            raise Unavailable(f"can't reach the api at {self.url}: is `xferq api` running? (XFERQ_API_URL)") from error
+        except httpx.TimeoutException as error:
+            raise Unavailable(f"the api at {self.url} did not answer in time") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(f"the api at {self.url}: {error}") from error
+        except UnicodeError:
+            raise Refused("the command line is not valid UTF-8, or --id is not ASCII") from None
+        if answer.is_success:
+            try:
+                return answer.json()
+            except ValueError:
+                raise Unavailable(f"what answers at {self.url} is not xferq's api (XFERQ_API_URL)") from None
+        raise _error(answer, self.url)
+
+
+class StatusFeed:
+    """Iterates over a command's status until it is done or refused.
+
+    The command goes on without us, so an API or a Kafka that is away for a while does not end the wait.
+    """
+
+    def __init__(self, client: ApiClient, id: str) -> None:
+        self._client = client
+        self._id = id
+        self._polls = 0
+        self._heard = time.monotonic()
+        self._is_over = False
+
+    def __iter__(self) -> "StatusFeed":
+        return self
+
+    def __next__(self) -> CommandStatus:
+        if self._is_over:
+            raise StopIteration
+        while True:
+            if self._polls:
+                time.sleep(_POLL_S[min(self._polls // 10, len(_POLL_S) - 1)])
+            self._polls += 1
+            try:
+                status = self._client.status(self._id)
+            except Unavailable:
+                if time.monotonic() - self._heard > _PATIENCE_S:
+                    raise
+                continue
+            self._heard = time.monotonic()
+            self._is_over = status.state in ("done", "refused")
+            return status
+
+
+def _error(answer: httpx.Response, url: str) -> XferqError:
+    try:
+        detail = str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return Unavailable(f"what answers at {url} is not xferq's api: status {answer.status_code} (XFERQ_API_URL)")
+    return Unavailable(detail) if answer.status_code >= 500 else Refused(detail)
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
