@@ -11,11 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as aio
 
 from streams.kafka.connection import Connection
 from streams.kafka.translate import translating
+from streams.ports import Record
 
 _log = logging.getLogger(__name__)
 _STOP_S = 5.0
@@ -26,7 +27,7 @@ _EVICTED = (
     aio.RebalanceInProgressError,
     aio.UnknownMemberIdError,
 )
-Send = Callable[[ConsumerRecord], Awaitable[None]]
+Send = Callable[[Record], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -42,7 +43,7 @@ class Polled:
 
 
 class Dispatcher:
-    """One member of the group; `start` it, read its book, `stop` it."""
+    """One member of the group: let it `join`, then `work`; read its book; `stop` it."""
 
     def __init__(
         self, connection: Connection, topic: str, group: str, send: Send, *, at_once: int = 25, commit_every: int = 100
@@ -71,8 +72,8 @@ class Dispatcher:
         self.assigned_at: list[float] = []
         """When it got partitions (or learned that it gets none)."""
 
-    async def start(self) -> None:
-        """Join the group and begin to send.
+    async def join(self) -> None:
+        """Become a member of the group; nothing is polled yet.
 
         Raises:
             Unavailable: Kafka does not answer.
@@ -89,12 +90,18 @@ class Dispatcher:
         consumer.subscribe([self._topic], listener=_Listener(self))
         with translating("starting a dispatcher"):
             await consumer.start()
-        self._task = asyncio.create_task(self._run(consumer))
+
+    def work(self) -> None:
+        """Begin to poll and send; after `join`."""
+        if self._consumer is None:
+            raise RuntimeError("not joined")
+        self._task = asyncio.create_task(self._run(self._consumer))
 
     async def stop(self) -> None:
         """Leave the group, without a last commit; waits for nothing long.
 
-        Raises whatever ended the dispatcher before.
+        Raises:
+            XferqError: Kafka's trouble has ended it before.
         """
         if self._task is not None:
             self._task.cancel()
@@ -104,12 +111,13 @@ class Dispatcher:
                 async with asyncio.timeout(_STOP_S):
                     await self._consumer.stop()
         if self._task is not None and not self._task.cancelled():
-            self._task.result()
+            with translating("dispatching"):
+                self._task.result()
 
     @property
-    def has_failed(self) -> bool:
-        """Whether it has ended by itself."""
-        return self._task is not None and self._task.done()
+    def sent(self) -> int:
+        """How many it has sent."""
+        return sum(polled.sent_at is not None for polled in self.polled)
 
     async def _run(self, consumer: AIOKafkaConsumer) -> None:
         while True:
@@ -124,7 +132,7 @@ class Dispatcher:
             self.polled += [polled for polled, _ in batch]
             await self._work(consumer, batch)
 
-    async def _work(self, consumer: AIOKafkaConsumer, batch: Sequence[tuple[Polled, ConsumerRecord]]) -> None:
+    async def _work(self, consumer: AIOKafkaConsumer, batch: Sequence[tuple[Polled, Record]]) -> None:
         """Send what was polled, unless the partitions are lost meanwhile: what is left is another member's then."""
         for polled, record in batch:
             if not self._is_member.is_set():

@@ -1,0 +1,155 @@
+"""`xferq demo`: what to play with, the stage around the play, and a clean end in every case."""
+
+import asyncio
+import logging
+import os
+import platform
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from api.client import ApiClient
+from api.demo.evidence import Evidence
+from api.demo.letters import python_test_mails, written_letters
+from api.demo.play import Play
+from api.demo.report import Report
+from api.demo.stage import Stage
+from api.demo.tally import tally
+from api.mail import read_all
+from streams.errors import Misconfigured, Refused, XferqError
+from streams.kafka.cluster import Cluster
+from streams.settings import Settings
+
+_COUNT = 4_000
+_COUNT_VARIABLE = "XFERQ_DEMO_MESSAGES"
+"""For tests: how many messages the demo writes itself."""
+_MOST = 20_000
+_MOST_BYTES = 200_000_000
+"""Of own mail, at most: the demo is to take less than two minutes."""
+INTERRUPTED = 130
+
+_ABOUT = """[bold]xferq: transfer queues on Kafka[/bold]
+
+A mail platform keeps each scheduled queue in a Kafka topic. A [bold]transfer[/bold] moves messages into
+an [bold]xfer queue[/bold], bound for another node. A [bold]cancel[/bold] takes everything that is in the xfer
+queue at that moment and puts it back where it came from, each message exactly once, with its
+original scheduling information and a record in the delivery log. Watch both on a real Kafka."""
+
+
+def run(settings: Settings, mail: list[Path] | None) -> int:
+    """Play the demo; the exit status: 0, 1 if a number is not what it must be, 2 if `mail` can't be read.
+
+    Args:
+        mail: mbox files, maildirs, .eml files to play with; None for the demo's own messages.
+    """
+    report = Report()
+    try:
+        letters, about = _letters(mail)
+    except Misconfigured as error:
+        report.failure(str(error))
+        return 2
+    report.console.print(_ABOUT)
+    # Dispatchers that lose their group are part of the play; the library would call it an error.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    try:
+        with _terminated_like_interrupted():
+            evidence, play = _perform(settings, report, letters, about)
+    except KeyboardInterrupt:
+        report.failure("stopped; everything that ran is ended")
+        return INTERRUPTED
+    except (XferqError, OSError) as error:
+        report.failure(str(error))
+        return 1
+    account = tally(evidence)
+    report.table(account)
+    report.figures(account, evidence.cancel, claim_ms=play.claim_ms, seen_ms=play.seen_ms)
+    report.verdict(account)
+    return 1 if account.problems else 0
+
+
+def _perform(settings: Settings, report: Report, letters: Sequence[bytes], about: str) -> tuple[Evidence, Play]:
+    report.step("Start Kafka, the api and a worker")
+    with _uninterruptible_end(Stage(settings, report)) as stage:
+        report.say(about)
+        with ApiClient(stage.api_url) as client:
+            return asyncio.run(_play(stage, report, client, letters))
+
+
+async def _play(stage: Stage, report: Report, client: ApiClient, letters: Sequence[bytes]) -> tuple[Evidence, Play]:
+    async with Cluster(stage.settings) as kafka:
+        play = Play(stage, report, kafka, client)
+        return await play.perform(letters), play
+
+
+def _letters(mail: list[Path] | None) -> tuple[list[bytes], str]:
+    """The messages to play with, and a line about them.
+
+    Raises:
+        Misconfigured: `mail` can't be read, or holds none.
+    """
+    if mail:
+        return _own_letters(mail)
+    version = platform.python_version()
+    test_mails = python_test_mails()
+    where = (
+        f"the {len(test_mails)} test mails of CPython {version}"
+        if test_mails
+        else f"(the test mails of CPython are not installed with this Python {version})"
+    )
+    written = list(written_letters(_count()))
+    return test_mails + written, f"mail: {where}, and {len(written):,} messages written for this"
+
+
+def _own_letters(paths: list[Path]) -> tuple[list[bytes], str]:
+    found: list[bytes] = []
+    size = 0
+    more = ""
+    try:
+        for mail in read_all(paths):
+            if len(found) == _MOST or size + len(mail.data) > _MOST_BYTES:
+                more = "the first "
+                break
+            found.append(mail.data)
+            size += len(mail.data)
+    except Refused as error:
+        raise Misconfigured(f"--mail: {error}") from error
+    if not found:
+        raise Misconfigured(f"--mail: there is no message in {', '.join(map(str, paths))}")
+    return found, f"mail: {more}{len(found):,} messages of {', '.join(map(str, paths))}"
+
+
+def _count() -> int:
+    text = os.environ.get(_COUNT_VARIABLE, str(_COUNT))
+    if not text.isdigit():
+        raise Misconfigured(f"{_COUNT_VARIABLE}: {text!r} is not a number of messages")
+    return int(text)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Within this, SIGTERM ends the demo as Ctrl-C does: in order."""
+
+    def interrupt(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _uninterruptible_end(stage: Stage) -> Iterator[Stage]:
+    """The stage, closed in the end without anything in between: a second Ctrl-C would leave processes behind."""
+    with stage:
+        try:
+            yield stage
+        finally:
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+            try:
+                stage.close()
+            finally:
+                signal.signal(signal.SIGINT, before)
