@@ -1,5 +1,7 @@
 """The topics that xferq needs, with their settings: creates them, compares them, puts right what differs."""
 
+import asyncio
+import time
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from streams.settings import Settings
 Outcome = Literal["ok", "created", "changed", "missing", "drift", "failed"]
 GOOD: frozenset[str] = frozenset({"ok", "created", "changed"})
 _DAY_MS = 24 * 60 * 60 * 1000
+_VISIBLE_S = 15.0
 
 INTERNAL_CONFIG: Mapping[str, Mapping[str, str]] = {
     # As long as the status of finished commands is kept.
@@ -162,6 +165,12 @@ async def _create(topics: Topics, wanted: _Wanted, replication_factor: int) -> T
     )
     if failure is not None:
         return TopicReport(wanted.name, "failed", (f"can't be created: {failure}",))
+    # Created is not yet known to the brokers: a worker that is started next would say that it does not exist.
+    deadline = time.monotonic() + _VISIBLE_S
+    while await topics.describe(wanted.name) is None:
+        if time.monotonic() > deadline:
+            return TopicReport(wanted.name, "failed", ("created, but Kafka does not show it",))
+        await asyncio.sleep(0.02)
     return TopicReport(wanted.name, "created", (f"{wanted.partitions} partitions",))
 
 
