@@ -1,0 +1,82 @@
+"""Faults by script: every call of a port is a named point at which something may happen."""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from streams.errors import Fenced, OutcomeUnknown, Unavailable
+
+ERRORS: dict[str, Callable[[], BaseException]] = {
+    "unavailable": lambda: Unavailable("by script"),
+    "unknown": lambda: OutcomeUnknown("by script"),
+    "fenced": lambda: Fenced("by script"),
+    "crash": lambda: Crash("by script"),
+}
+
+
+class Crash(BaseException):
+    """The process is gone, as after kill -9: whatever it does next with Kafka ends in this too."""
+
+
+class Faults:
+    """The points that one process passes, and what happens at them.
+
+    A point's name is `<call>:<on what>`, with `.done` behind it once the call took effect; a transaction has
+    more of them (see `FakeProducer.transact`). `passed` lists them all, in order.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.passed: list[str] = []
+        self.dead = False
+        self.longest_s = 0.002
+        """The longest time that a call takes; 0 for none."""
+        self._random = random.Random(seed)
+        self._at: dict[int, BaseException] = {}
+        self._on: list[tuple[str, BaseException, int]] = []
+
+    def at(self, index: int, error: str | BaseException) -> None:
+        """Raise at the point of this number, counted from 0."""
+        self._at[index] = ERRORS[error]() if isinstance(error, str) else error
+
+    def on(self, point: str, error: str | BaseException, *, after: int = 0, times: int = 1) -> None:
+        """Raise at a point whose name contains `point`: `times` times, once it was passed `after` times."""
+        error = ERRORS[error]() if isinstance(error, str) else error
+        self._on += [(point, error, after)] * times
+
+    def clear(self) -> None:
+        """Nothing more happens."""
+        self._at.clear()
+        self._on.clear()
+
+    def crash(self) -> None:
+        """Kill the process now."""
+        self.dead = True
+
+    async def point(self, name: str, *, counted: bool = True) -> None:
+        """Pass a point; a process that is dead, or dies here, gets no further."""
+        await asyncio.sleep(self._random.uniform(0, self.longest_s) if self.longest_s else 0)
+        self.alive()
+        if not counted:
+            return
+        index = len(self.passed)
+        self.passed.append(name)
+        error = self._at.pop(index, None) or self._scripted(name)
+        if isinstance(error, Crash):
+            self.dead = True
+        if error is not None:
+            raise error
+
+    def alive(self) -> None:
+        """Raise Crash in what is left of a process that is gone."""
+        if self.dead:
+            raise Crash("gone")
+
+    def _scripted(self, name: str) -> BaseException | None:
+        for number, (pattern, error, after) in enumerate(self._on):
+            if pattern in name:
+                if after:
+                    self._on[number] = (pattern, error, after - 1)
+                    return None
+                del self._on[number]
+                return error
+        return None

@@ -1,0 +1,134 @@
+"""The holder of a transactional id."""
+
+import zlib
+from collections.abc import Collection, Sequence
+
+from streams.errors import Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
+from streams.ports import Batch, GroupOffsets, Header, Write
+from streams.settings import Settings
+from tests.fakes.broker import Broker
+from tests.fakes.faults import Faults
+from tests.fakes.log import Transaction
+
+_BATCH_OVERHEAD = 61
+_RECORD_OVERHEAD = 21
+
+
+class FakeBatch:
+    """See `streams.ports.Batch`."""
+
+    def __init__(self, limit: int, compression: str) -> None:
+        self.rows: list[tuple[int, bytes | None, bytes | None, Sequence[Header]]] = []
+        self._limit = limit
+        self._size = _BATCH_OVERHEAD
+        self._compression = compression
+
+    def append(
+        self, *, timestamp: int | None, key: bytes | None, value: bytes | None, headers: Sequence[Header]
+    ) -> object | None:
+        size = _RECORD_OVERHEAD + len(key or b"") + len(value or b"")
+        size += sum(10 + len(name.encode()) + len(content or b"") for name, content in headers)
+        if self.rows and self._size + size > self._limit:
+            return None
+        self._size += size
+        self.rows.append((0 if timestamp is None else timestamp, key, value, tuple(headers)))
+        return size
+
+    def size(self) -> int:
+        return self._size
+
+    def sent_bytes(self) -> int:
+        """What of it goes out."""
+        if self._compression == "none":
+            return self._size
+        return _BATCH_OVERHEAD + len(zlib.compress(b"".join(repr(row).encode() for row in self.rows)))
+
+
+class FakeProducer:
+    """See `streams.ports.Producer`. Good until its first error, as the real one."""
+
+    def __init__(self, broker: Broker, settings: Settings, faults: Faults, transactional_id: str, epoch: int) -> None:
+        self._broker = broker
+        self._settings = settings
+        self._faults = faults
+        self._id = transactional_id
+        self._epoch = epoch
+        self._spent = False
+
+    def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
+        return FakeBatch(size_bytes or self._settings.batch_bytes, compression or self._settings.compression)
+
+    async def partitions(self, topics: Collection[str]) -> dict[str, int]:
+        await self._faults.point("partitions")
+        return {name: len(self._broker.topics[name].logs) for name in topics if name in self._broker.topics}
+
+    async def transact(self, writes: Sequence[Write], offsets: GroupOffsets | None = None) -> None:
+        """Points, in this order: `transact:<id>`, `.begun` (all but the last write are there), `.written` (all
+        of them and the offsets), `.committed` (but no answer yet)."""
+        if self._spent:
+            raise AssertionError("a producer was used after its first error")
+        self._spent = True  # until it has gone well
+        name = f"transact:{self._id}"
+        await self._faults.point(name)
+        self._check_epoch()
+        # As the broker says: not before the last one is over.
+        while (last := self._broker.ids[self._id].transaction) is not None and last.missing:
+            await self._faults.point(name, counted=False)
+            self._check_epoch()
+        transaction = self._broker.begin(self._id, self._settings.transaction_timeout_ms / 1000)
+        committing = False
+        try:
+            self._write(writes[:-1], transaction)
+            await self._faults.point(f"{name}.begun")
+            self._write(writes[-1:], transaction)
+            if offsets is not None:
+                self._check_epoch()
+                group = self._broker.group(offsets.group)
+                group.commit_pending(transaction, {(offsets.topic, p): o for p, o in offsets.offsets.items()})
+            committing = True
+            await self._faults.point(f"{name}.written")
+            self._check_epoch()
+            self._broker.decide(transaction, commit=True)
+            await self._faults.point(f"{name}.committed")
+        except (Unavailable, Rejected) as error:
+            if committing:
+                raise OutcomeUnknown(f"committing: {error}") from error
+            self._abort(transaction)
+            raise
+        except Fenced:
+            if transaction.state == "open":  # it was timed out
+                self._broker.take_over(self._id)
+            raise
+        self._spent = False
+
+    def _write(self, writes: Sequence[Write], transaction: Transaction) -> None:
+        """All that are accepted are there, also where others are turned down."""
+        reasons = {}
+        for write in writes:
+            self._check_epoch()
+            topic = self._broker.topics.get(write.topic)
+            if topic is None or write.partition >= len(topic.logs):
+                raise Unavailable(f"{write.topic}/{write.partition} has no leader")
+            batch = write.batch
+            if not isinstance(batch, FakeBatch):
+                raise AssertionError("a batch of another producer")
+            if batch.sent_bytes() > topic.max_message_bytes:
+                reasons[(write.topic, write.partition)] = "too_large"
+            else:
+                topic.logs[write.partition].append(batch.rows, transaction)
+        if reasons:
+            raise Rejected(reasons)
+
+    def _check_epoch(self) -> None:
+        if self._broker.ids[self._id].epoch != self._epoch:
+            raise Fenced(f"{self._id} was taken over")
+
+    def _abort(self, transaction: Transaction) -> None:
+        if transaction.state == "open" and self._broker.ids[self._id].epoch == self._epoch:
+            self._broker.decide(transaction, commit=False)
+
+    async def close(self) -> None:
+        try:
+            await self._faults.point(f"close:{self._id}")
+        except XferqError:  # closing raises nothing, whatever happens
+            return

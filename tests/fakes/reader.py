@@ -1,0 +1,86 @@
+"""Reading committed records."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from streams.errors import OutOfRange
+from streams.ports import Record
+from tests.fakes.broker import Broker, FakeTopic
+from tests.fakes.faults import Faults
+from tests.fakes.log import FakeRecord
+
+_WAIT_S = 0.2
+
+
+class FakeReader:
+    """See `streams.ports.Reader`. `at_a_time` records in a fetch; what is no record is passed one read later."""
+
+    def __init__(
+        self, broker: Broker, faults: Faults, topic: str, partition: int, start: int, end: int, at_a_time: int
+    ) -> None:
+        self._broker = broker
+        self._faults = faults
+        self._topic = topic
+        self._partition = partition
+        self._end = end
+        self._at_a_time = at_a_time
+        self._position = start
+
+    @property
+    def position(self) -> int:
+        return self._position
+
+    async def read(self) -> Sequence[Record]:
+        await self._faults.point(f"read:{self._topic}/{self._partition}")
+        topic = self._broker.topics.get(self._topic)
+        if topic is None:
+            # A client that is told of no leader asks for the metadata again and again.
+            await asyncio.sleep(_WAIT_S)
+            return []
+        log = topic.logs[self._partition]
+        if not log.start <= self._position <= log.end:
+            raise OutOfRange(f"{self._topic}/{self._partition} has no offset {self._position} any more")
+        records: list[FakeRecord] = []
+        for record in log.records(self._position, log.end):
+            records.append(record)
+            if len(records) == self._at_a_time:
+                break
+        if records:
+            self._position = records[-1].offset + 1
+        elif self._position < log.stable_end:
+            self._position = log.stable_end
+        else:
+            await topic.changes.wait(_WAIT_S)
+        return [record for record in records if record.offset < self._end]
+
+    async def close(self) -> None:
+        self._faults.alive()
+
+
+class FakeTail:
+    """See `streams.ports.Tail`."""
+
+    def __init__(self, topic: FakeTopic, faults: Faults) -> None:
+        self._topic = topic
+        self._faults = faults
+        self._positions = [log.start for log in topic.logs]
+
+    async def read(self, timeout_ms: int) -> Iterable[Record]:
+        await self._faults.point("tail.read", counted=False)
+        until = asyncio.get_running_loop().time() + timeout_ms / 1000
+        while True:
+            self._faults.alive()
+            found: list[FakeRecord] = []
+            for partition, log in enumerate(self._topic.logs):
+                found += log.records(self._positions[partition], log.end)
+                self._positions[partition] = max(log.stable_end, self._positions[partition])
+            if found or asyncio.get_running_loop().time() >= until:
+                return found
+            await self._topic.changes.wait(until - asyncio.get_running_loop().time())
+
+    async def position(self, partition: int) -> int:
+        self._faults.alive()
+        return self._positions[partition]
+
+    async def close(self) -> None:
+        self._faults.alive()
