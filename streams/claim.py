@@ -326,10 +326,12 @@ class _Seat:
         deadline = time.monotonic() + within_ms / 1000
         try:
             while time.monotonic() < deadline:
-                if len(await self._kafka.members(self._group) - {self._hold.member_id}) >= len(self._hold.evicted):
-                    break
+                try:
+                    if len(await self._kafka.members(self._group) - {self._hold.member_id}) >= len(self._hold.evicted):
+                        break
+                except XferqError as error:
+                    # Not a reason to leave early: into an empty group the evicted may commit what they like.
+                    _log.info("claim.release group=%s error=%s", self._group, error)
                 await asyncio.sleep(0.1)
-        except XferqError as error:
-            _log.info("claim.release group=%s error=%s", self._group, error)
         finally:
             await self._hold.release()
