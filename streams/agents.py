@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 _NEVER_S = 10.0 * 365 * 24 * 3600
 _IN_HAND = 1_000
 _RETRY_S = 5.0
+_CANCEL_S = 1.0
 IsOurs = Callable[[], bool]
 Work = Callable[[IsOurs], Awaitable[bool]]
 
@@ -91,7 +92,8 @@ class Handoff:
             _, late = await asyncio.wait(self._tasks, timeout=within_s)
             for task in late:
                 task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+            if late:
+                await asyncio.wait(late, timeout=_CANCEL_S)
 
 
 def create_app(settings: Settings, engine: Engine, bootstrap_servers: str, handoff: Handoff) -> faust.App:

@@ -3,8 +3,12 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any
 
 from prometheus_client import start_http_server
 
@@ -16,9 +20,11 @@ from streams.logs import set_up_logging
 from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
-_EDGE_S = 6.0
+_EDGE_S = 5.0
 """How long work may take to its next edge after SIGTERM; the rest of the 10 s is for leaving the group."""
-_STOP_S = 3.0
+_STOP_S = 2.0
+_END_S = 9.5
+"""After so long a worker that was told to stop ends for sure."""
 
 
 def run_worker(settings: Settings, *, supervised: bool = False) -> int:
@@ -56,11 +62,17 @@ async def _run(settings: Settings, supervised: bool) -> int:
 
         def orphaned() -> None:
             loop.remove_reader(sys.stdin.fileno())
-            stop.set()
+            told_to_stop()
 
         loop.add_reader(sys.stdin.fileno(), orphaned)
+
+    def told_to_stop() -> None:
+        if not stop.is_set():
+            _end_for_sure()
+        stop.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, told_to_stop)
     if settings.metrics_port:
         try:
             start_http_server(settings.metrics_port, addr="127.0.0.1")
@@ -71,50 +83,72 @@ async def _run(settings: Settings, supervised: bool) -> int:
     async with Cluster(settings) as kafka:
         engine = Engine(kafka, settings)
         handoff = Handoff()
-        if not await _start_engine(engine, kafka, settings, stop):
-            return 0
         app = create_app(settings, engine, kafka.connection.bootstrap_servers, handoff)
-        await app.start()
-        _log.info("worker.started bootstrap=%s group=%s", kafka.connection.bootstrap_servers, settings.worker_group)
-        stopped = asyncio.ensure_future(app.wait_until_stopped())
-        await asyncio.wait([asyncio.ensure_future(stop.wait()), stopped], return_when=asyncio.FIRST_COMPLETED)
+        starting = asyncio.create_task(_start(engine, app, kafka, settings))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            await starting
+            _log.info("worker.started bootstrap=%s group=%s", kafka.connection.bootstrap_servers, settings.worker_group)
+            crashing = asyncio.create_task(app.wait_until_stopped())
+            await asyncio.wait([stopping, crashing], return_when=asyncio.FIRST_COMPLETED)
+        else:
+            starting.cancel()
         crashed = not stop.is_set()
         _log.info("worker.stopping")
         engine.begin_stop()
         await handoff.idle(_EDGE_S)
-        try:
-            async with asyncio.timeout(_STOP_S):
-                await app.stop()
-        except TimeoutError:
+        if app.started and not await _ended(app.stop(), _STOP_S):
             _log.warning("worker.stopping: the group was not left in time")
-        await engine.stop()
+        await _ended(engine.stop(), _STOP_S)
         _log.info("worker.stopped")
     return 1 if crashed else 0
 
 
-async def _start_engine(engine: Engine, kafka: Cluster, settings: Settings, stop: asyncio.Event) -> bool:
-    """Start the engine, waiting for Kafka as long as it takes; False where we were told to stop meanwhile.
+def _end_for_sure() -> None:
+    """Kafka may hang, and with it what its libraries do at their end: then this process ends all the same.
+
+    It may be cut off anywhere, as by a crash; what it leaves is taken over like everything else.
+    """
+
+    def cut_off() -> None:
+        _log.warning("worker.cut_off")
+        os._exit(1)
+
+    timer = threading.Timer(_END_S, cut_off)
+    timer.daemon = True
+    timer.start()
+
+
+async def _ended(work: Coroutine[Any, Any, Any], within_s: float) -> bool:
+    """Whether the work ended within the time; not waited for any longer, not even for its being cancelled."""
+    task = asyncio.create_task(work)
+    done, _ = await asyncio.wait([task], timeout=within_s)
+    if not done:
+        task.cancel()
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        _log.info("worker.stopping error=%r", error)
+    return bool(done)
+
+
+async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings) -> None:
+    """Start engine and app, waiting for Kafka as long as it takes.
 
     Raises:
         Misconfigured: a topic is missing, or has another number of partitions than the settings say.
     """
     said = False
-    while not stop.is_set():
+    while True:
         try:
             await _check_topics(kafka, settings)
             await engine.start()
+            break
         except Unavailable as error:
             if not said:
                 _log.warning("worker.waiting bootstrap=%s error=%s", kafka.connection.bootstrap_servers, error)
                 said = True
-            try:
-                async with asyncio.timeout(2):
-                    await stop.wait()
-            except TimeoutError:
-                continue
-        else:
-            return True
-    return False
+            await asyncio.sleep(2)
+    await app.start()
 
 
 async def _check_topics(kafka: Cluster, settings: Settings) -> None:
