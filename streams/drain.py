@@ -21,7 +21,7 @@ from streams.domain.claim import Claim, Progress
 from streams.domain.envelope import NotRestorable, ReturnReason
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
-from streams.errors import Fenced, Rejected, Unavailable, XferqError
+from streams.errors import Fenced, OutOfRange, Rejected, Unavailable, XferqError
 from streams.ledger import Ledger, progress_key
 from streams.metrics import DRAINS_RUNNING, MESSAGES, PRODUCERS_REPLACED, TRANSACTION_SECONDS, TRANSACTIONS
 from streams.ports import Kafka, Producer, Record
@@ -32,6 +32,8 @@ _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
 _YIELD_EVERY = 256
 """Messages built between two looks at the event loop, so that answers of the broker are not kept waiting."""
+_LOOKS_S = (0.0, 0.5, 2.0)
+"""Pauses before each look whether a topic is gone: a broker that was away for a while may not know of it yet."""
 
 
 class Abandoned(Exception):
@@ -46,6 +48,8 @@ class Drainer:
         self._ledger = ledger
         self._settings = settings
         self._now = now
+        # Held while at work, not while waiting after an error: what fails for hours must not stop the others.
+        self._slots = asyncio.Semaphore(settings.concurrent_drains)
 
     async def drain(self, topic: str, partition: int, is_ours: Callable[[], bool]) -> list[Claim]:
         """Drain all unfinished ranges of the queue partition, in the order of their offsets.
@@ -59,25 +63,26 @@ class Drainer:
         destinations = Destinations(self._kafka, self._settings, topic)
         finished: list[Claim] = []
         failures = 0
-        with DRAINS_RUNNING.track_inprogress():
-            while True:
-                if not is_ours():
-                    raise Abandoned
-                done_before = len(finished)
-                try:
-                    await self._drain_ranges(topic, partition, destinations, is_ours, finished)
-                except XferqError as error:
-                    PRODUCERS_REPLACED.labels(error=type(error).__name__).inc()
-                    level = logging.INFO if isinstance(error, Fenced) else logging.WARNING
-                    _log.log(level, "drain.again topic=%s partition=%d error=%s", topic, partition, error)
-                    if isinstance(error, Rejected):
-                        with suppress(XferqError):
-                            await destinations.learn(error)
-                else:
-                    return finished
-                failures = 0 if len(finished) > done_before else failures + 1
-                backoff = min(_MOST_BACKOFF_S, 0.05 * 2 ** min(failures, 10))
-                await asyncio.sleep(random.uniform(0.5, 1) * backoff)  # noqa: S311 - no secret
+        while True:
+            done_before = len(finished)
+            try:
+                async with self._slots:
+                    if not is_ours():
+                        raise Abandoned
+                    with DRAINS_RUNNING.track_inprogress():
+                        await self._drain_ranges(topic, partition, destinations, is_ours, finished)
+            except XferqError as error:
+                PRODUCERS_REPLACED.labels(error=type(error).__name__).inc()
+                level = logging.INFO if isinstance(error, Fenced) else logging.WARNING
+                _log.log(level, "drain.again topic=%s partition=%d error=%s", topic, partition, error)
+                if isinstance(error, Rejected):
+                    with suppress(XferqError):
+                        await destinations.learn(error)
+            else:
+                return finished
+            failures = 0 if len(finished) > done_before else failures + 1
+            backoff = min(_MOST_BACKOFF_S, 0.05 * 2 ** min(failures, 10))
+            await asyncio.sleep(random.uniform(0.5, 1) * backoff)  # noqa: S311 - no secret
 
     async def _drain_ranges(
         self,
@@ -92,15 +97,23 @@ class Drainer:
         try:
             await self._ledger.barrier(topic)
             for claim in self._ledger.unfinished(topic, partition):
-                there = await self._kafka.topic(topic)
                 drain = _RangeDrain(self, claim, partition, producer, destinations)
-                if there is None or there.id != claim.topic_id:
+                if await self._is_gone(claim):
                     await drain.give_up()
                 else:
                     await drain.run(is_ours)
                 finished.append(claim)
         finally:
             await producer.close()
+
+    async def _is_gone(self, claim: Claim) -> bool:
+        """Whether the topic that was claimed was deleted: giving up its messages can't be taken back."""
+        for pause_s in _LOOKS_S:
+            await asyncio.sleep(pause_s)
+            there = await self._kafka.topic(claim.topic)
+            if there is not None and there.id == claim.topic_id:
+                return False
+        return True
 
 
 class _RangeDrain:
@@ -133,6 +146,8 @@ class _RangeDrain:
 
         Raises:
             Abandoned: not ours any more; all that was begun is committed.
+            Unavailable: nothing comes, though all of the range was there when it was claimed. aiokafka does
+                not say why: its topic may have been deleted.
         """
         claim, partition = self._claim, self._partition
         where = f"id={claim.id} topic={claim.topic} partition={partition}"
@@ -140,13 +155,22 @@ class _RangeDrain:
         _log.info("drain.started %s offset=%d end=%d", where, self._progress.offset, self._end)
         reader = await self._kafka.reader(claim.topic, partition, self._progress.offset, self._end)
         committing: asyncio.Task[None] | None = None
+        silent_since: float | None = None
         try:
             while not self._progress.done:
+                position = reader.position
                 records = await reader.read()
+                await self._check_topic()
                 # By position, not by the last record: markers and aborted records take offsets too.
                 at_end = reader.position >= self._end
                 if not is_ours():
                     raise Abandoned
+                if records or reader.position != position:
+                    silent_since = None
+                elif silent_since is None:
+                    silent_since = time.monotonic()
+                elif time.monotonic() - silent_since > self._settings.request_timeout_ms / 1000:
+                    raise Unavailable(f"reading {claim.topic}/{partition}: nothing comes at offset {position}")
                 for chunk, is_last in self._chunks(records, at_end):
                     outbox = await self._build(chunk, self._end if is_last else chunk[-1].offset + 1, is_last)
                     if committing is not None:
@@ -164,6 +188,19 @@ class _RangeDrain:
             await reader.close()
         progress = self._progress
         _log.info("drain.finished %s restored=%d returned=%d", where, progress.restored, progress.returned)
+
+    async def _check_topic(self) -> None:
+        """What was read just now was this claim's, if the topic is still the one that was claimed.
+
+        From a topic that is gone nothing would ever come, and one created again has other messages at these
+        offsets: Kafka's fetches in this version go by the topic's name.
+
+        Raises:
+            OutOfRange: it is not.
+        """
+        there = await self._kafka.topic(self._claim.topic)
+        if there is None or there.id != self._claim.topic_id:
+            raise OutOfRange(f"topic {self._claim.topic} was deleted while it was drained")
 
     async def _skip_lost(self) -> None:
         """Go on at the log's start where somebody removed records that were claimed: they are lost.
