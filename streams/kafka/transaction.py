@@ -111,11 +111,11 @@ class TransactionalProducer:
                     future = await self._producer.send_batch(batch, topic, partition=partition)
                     sent.append(((topic, partition), future))
         outcomes = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
-        failures = {
-            where: outcome
-            for (where, _), outcome in zip(sent, outcomes, strict=True)
-            if isinstance(outcome, BaseException)
-        }
+        failures: dict[tuple[str, int], BaseException] = {}
+        for (where, _), outcome in zip(sent, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                # The first one in a partition is the cause: what follows it there is out of sequence.
+                failures.setdefault(where, outcome)
         if not failures:
             return
         for failure in failures.values():
