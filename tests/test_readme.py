@@ -1,0 +1,215 @@
+"""What README.md says is so: its tests exist, its examples are taken, its tables are complete."""
+
+import ast
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.app import create_app
+from api.models import CommandStatus, XferCancelRequest, XferRequest
+from streams.domain.command import parse_command
+from streams.domain.envelope import ReturnReason, parse_envelope
+from streams.domain.topic import topic_of
+from streams.settings import Settings, settings_table
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DEPLOY_README = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
+NOT_SETTINGS = {"LOG_LEVEL", "CACHE_DIR"}
+"""Read straight from the environment, before there are settings."""
+
+
+def between(marker: str) -> str:
+    """What stands between `<!-- marker -->` and `<!-- /marker -->`."""
+    _, _, rest = README.partition(f"<!-- {marker} -->")
+    inside, end, _ = rest.partition(f"<!-- /{marker} -->")
+    assert end, marker
+    return inside.strip()
+
+
+def blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", text)
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of a Markdown table's rows, without its head."""
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def shell_lines(text: str = README) -> list[str]:
+    """The commands in the shell examples, each on one line and without its remark."""
+    lines = "\n".join(blocks("sh", text)).replace("\\\n", " ").splitlines()
+    return [shlex.join(shlex.split(line, comments=True)) for line in lines if line.strip()]
+
+
+# ---- tests and files
+
+
+@cache
+def functions_of(file: str) -> frozenset[str]:
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, functions))
+
+
+def test_every_guarantee_names_tests_and_they_exist() -> None:
+    guarantees = rows(between("guarantees"))
+    assert len(guarantees) >= 10
+    for guarantee, how, proof in guarantees:
+        assert how, guarantee
+        named = re.findall(r"(tests/[\w/]+\.py)::(\w+)", proof)
+        assert named, guarantee
+        for file, test in named:
+            assert test in functions_of(file), f"{file}::{test}"
+            assert test.startswith("test_")
+
+
+def test_every_file_that_is_named_exists() -> None:
+    linked = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert linked
+    named = re.findall(r"(?<![\w/.])((?:streams|api|tests|deploy)/[\w./-]*)", README + DEPLOY_README)
+    for path in {*linked, *named}:
+        assert (ROOT / path.rstrip(".")).exists(), path
+
+
+def test_the_file_map_leaves_out_nothing() -> None:
+    mapped = re.findall(r"`((?:streams|api|tests|deploy)/[\w./]*)`", README)
+    for module in sorted((ROOT / "streams").iterdir()):
+        if module.name in ("__init__.py", "__pycache__", "py.typed") or module.stem in SMALL_MODULES:
+            continue
+        assert f"streams/{module.name}{'/' if module.is_dir() else ''}" in mapped, module.name
+
+
+SMALL_MODULES = {"destinations", "errors", "logs", "metrics", "settings", "transform"}
+"""Modules whose names say it all."""
+
+
+def test_make_knows_what_is_to_be_made() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    named = re.findall(r"(?m)(?:`|^    )make ([a-z]+)", README)
+    assert {"demo", "test", "up", "check", "bench"} <= set(named)
+    for target in named:
+        assert re.search(rf"(?m)^{target}:", makefile), target
+
+
+# ---- tables
+
+
+def test_the_settings_are_those_of_today() -> None:
+    assert between("settings") == settings_table(), "put the output of `python -m streams.settings` into README.md"
+
+
+def test_every_variable_exists() -> None:
+    known = {name.upper() for name in Settings.model_fields} | NOT_SETTINGS
+    for name in re.findall(r"XFERQ_([A-Z0-9]+(?:_[A-Z0-9]+)*)", README + DEPLOY_README):
+        assert name in known, name
+
+
+def test_the_status_table_has_every_field() -> None:
+    _, _, section = README.partition("### Status\n")
+    table, _, _ = section.partition("\n## ")
+    fields = [name for row in rows(table) for name in re.findall(r"`(\w+)`", row[0])]
+    assert sorted(fields) == sorted(CommandStatus.model_fields)
+
+
+def test_every_state_and_reason_is_named() -> None:
+    states = CommandStatus.model_json_schema()["properties"]["state"]["enum"]
+    for name in [*states, *(reason.value for reason in ReturnReason)]:
+        assert f"`{name}`" in README, name
+
+
+# ---- examples
+
+
+def test_the_example_of_a_topic() -> None:
+    assert f"`mytenant@example.com` is `{topic_of('mytenant@example.com')}`" in README
+
+
+def test_the_json_is_what_xferq_takes() -> None:
+    kinds = []
+    for block in blocks("json"):
+        value = json.loads(block)
+        if "type" in value:
+            kinds.append(parse_command(block.encode(), fallback_id="x").type)
+        else:
+            kinds.append("envelope")
+            parse_envelope(block.encode())
+    assert kinds == ["xfer.cancel", "xfer.start", "envelope"]
+
+
+@cache
+def openapi() -> dict[str, Any]:
+    return create_app(Settings(bootstrap_servers="127.0.0.1:1")).openapi()
+
+
+def requests() -> list[tuple[str, str | None]]:
+    """The requests of the curl examples: path, and body where there is one."""
+    found = []
+    for line in shell_lines():
+        words = shlex.split(line)
+        if words[0] == "curl":
+            (url,) = (word for word in words if word.startswith("http://127.0.0.1:8000/"))
+            body = words[words.index("-d") + 1] if "-d" in words else None
+            found.append((url.removeprefix("http://127.0.0.1:8000").partition("?")[0], body))
+    return found
+
+
+def test_the_curl_examples_are_requests_that_the_api_takes() -> None:
+    models = {"/api/admin/xfer/v1": XferRequest, "/api/admin/xfer/cancel/v1": XferCancelRequest}
+    assert {path for path, body in requests() if body is not None} == models.keys()
+    for path, body in requests():
+        (operations,) = (
+            found
+            for template, found in openapi()["paths"].items()
+            if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+        )
+        assert ("get" if body is None else "post") in operations, path
+        if body is not None:
+            models[path].model_validate_json(body)
+
+
+def test_the_paths_that_are_named_exist() -> None:
+    for path in ("/livez", "/readyz", "/metrics"):
+        assert f"`{path}`" in README
+        assert path in openapi()["paths"]
+
+
+@cache
+def help_of(command: str) -> str:
+    result = subprocess.run(
+        [str(Path(sys.executable).parent / "xferq"), command, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
+    )
+    assert result.returncode == 0, f"xferq {command}: {result.stderr}"
+    return result.stdout
+
+
+def command_lines() -> list[str]:
+    lines = [line for text in (README, DEPLOY_README) for line in shell_lines(text)]
+    return sorted({line[line.index("xferq ") :] for line in lines if re.search(r"(^|[/ ])xferq [a-z]", line)})
+
+
+def test_there_are_examples_of_the_command_line() -> None:
+    assert len(command_lines()) >= 8
+
+
+@pytest.mark.parametrize("line", command_lines())
+def test_the_command_line_takes_the_example(line: str) -> None:
+    _, command, *rest = shlex.split(line)
+    for option in rest:
+        if option.startswith("--"):
+            assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", help_of(command)), option
+    assert help_of(command)
