@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
+from api.reachable import require_reachable
 from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import require_topics
@@ -13,7 +14,6 @@ from streams.settings import Settings
 _log = logging.getLogger(__name__)
 _RETRY_S = 0.5
 _LOOK_S = 2.0
-_LOOK_TIMEOUT_S = 5.0
 _FRESH_S = 2.0
 
 
@@ -25,7 +25,7 @@ class Link:
         self._settings = settings
         self._ledger: Ledger | None = None
         self._task: asyncio.Task[None] | None = None
-        self.missing: str | None = "Kafka was not asked yet"
+        self.missing: str | None = f"still connecting to Kafka at {kafka.connection.bootstrap_servers}"
         """What is missing for work, in words; None when nothing is."""
 
     def start(self) -> None:
@@ -87,12 +87,12 @@ class Link:
             await asyncio.sleep(_RETRY_S if self.missing else _LOOK_S)
 
     async def _look(self) -> None:
-        async with asyncio.timeout(_LOOK_TIMEOUT_S):
-            if self._ledger is not None:
-                if await self.kafka.topic(self._settings.commands_topic) is None:
-                    raise Misconfigured(f"topic {self._settings.commands_topic} does not exist any more")
-                return
-            await require_topics(self.kafka, self._settings)
+        await require_reachable(self.kafka.connection.bootstrap_servers)
+        if self._ledger is not None:
+            if await self.kafka.topic(self._settings.commands_topic) is None:
+                raise Misconfigured(f"topic {self._settings.commands_topic} does not exist any more")
+            return
+        await require_topics(self.kafka, self._settings)
         ledger = Ledger(self.kafka, self._settings)
         try:
             await ledger.start()

@@ -109,7 +109,7 @@ async def _on_http(request: Request, error: Exception) -> Response:
         return answer(Problem("not-found", f"there is nothing at {path}"))
     if error.status_code == 405:
         allowed = ", ".join(_allowed(request)) or dict(error.headers or {}).get("Allow", "")
-        detail = f"{shown(request.method)} is not allowed at {path}; {allowed} is"
+        detail = f"{shown(request.method)} is not allowed at {path}, only {allowed}"
         return answer(Problem("method-not-allowed", detail, headers={"Allow": allowed}))
     kind = _KIND_OF_STATUS.get(error.status_code, "internal")
     return answer(Problem(kind, shown(str(error.detail)), headers=error.headers))

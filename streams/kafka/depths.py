@@ -11,7 +11,6 @@ from streams.domain.topic import is_queue_topic
 from streams.errors import Unavailable
 from streams.kafka.connection import Connection
 from streams.kafka.groups import Groups
-from streams.kafka.translate import translating
 from streams.settings import Settings
 
 _SIDE_BY_SIDE = 32
@@ -37,7 +36,7 @@ async def queue_depths(connection: Connection, settings: Settings) -> list[Queue
         Unavailable: Kafka is away, or the offsets of a queue's group stay in a transaction.
     """
     timeout_s = settings.request_timeout_ms / 1000
-    with translating("listing topics"):
+    with connection.asking("listing topics"):
         metadata = await asyncio.to_thread(connection.admin.list_topics, timeout=timeout_s)
     counts = {name: len(topic.partitions) for name, topic in sorted(metadata.topics.items()) if is_queue_topic(name)}
     starts = await _offsets(connection, counts, OffsetSpec.earliest(), timeout_s)
@@ -62,7 +61,7 @@ async def _offsets(connection: Connection, counts: Mapping[str, int], spec: Offs
     wanted = [TopicPartition(topic, partition) for topic, count in counts.items() for partition in range(count)]
     found: _Offsets = {}
     for start in range(0, len(wanted), _PARTITIONS_AT_ONCE):
-        with translating("reading the offsets of queues"):
+        with connection.asking("reading the offsets of queues"):
             futures = connection.admin.list_offsets(
                 dict.fromkeys(wanted[start : start + _PARTITIONS_AT_ONCE], spec),
                 isolation_level=IsolationLevel.READ_COMMITTED,
