@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -190,6 +190,8 @@ class XferQueue:
         self.name = f"http://q{name}.invalid/{XFER_SUFFIX}"
         self.topic = topic_of(self.name)
         self.group = world.settings.group_of(self.topic)
+        self.sent: list[Message] = []
+        """All that was put in and is not of an aborted transaction, in the order of writing."""
         self._made = itertools.count()
 
     # ---- messages
@@ -236,16 +238,15 @@ class XferQueue:
         producer = None
         if writer:
             options = {name.replace("_", "."): value for name, value in writer.items()}
-            producer = Producer({"bootstrap.servers": self.world.servers, "log_level": 0, **options})
+            producer = Producer({"bootstrap.servers": self.servers, "log_level": 0, **options})
         self.world.produce(self.topic, messages, producer)
+        self.sent += messages
         return list(messages)
 
     @contextmanager
     def transaction(self, *messages: Message) -> Iterator[Producer]:
         """Messages written in a transaction that is open within the block; commit or abort it there."""
-        producer = Producer(
-            {"bootstrap.servers": self.world.servers, "transactional.id": uuid.uuid4().hex, "log_level": 0}
-        )
+        producer = Producer({"bootstrap.servers": self.servers, "transactional.id": uuid.uuid4().hex, "log_level": 0})
         producer.init_transactions(WAIT_S)
         producer.begin_transaction()
         self.world.produce(self.topic, messages, producer)
@@ -260,7 +261,14 @@ class XferQueue:
         """Put messages in one transaction: a marker follows them in every partition."""
         with self.transaction(*messages) as transaction:
             transaction.commit_transaction(WAIT_S)
+        self.sent += messages
         return list(messages)
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Set the heads, as dispatchers do that have dispatched so far."""
+        where = [TopicPartition(self.topic, partition, offset) for partition, offset in offsets.items()]
+        request = [ConsumerGroupTopicPartitions(self.group, where)]
+        self.world.scene.admin.alter_consumer_group_offsets(request)[self.group].result(WAIT_S)
 
     # ---- what becomes of them
 
@@ -308,6 +316,25 @@ class XferQueue:
         return self.world.settings
 
 
+def restored_from(message: Message) -> Message:
+    """What a cancel must make of a message, but for `due`; by KumoMTA's rules, in a way of its own."""
+    envelope = message.envelope
+    info = envelope["meta"].pop("xfer_queue_info")
+    for part in ("queue", "routing_domain", "tenant", "campaign"):
+        envelope["meta"].pop(part, None)
+        if info.get(part) is not None:
+            envelope["meta"][part] = info[part]
+    envelope["num_attempts"] = info.get("num_attempts", 0)
+    envelope["schedule"] = info.get("schedule")
+    return without_due(message.with_envelope(envelope))
+
+
+def without_due(message: Message) -> Message:
+    """The message with its envelope as JSON in one certain form, and no `due` in it."""
+    envelope = {name: value for name, value in message.envelope.items() if name != "due"}
+    return message.with_envelope(json.dumps(envelope, sort_keys=True).encode())
+
+
 def message_of(found: Found) -> Message:
     """A record without its place in the topic but the partition."""
     return Message(found.id, found.value, found.headers, found.timestamp, found.partition)
@@ -320,7 +347,6 @@ def committed_offsets(world: World, group: str, request: Sequence[TopicPartition
     return {where.partition: where.offset for where in answer.topic_partitions if where.offset >= 0}
 
 
-def in_order(messages: Iterable[Message], partition_of: Callable[[Message], int] | None = None) -> list[Message]:
+def in_order(messages: Iterable[Message]) -> list[Message]:
     """Messages as a reader finds them: by partition, in the order of writing within each."""
-    placed = [replace(message, partition=partition_of(message)) if partition_of else message for message in messages]
-    return sorted(placed, key=lambda message: message.partition)
+    return sorted(messages, key=lambda message: message.partition)
