@@ -143,6 +143,18 @@ class World:
         (message,) = where
         return f"{message.topic()}-{message.partition()}-{message.offset()}-{message.timestamp()[1]}"
 
+    def acknowledged(self, *places: str) -> None:
+        """Wait until the worker is through with records, given as `publish` returns them, and all before them."""
+        for place in places:
+            _, partition, offset, _ = place.rsplit("-", 3)
+            topic, where = self.settings.commands_topic, int(partition)
+
+            def is_through(where: int = where, offset: int = int(offset)) -> bool:
+                committed = committed_offsets(self, self.settings.worker_group, [TopicPartition(topic, where)])
+                return committed.get(where, 0) > offset
+
+            wait_until(is_through)
+
     def command(self, id: str | None = None, **fields: Any) -> str:
         """Publish a command; returns its id."""
         id = id or uuid.uuid4().hex
