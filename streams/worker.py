@@ -32,13 +32,13 @@ def run_worker(settings: Settings, *, supervised: bool = False) -> int:
 
     A supervised one also ends when its standard input does: when its supervisor is gone, even by kill -9.
     """
-    refuse_optimised()
     set_up_logging()
     # A drain makes many objects that live for one batch: with Python's own threshold the collector would look
     # at all of them hundreds of times a second, and find nothing.
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     try:
+        refuse_optimised()
         return asyncio.run(_run(settings, supervised))
     except XferqError as error:
         print(f"xferq worker: {error}", file=sys.stderr)

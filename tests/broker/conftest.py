@@ -20,3 +20,20 @@ def world(broker: EmbeddedBroker) -> Iterator[World]:
 def queue(world: World) -> XferQueue:
     """A new, empty xfer queue of four partitions."""
     return world.queue()
+
+
+@pytest.fixture(scope="session")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+    """A broker that tests may kill; `running` brings it back."""
+    broker = EmbeddedBroker(tmp_path_factory.mktemp("mortal"))
+    broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def running(mortal: EmbeddedBroker) -> EmbeddedBroker:
+    """The mortal broker, running."""
+    if not mortal.is_running:
+        mortal.start()
+    return mortal

@@ -284,10 +284,10 @@ class Scene:
 
     # ---- workers
 
-    def worker(self, *options: str, **settings: Any) -> WorkerProcess:
+    def worker(self, *options: str, variables: Mapping[str, str] | None = None, **settings: Any) -> WorkerProcess:
         """Start a worker; it is ended with the scene."""
         values = {**self.values, **settings}
-        variables = {f"XFERQ_{name.upper()}": str(value) for name, value in values.items()}
+        variables = {f"XFERQ_{name.upper()}": str(value) for name, value in values.items()} | dict(variables or {})
         worker = WorkerProcess(variables, *options)
         self._workers.append(worker)
         return worker

@@ -26,23 +26,6 @@ _SMALL = {"transaction_messages": 50}
 """Drains in many small transactions, so that something can happen in the middle."""
 
 
-@pytest.fixture(scope="module")
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
-    """A broker that tests may kill; `running` brings it back."""
-    broker = EmbeddedBroker(tmp_path_factory.mktemp("mortal"))
-    broker.start()
-    yield broker
-    broker.kill()
-
-
-@pytest.fixture
-def running(mortal: EmbeddedBroker) -> EmbeddedBroker:
-    """The mortal broker, running."""
-    if not mortal.is_running:
-        mortal.start()
-    return mortal
-
-
 def in_the_middle(scene: Scene, at_least: float = 0.1) -> None:
     """Wait until the drain is on its way."""
     wanted = max(1, int(len(scene.sent) * at_least))
