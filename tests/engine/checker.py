@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import pairwise
 
 import orjson
 
@@ -69,7 +70,10 @@ class Checker:
     def _in(self, topic: FakeTopic) -> Iterable[str]:
         """The ids of messages that are in the queue, or claimed of it and not drained yet."""
         progress = self._progress()
-        places = {(partition, head, log.end) for (partition, head), log in zip(self._heads(topic).items(), topic.logs)}
+        places = {
+            (partition, head, log.end)
+            for (partition, head), log in zip(self._heads(topic).items(), topic.logs, strict=True)
+        }
         for claim in self.claims():
             if claim.topic == topic.name and claim.topic_id == topic.id:
                 for partition, (start, end) in claim.ranges.items():
@@ -141,7 +145,7 @@ class Checker:
                 seen.setdefault((claim.topic, claim.topic_id, partition), []).append(range_)
         for where, ranges in seen.items():
             ranges.sort()
-            for (_, end), (start, _) in zip(ranges, ranges[1:]):
+            for (_, end), (start, _) in pairwise(ranges):
                 assert end <= start, f"{where}: {ranges}"
 
     def nothing_claimed_was_freed(self) -> None:

@@ -20,7 +20,7 @@ SCENARIOS = ("cancel", "transfer")
 
 def kinds_of(point: str) -> tuple[str, ...]:
     """What can happen at a point."""
-    call, _, done = point.rpartition(".")
+    _, _, done = point.rpartition(".")
     if point.startswith(("close", "release")):
         return ("crash",)
     if point.startswith("transact:"):

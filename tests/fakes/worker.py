@@ -138,7 +138,9 @@ class FakeWorker:
         if tp.topic == self._settings.commands_topic:
             command = CommandRecord(tp.topic, tp.partition, record.offset, record.timestamp, record.value)
             await self._handoff.take(event, self._command(command))
-        elif not self._drop_tasks:
+        elif self._drop_tasks:
+            await self._handoff.take(event, _lose)
+        else:
             for _ in range(self._repeat_tasks):
                 again: Any = FakeEvent(FakeMessage(TP("again", 0), record.offset), lambda *_: None)
                 await self._handoff.take(again, self._task(record.value))
@@ -189,3 +191,7 @@ class FakeWorker:
         await self._handoff.idle(60)
         self.lose(list(self._feeding))
         await self.engine.stop()
+
+
+async def _lose(_: IsOurs) -> bool:
+    return True
