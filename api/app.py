@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import health, xfer_cancel_v1, xfer_status_v1, xfer_v1
 from api.docs_page import render
 from api.link import Link
-from api.models import ProblemDetails
+from api.models import EXAMPLE_STATUSES, ProblemDetails
 from api.problem import handle_problems
 from api.submission import Submissions
 from streams import __version__
@@ -80,6 +80,7 @@ def _document(app: FastAPI) -> None:
             document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
             problem = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas = document["components"]["schemas"]
+            schemas["CommandStatus"]["examples"] = EXAMPLE_STATUSES  # FastAPI leaves out nulls, which belong there
             schemas |= {**problem.pop("$defs", {}), "ProblemDetails": problem}
             app.openapi_schema = document
         return app.openapi_schema

@@ -19,6 +19,27 @@ _TEXT: dict[str, Any] = {"minLength": 1, "maxLength": MAX_TEXT_BYTES}
 _BYTES = f"1 to {MAX_TEXT_BYTES:,} bytes of UTF-8"
 EXAMPLE_QUEUE = "http://mx2.example.com/.xfer.kumomta.internal"
 EXAMPLE_ID = "6f1f6d1c8a554c3f9f0a6f3a8a3f4a0e"
+EXAMPLE_STATUSES: list[Any] = [
+    {
+        "id": EXAMPLE_ID,
+        "type": "xfer.cancel",
+        "queue_name": EXAMPLE_QUEUE,
+        "reason": "mx2 is back",
+        "state": "done",
+        "detail": None,
+        "queues": 1,
+        "total": 4000,
+        "restored": 3999,
+        "returned": 1,
+        "returned_reasons": {"no_saved_info": 1},
+        "offsets_total": 4002,
+        "offsets_done": 4002,
+        "requested_at": "2026-11-24T10:00:00Z",
+        "requested_by": "127.0.0.1",
+        "claimed_at": "2026-11-24T10:00:00.052000Z",
+        "finished_at": "2026-11-24T10:00:01.210000Z",
+    }
+]
 
 Criterion = Annotated[TextField, Field(json_schema_extra=_TEXT)]
 
@@ -79,29 +100,7 @@ class CommandStatus(BaseModel):
 
     model_config = ConfigDict(
         frozen=True,
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": EXAMPLE_ID,
-                    "type": "xfer.cancel",
-                    "queue_name": EXAMPLE_QUEUE,
-                    "reason": "mx2 is back",
-                    "state": "done",
-                    "detail": None,
-                    "queues": 1,
-                    "total": 4000,
-                    "restored": 3999,
-                    "returned": 1,
-                    "returned_reasons": {"no_saved_info": 1},
-                    "offsets_total": 4002,
-                    "offsets_done": 4002,
-                    "requested_at": "2026-11-24T10:00:00Z",
-                    "requested_by": "127.0.0.1",
-                    "claimed_at": "2026-11-24T10:00:00.052000Z",
-                    "finished_at": "2026-11-24T10:00:01.210000Z",
-                }
-            ]
-        },
+        json_schema_extra={"examples": EXAMPLE_STATUSES},
     )
 
     id: str = Field(description="the command's id")

@@ -39,6 +39,15 @@ async def until_ready(client: httpx.AsyncClient, limit_s: float = 30) -> None:
         await asyncio.sleep(0.05)
 
 
+async def until_missing(client: httpx.AsyncClient, what: str, limit_s: float = 30) -> None:
+    """Wait until the app says that this is missing."""
+    deadline = time.monotonic() + limit_s
+    while what not in (answer := await client.get("/readyz")).text:
+        assert time.monotonic() < deadline, answer.text
+        await asyncio.sleep(0.05)
+    assert answer.status_code == 503
+
+
 async def published(kafka: Cluster, settings: Settings) -> list[dict[str, Any]]:
     """Every command on the topic, with the record's key as `key`, in the order of their partitions."""
     topic = settings.commands_topic

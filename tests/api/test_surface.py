@@ -1,0 +1,181 @@
+"""What the API has and what it says of itself: methods, paths, OpenAPI, documentation, metrics."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+from openapi_spec_validator import validate
+
+from api.app import create_app
+from api.models import XferCancelRequest, XferRequest
+from api.problem import KINDS
+from streams.settings import Settings
+from tests.api.running import CANCEL, START, problem_of, running
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an API without Kafka: nothing here needs one."""
+    async with running(create_app(Settings(bootstrap_servers="127.0.0.1:1")), is_ready=False) as client:
+        yield client
+
+
+@pytest.fixture
+async def document(client: httpx.AsyncClient) -> dict[str, Any]:
+    """The OpenAPI document."""
+    answer = await client.get("/api-docs/openapi.json")
+    assert answer.status_code == 200
+    document: dict[str, Any] = answer.json()
+    return document
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", CANCEL, "GET, POST"),
+        ("DELETE", CANCEL, "GET, POST"),
+        ("OPTIONS", CANCEL, "GET, POST"),
+        ("NONSENSE", CANCEL, "GET, POST"),
+        ("GET", START, "POST"),
+        ("POST", f"{CANCEL}/id", "GET"),
+        ("POST", "/livez", "GET"),
+        ("POST", "/docs", "GET"),
+    ],
+)
+async def test_another_method(client: httpx.AsyncClient, method: str, path: str, allowed: str) -> None:
+    answer = await client.request(method, path)
+    assert path in problem_of(answer, 405, "method-not-allowed")["detail"]
+    assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize("path", ["/nope", "/api/admin/xfer/cancel/v2", CANCEL + "/", CANCEL + "/a/b", "/docs/"])
+async def test_another_path(client: httpx.AsyncClient, path: str) -> None:
+    problem_of(await client.get(path), 404, "not-found")
+
+
+async def test_a_defect_shows_nothing_of_itself(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr("api.xfer_cancel_v1.is_xfer", broken)
+    answer = await client.post(CANCEL, json={"queue_name": "q", "reason": "r"})
+    problem_of(answer, 500, "internal")
+    assert "secret" not in answer.text
+
+
+async def test_the_openapi_document_is_valid(document: dict[str, Any]) -> None:
+    validate(document)
+    assert set(document["paths"]) == {CANCEL, CANCEL + "/{id}", START, "/livez", "/readyz", "/metrics"}
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+async def test_every_example_is_valid(document: dict[str, Any]) -> None:
+    count = 0
+    for schema, example in _examples(document):
+        jsonschema.Draft202012Validator(schema | {"components": document["components"]}).validate(example)
+        count += 1
+    assert count > 25
+    for model in (XferCancelRequest, XferRequest):
+        for example in document["components"]["schemas"][model.__name__]["examples"]:
+            model.model_validate(example)
+
+
+def _examples(document: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
+    for schema in document["components"]["schemas"].values():
+        for example in schema.get("examples", []):
+            yield schema, example
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for response in operation["responses"].values():
+                for content in response.get("content", {}).values():
+                    for example in content.get("examples", {}).values():
+                        yield content["schema"], example["value"]
+
+
+async def test_every_answer_is_documented(document: dict[str, Any]) -> None:
+    cancel = document["paths"][CANCEL]["post"]
+    assert set(cancel["responses"]) == {"200", "400", "404", "408", "409", "413", "415", "422", "503"}
+    assert {"X-Command-Id", "Location"} <= cancel["responses"]["200"]["headers"].keys()
+    assert [parameter["name"].lower() for parameter in cancel["parameters"]] == ["idempotency-key"]
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            assert operation["summary"]
+            assert operation["description"]
+
+
+async def test_the_documentation_page(client: httpx.AsyncClient, document: dict[str, Any]) -> None:
+    answer = await client.get("/docs")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    page = _Page()
+    page.feed(answer.text)
+    page.close()
+    assert page.open == []
+    assert page.elsewhere == []  # it shows on a machine without a network, too
+    assert {link.removeprefix("#") for link in page.links if link.startswith("#")} <= page.ids
+    assert page.ids >= KINDS.keys()
+    for path, methods in document["paths"].items():
+        for method in methods:
+            assert f"{method.upper()} {path}" in page.text
+    for model in ("XferCancelRequest", "XferRequest", "CommandStatus"):
+        for field in document["components"]["schemas"][model]["properties"]:
+            assert field in page.text
+
+
+async def test_the_home_page_leads_to_the_documentation(client: httpx.AsyncClient) -> None:
+    assert (await client.get("/", follow_redirects=True)).url.path == "/docs"
+
+
+class _Page(HTMLParser):
+    """What a page links to, what it defines, whether every element is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.elsewhere: list[str] = []
+        self.ids: set[str] = set()
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        if tag == "script" or "src" in found or "//" in (found.get("href") or ""):
+            self.elsewhere.append(tag)
+        self.links += [value for name, value in attributes if name == "href" and value]
+        self.ids |= {value for name, value in attributes if name == "id" and value}
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+async def test_metrics_count_requests_by_route(client: httpx.AsyncClient) -> None:
+    async def count(route: str, status: int) -> float:
+        text = (await client.get("/metrics")).text
+        found = re.search(rf'^xferq_http_requests_total{{route="{route}",status="{status}"}} (\S+)$', text, re.M)
+        return float(found[1]) if found else 0.0
+
+    one = CANCEL + "/{id}"
+    for route, path, status in (
+        (re.escape(one), f"{CANCEL}/some-id", 503),
+        (re.escape(CANCEL), CANCEL, 503),
+        ("unmatched", "/some/path", 404),
+        ("/livez", "/livez", 200),
+    ):
+        before = await count(route, status)
+        await client.get(path)
+        assert await count(route, status) == before + 1
+    assert "some" not in (await client.get("/metrics")).text.replace("some_", "")
+
+
+async def test_answers_are_taken_for_what_they_say_they_are(client: httpx.AsyncClient) -> None:
+    for path in ("/livez", "/docs", "/nope"):
+        assert (await client.get(path)).headers["x-content-type-options"] == "nosniff"
