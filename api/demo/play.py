@@ -14,6 +14,7 @@ from api.demo.corpus import ENVELOPE, Mail, make_corpus
 from api.demo.deposit import deposit
 from api.demo.evidence import Book, Command, Evidence
 from api.demo.queues import scheduled_queues
+from api.demo.readback import Readback
 from api.demo.report import Report
 from api.demo.stage import Stage
 from api.models import CommandStatus
@@ -22,14 +23,14 @@ from streams.domain.target import normalise_target, xfer_queue_of
 from streams.domain.topic import topic_of
 from streams.errors import Refused, Unavailable
 from streams.kafka.cluster import Cluster
-from streams.kafka.contents import StoredRecord, read_contents
+from streams.kafka.contents import StoredRecord
 from streams.kafka.dispatcher import Dispatcher
 from streams.ports import Record
 
 _DISPATCHERS = 2
 _SEND_ALL_S = 12.0
 """How long the dispatchers together would take for all messages: the cancel comes long before."""
-_SHARE_SENT = 8
+_SHARE_SENT = 4
 """The cancel comes when one in so many messages is sent."""
 _POLL_S = 0.02
 _PATIENCE_S = 60.0
@@ -45,6 +46,7 @@ class Play:
         self._report = report
         self._kafka = kafka
         self._client = client
+        self._readback = Readback(kafka, stage.settings)
         host = "bogus.kumomta.internal.notavalidtld"
         self._target = f"http://{stage.run}.{host}" if stage.run else f"http://{host}"
         self._xfer_queue = xfer_queue_of(normalise_target(self._target))
@@ -73,8 +75,8 @@ class Play:
         self._report.step("Read everything back, and count")
         self._report.say("with another Kafka library than the engine's, committed records only")
         queues = self._queues()
-        found = await self._read(*queues, self._xfer_queue)
-        (log,) = (await self._read_from({self._stage.settings.log_topic: {}})).values()
+        found = await self._readback.queues(*queues, self._xfer_queue)
+        log = await self._readback.topic(self._stage.settings.log_topic)
         return Evidence(
             mails=self._mails,
             xfer_queue=self._xfer_queue,
@@ -115,7 +117,7 @@ class Play:
         used = self._queues()
         report.say(f"{len(self._mails):,} messages, {size / 1e6:.1f} MB, in {len(used)} scheduled queues: a topic each")
         report.say("with tenants, campaigns, routing domains, schedules and attempts in each message's envelope")
-        return await self._read(*used)
+        return await self._readback.queues(*used)
 
     async def _transfer(self) -> tuple[Command, Sequence[StoredRecord], dict[str, Sequence[StoredRecord]]]:
         report, queues = self._report, self._queues()
@@ -134,7 +136,7 @@ class Play:
         self._dispatchers = self._hire()
         _, there = await asyncio.gather(
             asyncio.gather(*(dispatcher.join() for dispatcher in self._dispatchers)),
-            self._read(self._xfer_queue, *queues),
+            self._readback.queues(self._xfer_queue, *queues),
         )
         return _outcome(status, reason), there.pop(self._xfer_queue), there
 
@@ -263,19 +265,6 @@ class Play:
                 self._stage.check()
                 advance(status.offsets_done or 0, status.offsets_total)
                 await asyncio.sleep(_POLL_S)
-
-    async def _read(self, *queues: str) -> dict[str, Sequence[StoredRecord]]:
-        """What the queues hold: all from the head, which is what their dispatchers have committed."""
-        topics = {topic_of(queue): queue for queue in queues}
-        partitions = range(self._stage.settings.queue_partitions)
-        heads = {
-            topic: await self._kafka.committed(self._stage.settings.group_of(topic), topic, partitions)
-            for topic in topics
-        }
-        return {topics[topic]: records for topic, records in (await self._read_from(heads)).items()}
-
-    async def _read_from(self, starts: Mapping[str, Mapping[int, int]]) -> dict[str, Sequence[StoredRecord]]:
-        return await asyncio.to_thread(read_contents, self._kafka.connection, starts)
 
 
 def _evicted_at(dispatcher: Dispatcher, cancelled_at: float) -> float | None:

@@ -55,26 +55,27 @@ def run(settings: Settings, mail: list[Path] | None) -> int:
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     try:
         with _terminated_like_interrupted():
-            evidence, play = _perform(settings, report, letters, about)
+            return _perform(settings, report, letters, about)
     except KeyboardInterrupt:
-        report.failure("stopped; everything that ran is ended")
+        report.failure("stopped; all that ran for it is ended")
         return INTERRUPTED
     except (XferqError, OSError) as error:
         report.failure(str(error))
         return 1
-    account = tally(evidence)
-    report.table(account)
-    report.figures(account, evidence.cancel, claim_ms=play.claim_ms, seen_ms=play.seen_ms)
-    report.verdict(account)
-    return 1 if account.problems else 0
 
 
-def _perform(settings: Settings, report: Report, letters: Sequence[bytes], about: str) -> tuple[Evidence, Play]:
+def _perform(settings: Settings, report: Report, letters: Sequence[bytes], about: str) -> int:
     report.step("Start Kafka, the api and a worker")
-    with _uninterruptible_end(Stage(settings, report)) as stage:
+    with Stage(settings, report) as stage:
+        report.say(f"Kafka: {stage.settings.bootstrap_servers}, api: {stage.api_url}/docs")
         report.say(about)
         with ApiClient(stage.api_url) as client:
-            return asyncio.run(_play(stage, report, client, letters))
+            evidence, play = asyncio.run(_play(stage, report, client, letters))
+        account = tally(evidence)
+        report.table(account)
+        report.figures(account, evidence.cancel, claim_ms=play.claim_ms, seen_ms=play.seen_ms)
+        report.verdict(account)
+    return 1 if account.problems else 0
 
 
 async def _play(stage: Stage, report: Report, client: ApiClient, letters: Sequence[bytes]) -> tuple[Evidence, Play]:
@@ -139,17 +140,3 @@ def _terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _uninterruptible_end(stage: Stage) -> Iterator[Stage]:
-    """The stage, closed in the end without anything in between: a second Ctrl-C would leave processes behind."""
-    with stage:
-        try:
-            yield stage
-        finally:
-            before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-            try:
-                stage.close()
-            finally:
-                signal.signal(signal.SIGINT, before)

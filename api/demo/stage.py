@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shutil
+import signal
 import tempfile
 import time
 import uuid
@@ -51,6 +52,7 @@ class Stage:
         self.run = "" if self.is_embedded else f"demo{uuid.uuid4().hex[:8]}"
         self.settings = settings if self.is_embedded else settings.model_copy(update=_own_names(self.run))
         self.api_url = ""
+        self._is_closed = False
         self._made: set[str] = set()
         self._children = Children()
         self._logs: dict[str, Path] = {}
@@ -69,8 +71,19 @@ class Stage:
         self.close()
 
     def close(self) -> None:
-        """End all processes, remove what was made; whatever fails at that, the rest is done. A second time nothing."""
-        self._exits.close()
+        """End all processes, remove what was made; a second time nothing.
+
+        Ctrl-C is switched off meanwhile: whoever is impatient would leave processes behind.
+        """
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            if not self._is_closed:
+                self._is_closed = True
+                with self._report.doing() as say:
+                    say("ending what was started")
+                    self._exits.close()
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     def made(self, *topics: str) -> None:
         """Topics to remove at the end, where the cluster is not the demo's to throw away."""

@@ -1,5 +1,6 @@
 """What is in topics, read with confluent-kafka: for those who want to check the engine, which reads with aiokafka."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ from streams.errors import Unavailable
 from streams.kafka.connection import Connection
 from streams.kafka.translate import translating
 
-_AT_ONCE = 2_000
+_AT_ONCE = 500
+_WAIT_S = 0.05
 _SILENCE_S = 15.0
 """A partition that yields neither records nor its end for so long can't be read."""
 
@@ -59,19 +61,22 @@ def read_contents(connection: Connection, topics: Mapping[str, Mapping[int, int]
             if not left:
                 return dict(found)
             consumer.assign([TopicPartition(t, p, topics[t].get(p, 0)) for t, p in sorted(left)])
+            heard = time.monotonic()
             while left:
-                _read_some(consumer, found, left)
+                if _read_some(consumer, found, left):
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > _SILENCE_S:
+                    topic, partition = min(left)
+                    raise Unavailable(f"reading topics: {topic}/{partition} can't be read to its end")
     finally:
         consumer.close()
     return dict(found)
 
 
-def _read_some(consumer: Consumer, found: dict[str, list[StoredRecord]], left: set[tuple[str, int]]) -> None:
-    """Add what comes next to `found`; partitions that are at their end go out of `left`."""
-    messages = consumer.consume(_AT_ONCE, timeout=_SILENCE_S)
-    if not messages:
-        topic, partition = min(left)
-        raise Unavailable(f"reading topics: {topic}/{partition} can't be read to its end")
+def _read_some(consumer: Consumer, found: dict[str, list[StoredRecord]], left: set[tuple[str, int]]) -> bool:
+    """Add what comes next to `found`; partitions that are at their end go out of `left`. False if nothing came."""
+    # Where there are fewer messages than asked for, this takes the whole time-out.
+    messages = consumer.consume(_AT_ONCE, timeout=_WAIT_S)
     for message in messages:
         error = message.error()
         if error is None:
@@ -88,3 +93,4 @@ def _read_some(consumer: Consumer, found: dict[str, list[StoredRecord]], left: s
             left.discard((message.topic(), message.partition()))
         else:
             raise Unavailable(f"reading topics: {error.str()}")
+    return bool(messages)
