@@ -81,7 +81,7 @@ class Checker:
                     if step is None or not step.done:
                         places.add((partition, start if step is None else step.offset, end))
         for partition, start, end in sorted(places):
-            for record in topic.logs[partition].records(start, end):
+            for record in topic.logs[partition].decided(start, end):
                 yield (record.key or b"").decode()
 
     def places(self) -> dict[str, list[str]]:
@@ -207,6 +207,6 @@ class Checker:
                 for topic in [*self._queue_topics(), *self._world.broker.deleted]:
                     if topic.id == claim.topic_id:
                         for partition, (start, end) in claim.ranges.items():
-                            records += sum(1 for _ in topic.logs[partition].records(start, end))
+                            records += sum(1 for _ in topic.logs[partition].decided(start, end))
         restored = sum(step.restored for (_, _, claim_id), step in self._progress().items() if claim_id == id)
         return records, restored

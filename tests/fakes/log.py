@@ -106,6 +106,12 @@ class PartitionLog:
             if entry.record is not None and (entry.transaction is None or entry.transaction.state == "committed"):
                 yield entry.record
 
+    def decided(self, start: int, end: int) -> Iterator[FakeRecord]:
+        """Records that are committed or will be seen as such, with or without a marker, for the tests."""
+        for entry in self._entries[start:end]:
+            if entry.record is not None and (entry.transaction is None or entry.transaction.state == "committed"):
+                yield entry.record
+
     def all_records(self) -> Iterator[FakeRecord]:
-        """All that was ever committed, what was freed since included."""
-        return self.records(0, self.end)
+        """All of those, what was freed since included."""
+        return self.decided(0, self.end)

@@ -1,0 +1,314 @@
+"""Claims against others who are at work: claimers, dispatchers, operators, those who inject."""
+
+import asyncio
+import itertools
+import random
+
+import orjson
+import pytest
+
+from streams.commands import CommandRecord
+from streams.domain.topic import topic_of
+from tests.engine.checker import Checker
+from tests.engine.world import XFER_QUEUE, World
+from tests.fakes.clock import timeless
+from tests.fakes.faults import Faults
+from tests.fakes.worker import FakeWorker
+
+TOPIC = topic_of(XFER_QUEUE)
+
+
+def late_markers(world: World, seed: int, longest_s: float = 0.5) -> None:
+    """Markers come some time after the answer, each in its own time."""
+    chance = random.Random(seed)
+    world.broker.marker_delay = lambda: chance.choice([0.0, chance.uniform(0, longest_s)])
+
+
+@pytest.mark.parametrize("seed", range(12))
+@timeless
+async def test_two_engines_and_two_cancels_of_one_queue(seed: int) -> None:
+    """Each knows of one command only, so neither waits for the other; and both get all the tasks."""
+    async with World(guard_ms=60_000) as world:
+        late_markers(world, seed)
+        world.inject(12)
+        dispatcher = world.dispatcher()
+        dispatcher.join()
+        dispatcher.poll(1)
+        first = world.worker(Faults(seed))
+        second = world.worker(Faults(seed + 100))
+        world.cancel("c1", partition=0)
+        world.cancel("c2", partition=1)
+        # The first one has lost its partitions to the second one, and has not heard of it.
+        for worker in (first, second):
+            await world.until(lambda worker=worker: worker.engine.ledger._tail is not None)  # type: ignore[misc]
+        topic = world.broker.topics[world.settings.commands_topic]
+        (record,) = topic.logs[0].records(0, 1)
+        doubled = CommandRecord(topic.name, 0, 0, record.timestamp, record.value)
+        assert await first.engine.on_command(doubled, lambda: True)
+        tasks = [asyncio.create_task(_drain(first, partition)) for partition in (0, 1)]
+        await world.ended("c1", "c2")
+        await asyncio.gather(*tasks)
+        await asyncio.sleep(20)
+        one, two = await world.status("c1"), await world.status("c2")
+        assert one is not None
+        assert two is not None
+        assert (one.total or 0) + (two.total or 0) == 12
+        Checker(world).check()
+        Checker(world).heads_hold()
+
+
+async def _drain(worker: FakeWorker, partition: int) -> None:
+    await worker.engine.on_task(orjson.dumps({"topic": TOPIC, "partition": partition}), lambda: True)
+
+
+@pytest.mark.parametrize("moment", ["hold", "committed:queue", "transact:xferq.claim", ".written", ".committed"])
+@pytest.mark.parametrize("learns", ["at once", "late"])
+@timeless
+async def test_a_dispatcher_that_joins_while_the_queue_is_claimed(moment: str, learns: str) -> None:
+    """Nobody was there to be held up when the claim looked. A plain commit behind the pending one wins over
+    it when the marker comes: the claim looks again, and the head is where it should be."""
+    async with World(partitions=1) as world:
+        world.inject(10)
+        dispatcher = world.dispatcher()
+        faults = Faults()
+        world.worker(faults)
+        world.broker.marker_delay = lambda: 0.3
+        world.cancel()
+        already = len(faults.passed)
+        await _passed(world, faults, moment, already)
+        dispatcher.join()
+        dispatcher.poll(2)
+        if learns == "at once":
+            dispatcher.commit()
+        else:
+            asyncio.get_running_loop().call_later(0.2, dispatcher.commit)
+        await world.ended("c1")
+        dispatcher.heartbeat()
+        await asyncio.sleep(12)
+        if not dispatcher.is_member:
+            dispatcher.join()
+        dispatcher.poll(100)
+        Checker(world).check()
+        Checker(world).heads_hold()
+        new = world.inject(3)
+        assert [got.key for got in dispatcher.poll(100)] == [id.encode() for id in new]
+
+
+async def _passed(world: World, faults: Faults, point: str, after: int) -> None:
+    async with asyncio.timeout(100):
+        while not any(point in name for name in faults.passed[after:]):
+            await asyncio.sleep(0.0005)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@timeless
+async def test_dispatchers_at_work(count: int) -> None:
+    """What one had polled comes twice at most; nothing that was claimed is dispatched by who has learned."""
+    async with World(partitions=3) as world:
+        late_markers(world, count)
+        world.inject(30)
+        dispatchers = [world.dispatcher() for _ in range(count)]
+        for dispatcher in dispatchers:
+            dispatcher.join()
+
+        async def work() -> None:
+            for number in itertools.count():
+                dispatcher = dispatchers[number % count]
+                dispatcher.poll(1)
+                if number % 5 == 0:
+                    dispatcher.commit()
+                if not dispatcher.is_member:
+                    dispatcher.join()
+                await asyncio.sleep(0.05)
+
+        working = asyncio.create_task(work())
+        world.worker()
+        await asyncio.sleep(0.2)
+        world.cancel()
+        status = await world.ended("c1")
+        assert status.total
+        await asyncio.sleep(20)
+        new = world.inject(6)
+        await asyncio.sleep(20)
+        working.cancel()
+        got = {(got.key or b"").decode() for dispatcher in dispatchers for got in dispatcher.got}
+        assert got.issuperset(new)
+        Checker(world).check()
+        Checker(world).heads_hold()
+
+
+@timeless
+async def test_what_is_in_an_open_transaction_is_not_considered() -> None:
+    async with World(partitions=1) as world:
+        ids = world.inject(4)
+        late = world.inject_open(3)
+        after = world.inject(2)  # behind it: beyond the last stable offset as long as it is open
+        world.worker()
+        world.cancel("c1")
+        status = await world.ended("c1")
+        assert status.total == len(ids)
+        late.decide(commit=True)
+        world.cancel("c2")
+        status = await world.ended("c2")
+        assert status.total == len(late.ids) + len(after)
+        Checker(world).check()
+
+
+@timeless
+async def test_what_was_committed_a_moment_ago_is_taken() -> None:
+    """Its marker is not there yet when the claim begins."""
+    async with World(partitions=1) as world:
+        world.inject(4)
+        late = world.inject_open(3)
+        world.worker()
+        world.cancel("c1")
+        world.broker.marker_delay = lambda: 0.3
+        late.decide(commit=True)
+        assert (await world.ended("c1")).total == 7
+        Checker(world).check()
+
+
+@pytest.mark.parametrize("how", ["rewound", "expired"])
+@pytest.mark.parametrize("drained", [True, False])
+@timeless
+async def test_the_guard_puts_offsets_right(how: str, drained: bool) -> None:
+    async with World(space_s=10_000.0) as world:
+        world.inject(12)
+        topic = world.queue()
+        faults = Faults()
+        world.worker(faults, drop_tasks=not drained)
+        if drained:
+            faults.on("delete_before", "unavailable", times=10_000)  # else nothing is left to be brought back
+        world.cancel()
+        if drained:
+            await world.ended("c1")
+        else:
+            await world.until(lambda: bool(world.ledger.claims(topic)))
+        await asyncio.sleep(8)
+        group = world.broker.group(world.settings.group_of(topic))
+        for partition in (0, 1):
+            group.set_offset(topic, partition, 1 if how == "rewound" else None)
+        await asyncio.sleep(3)
+        Checker(world).heads_hold()
+        # A dispatcher that begins now gets nothing of it; and the next claim finds nothing either.
+        dispatcher = world.dispatcher()
+        dispatcher.join()
+        assert dispatcher.poll(100) == []
+        for partition in (0, 1):
+            group.set_offset(topic, partition, 0 if how == "rewound" else None)
+        world.cancel("c2")
+        assert (await world.ended("c2")).total == 0
+        Checker(world).ranges_don_t_overlap()
+
+
+@timeless
+async def test_a_topic_that_was_deleted_and_created_again_starts_afresh() -> None:
+    async with World() as world:
+        world.inject(12)
+        worker = world.worker(drop_tasks=True)
+        world.cancel("c1")
+        await world.until(lambda: bool(world.ledger.claims(TOPIC)))
+        checker = Checker(world)
+        checker.excuse(world.broker.topics[TOPIC])
+        world.broker.delete(TOPIC)
+        world.inject(5)
+        worker._drop_tasks = False
+        status = await world.ended("c1")
+        assert (status.state, status.restored) == ("done", 0)
+        assert "lost" in (status.detail or "")
+        world.cancel("c2")
+        assert (await world.ended("c2")).total == 5
+        checker.check()
+        checker.heads_hold()
+
+
+@pytest.mark.parametrize("again", [True, False])
+@timeless
+async def test_a_topic_that_is_deleted_while_it_is_drained(again: bool) -> None:
+    """Nothing of the new topic is taken for what was claimed of the old one; and the drain ends."""
+    async with World(partitions=1) as world:
+        world.inject(30)
+        faults = Faults()
+        world.worker(faults)
+        world.cancel("c1")
+        await _passed(world, faults, "xferq.drain.queue.http-3a-2f-2fbogus.example-2f.xfer.kumomta.internal.0.comm", 0)
+        checker = Checker(world)
+        checker.excuse(world.broker.topics[TOPIC])
+        world.broker.delete(TOPIC)
+        new = world.inject(40) if again else []
+        status = await world.ended("c1", within_s=2_000)
+        assert status.state == "done"
+        assert 0 < status.restored < 30
+        places = checker.places()
+        assert {tuple(places[id]) for id in new} <= {(TOPIC,)}
+        checker.check()
+
+
+@timeless
+async def test_a_topic_that_lost_its_tail_is_refused() -> None:
+    async with World(partitions=1) as world:
+        world.inject(8)
+        world.worker()
+        world.cancel("c1")
+        await world.ended("c1")
+        log = world.broker.topics[TOPIC].logs[0]
+        log.start = 0
+        del log._entries[3:]
+        world.cancel("c2")
+        status = await world.ended("c2")
+        assert status.state == "refused"
+        assert (status.detail or "").startswith("truncated: ")
+
+
+@timeless
+async def test_work_that_is_revoked_is_left_to_the_next_owner() -> None:
+    async with World(partitions=1) as world:
+        world.inject(30)
+        faults = Faults()
+        first = world.worker(faults)
+        world.cancel()
+        await _passed(world, faults, "transact:xferq.drain", 0)
+        world.worker()  # takes all partitions
+        await world.ended("c1")
+        assert [tp for tp, _ in first.acked if tp.topic == world.settings.drains_topic] == []
+        assert list(world.workers[1].unacknowledged()) == []
+        Checker(world).check()
+
+
+@timeless
+async def test_a_worker_that_is_told_to_stop_ends_at_an_edge() -> None:
+    async with World(partitions=1) as world:
+        world.inject(60)
+        faults = Faults()
+        first = world.worker(faults)
+        world.cancel()
+        await _passed(world, faults, "transact:xferq.drain", 0)
+        began = asyncio.get_running_loop().time()
+        await first.stop()
+        assert asyncio.get_running_loop().time() - began < 5
+        status = await world.status("c1")
+        assert status is not None
+        assert status.restored < 60
+        Checker(world).check()
+        world.worker()
+        assert (await world.ended("c1")).restored == 60
+        Checker(world).check()
+
+
+@timeless
+async def test_a_group_of_the_new_protocol_is_emptied_without_a_holder() -> None:
+    async with World() as world:
+        world.inject(10)
+        world.broker.group(world.settings.group_of(TOPIC)).is_classic = False
+        dispatcher = world.dispatcher()
+        dispatcher.join()
+        dispatcher.poll(1)
+        world.worker()
+        world.cancel()
+        await world.ended("c1")
+        assert not dispatcher.commit()
+        dispatcher.join()
+        assert dispatcher.poll(100) == []
+        await asyncio.sleep(10)
+        Checker(world).check()
+        Checker(world).heads_hold()

@@ -1,0 +1,103 @@
+"""Space is freed below the head, never below what an unfinished claim has yet to drain."""
+
+import asyncio
+import random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.domain.topic import topic_of
+from tests.engine.checker import Checker
+from tests.engine.profile import PROPERTY
+from tests.engine.world import XFER_QUEUE, World
+from tests.fakes.clock import run, timeless
+from tests.fakes.faults import Faults
+
+TOPIC = topic_of(XFER_QUEUE)
+
+
+@timeless
+async def test_an_unfinished_claim_keeps_what_it_has_to_drain() -> None:
+    async with World(partitions=1) as world:
+        world.inject(6)
+        worker = world.worker(drop_tasks=True)
+        log = world.broker.topics[TOPIC].logs[0]
+        world.cancel("c1")
+        await world.until(lambda: len(world.ledger.claims(TOPIC)) == 1)
+        world.inject(4)
+        dispatcher = world.dispatcher()
+        await asyncio.sleep(12)  # rounds of freeing
+        dispatcher.join()
+        assert len(dispatcher.poll(100)) == 4
+        assert dispatcher.commit()
+        await asyncio.sleep(12)
+        assert log.start == 0
+        worker._drop_tasks = False
+        await world.ended("c1")
+        await asyncio.sleep(12)
+        assert log.start == 10
+        Checker(world).check()
+
+
+@timeless
+async def test_without_claims_what_was_dispatched_is_freed_and_no_more() -> None:
+    async with World(partitions=1) as world:
+        world.inject(6)
+        world.worker()
+        dispatcher = world.dispatcher()
+        dispatcher.join()
+        dispatcher.poll(4)
+        assert dispatcher.commit()
+        dispatcher.poll(1)
+        await asyncio.sleep(12)
+        assert world.broker.topics[TOPIC].logs[0].start == 4
+
+
+@PROPERTY
+@given(
+    steps=st.lists(st.sampled_from(["inject", "claim", "dispatch", "free", "drain", "expire", "pass"]), max_size=14),
+    seed=st.integers(0, 1_000),
+)
+def test_nothing_is_freed_that_was_neither_dispatched_nor_drained(steps: list[str], seed: int) -> None:
+    async def work() -> None:
+        async with World(partitions=1, space_s=1_000.0, stalled_ms=1_000_000) as world:
+            chance = random.Random(seed)
+            world.broker.marker_delay = lambda: chance.choice([0.0, chance.uniform(0, 0.3)])
+            world.inject(3)
+            log = world.broker.topics[TOPIC].logs[0]
+            worker = world.worker(Faults(seed), drop_tasks=True)
+            await world.until(lambda: bool(worker.engine._shares))
+            dispatcher = world.dispatcher()
+            freeing: list[asyncio.Task[None]] = []
+            drained = 0
+            for number, step in enumerate(steps):
+                match step:
+                    case "inject":
+                        world.inject(2)
+                    case "claim":
+                        world.cancel(f"c{number}")
+                    case "dispatch":
+                        dispatcher.join()
+                        dispatcher.poll(1)
+                        dispatcher.commit()
+                    case "free":
+                        freeing.append(asyncio.create_task(worker.engine.keeper.free(TOPIC)))
+                    case "drain":
+                        drained += await worker.engine.on_task(
+                            b'{"topic": "%s", "partition": 0}' % TOPIC.encode(), lambda: True
+                        )
+                    case "expire":
+                        world.broker.group(world.settings.group_of(TOPIC)).set_offset(TOPIC, 0, None)
+                    case _:
+                        await asyncio.sleep(chance.uniform(0, 3))
+                if chance.random() < 0.5:
+                    await asyncio.sleep(chance.uniform(0, 0.02))
+                Checker(world).nothing_claimed_was_freed()
+            await asyncio.gather(*freeing, return_exceptions=True)
+            Checker(world).nothing_claimed_was_freed()
+            dispatched = {got.key for got in dispatcher.got}
+            moved = {r.key for log_ in world.broker.topics[world.settings.log_topic].logs for r in log_.all_records()}
+            for record in log.decided(0, log.start):
+                assert record.key in dispatched | moved
+
+    run(work)

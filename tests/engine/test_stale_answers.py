@@ -1,0 +1,86 @@
+"""A broker that was away answers with what it knew before: which topics there were, and with which ids."""
+
+import asyncio
+
+from streams.claim import Request
+from streams.errors import Unavailable
+from streams.ports import Topic
+from tests.engine.checker import Checker
+from tests.engine.world import XFER_QUEUE, World
+from tests.fakes.clock import timeless
+from tests.fakes.kafka import FakeKafka
+
+
+class Lagging(FakeKafka):
+    """Answers the next `times` questions about topics with `old`."""
+
+    old: Topic | None = None
+    times = 0
+
+    async def topic(self, name: str) -> Topic | None:
+        there = await super().topic(name)
+        if self.times:
+            self.times -= 1
+            return self.old
+        return there
+
+
+def lagging(world: World) -> Lagging:
+    """The way to Kafka of the world's next worker, which is made to lag."""
+    kafka = world.worker(drop_tasks=True).engine.drainer._kafka
+    kafka.__class__ = Lagging
+    assert isinstance(kafka, Lagging)
+    return kafka
+
+
+@timeless
+async def test_messages_are_not_given_up_for_one_answer_that_their_topic_is_gone() -> None:
+    async with World(stalled_ms=60_000) as world:
+        topic = world.queue()
+        world.inject(12)
+        kafka = lagging(world)
+        (worker,) = world.workers
+        world.cancel()
+        await world.until(lambda: bool(world.ledger.claims(topic)))
+        kafka.times = 1
+        for partition in (0, 1):
+            assert await worker.engine.on_task(world.ledger.claims(topic)[0].task(partition), lambda: True)
+        status = await world.ended("c1")
+        assert (status.total, status.restored, status.detail) == (12, 12, None)
+        Checker(world).check()
+
+
+@timeless
+async def test_nothing_claimed_is_freed_where_the_topics_id_is_told_wrongly() -> None:
+    async with World(stalled_ms=10_000_000, space_s=1e6) as world:
+        topic = world.queue()
+        world.inject(12)
+        kafka = lagging(world)
+        (worker,) = world.workers
+        world.cancel()
+        await world.until(lambda: bool(world.ledger.claims(topic)))
+        await asyncio.sleep(5)
+        kafka.old, kafka.times = Topic(topic, "the one before", 2), 1
+        await worker.engine.keeper.free(topic)
+        assert [log.start for log in world.broker.topics[topic].logs] == [0, 0]
+
+
+@timeless
+async def test_a_topic_created_anew_in_the_middle_of_a_claim_is_not_claimed_as_the_old_one() -> None:
+    async with World() as world:
+        topic = world.queue()
+        world.inject(6)
+        kafka = lagging(world)
+        (worker,) = world.workers
+        await world.until(lambda: kafka.faults.passed.count(f"topic:{topic}") >= 0)
+        await asyncio.sleep(5)
+        kafka.old, kafka.times = Topic(topic, "the one before", 2), 1
+        request = Request("c", "xfer.cancel", XFER_QUEUE, topic, XFER_QUEUE, "why")
+        try:
+            await worker.engine.claimer.claim(request)
+        except Unavailable:
+            await world.ledger.barrier_all()
+            assert world.ledger.claims(topic) == []
+            assert world.broker.group(world.settings.group_of(topic)).offset(topic, 0) is None
+        else:
+            raise AssertionError("claimed under an id that is not the topic's")
