@@ -122,6 +122,9 @@ class Claimer:
                 if snapshot.ranges:
                     await seat.evict()  # 4
                     snapshot = await self._snapshot(topic)  # 5
+                if await self._kafka.topic(topic.name) != topic:
+                    # These would be another topic's offsets under the old one's id: given up as lost later.
+                    raise Unavailable(f"claiming {request.queue}: its topic was changed or deleted meanwhile")
                 claim = await self._commit(request, snapshot, producer)  # 6
                 if not claim.ranges:
                     return claim
@@ -240,7 +243,8 @@ class Claimer:
                     return
                 if time.monotonic() >= deadline:
                     raise Unavailable("commits of its dispatchers came in between again and again")
-        except Unavailable as error:
+        except (Unavailable, Refused) as error:
+            # Refused as well: what is committed can't be refused any more.
             self.unconfirmed[(claim.topic, claim.id)] = claim
             _log.warning("claim.unconfirmed id=%s topic=%s error=%s", claim.id, claim.topic, error)
 

@@ -146,8 +146,8 @@ class _RangeDrain:
 
         Raises:
             Abandoned: not ours any more; all that was begun is committed.
-            Unavailable: nothing comes, though all of the range was there when it was claimed. aiokafka does
-                not say why: its topic may have been deleted.
+            Unavailable: nothing comes, though all of the range was there when it was claimed; aiokafka does
+                not say why.
         """
         claim, partition = self._claim, self._partition
         where = f"id={claim.id} topic={claim.topic} partition={partition}"

@@ -149,7 +149,7 @@ class Keeper:
     async def _finish_ended(self) -> None:
         """Commands whose last drain ended and whose worker was killed before it could record that."""
         for status in self._ledger.statuses():
-            if status.state == "claimed" and status.queue_name and self._is_mine(topic_of(status.queue_name)):
+            if status.state not in ENDED and status.queue_name and self._is_mine(topic_of(status.queue_name)):
                 merged = self._ledger.status(status.id)
                 if merged is not None and merged.state == "done":
                     await self._commands.finish(status.id)
@@ -167,7 +167,10 @@ class Keeper:
         """Free what has been dispatched or drained, in all queue topics of our share."""
         for topic in await self._kafka.topics():
             if is_queue_topic(topic) and self._is_mine(topic):
-                await self.free(topic)
+                try:
+                    await self.free(topic)
+                except XferqError as error:  # one topic in trouble is no reason to let all behind it grow
+                    _log.info("keeper.not_freed topic=%s error=%s", topic, error)
 
     async def free(self, topic: str) -> None:
         """Delete what lies below the head, and below the start of the lowest unfinished claim.
@@ -176,6 +179,8 @@ class Keeper:
         1. The claim moves the committed offsets and writes its record, in one transaction.
         2. We read the offsets: already moved. Only a barrier after that is sure to show the claim as well.
         3. Had we looked at the ledger before, all that was just claimed would look dispatched.
+        Claims under another id of the topic count as well: a broker may tell us an id of the past, and theirs
+        may be the one of today.
         """
         there = await self._kafka.topic(topic)
         if there is None:
@@ -187,7 +192,7 @@ class Keeper:
         heads = {p: max(committed.get(p, 0), claimed.get(p, 0)) for p in partitions}
         for claim in self._ledger.claims(topic):
             for partition in self._ledger.unfinished_partitions(claim):
-                if claim.topic_id == there.id:
+                if partition in heads:
                     heads[partition] = min(heads[partition], claim.ranges[partition][0])
         starts, ends = await asyncio.gather(
             self._kafka.log_starts(topic, partitions), self._kafka.stable_ends(topic, partitions)
@@ -214,6 +219,8 @@ class Keeper:
 
     async def _forget(self, id: str, name: str, claims: Collection[Claim]) -> None:
         for claim in claims:
+            # The claim first: without its progress it would look like one that was never drained.
+            await self._ledger.record(claim.topic, [(claim_key(claim.topic, id), None)])
             keys = [progress_key(claim.topic, partition, id) for partition in claim.ranges]
-            await self._ledger.record(claim.topic, [(key, None) for key in (*keys, claim_key(claim.topic, id))])
+            await self._ledger.record(claim.topic, [(key, None) for key in keys])
         await self._ledger.record(name, [(command_key(id), None)])
