@@ -37,6 +37,7 @@ from streams.transform import ENVELOPE
 
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
+_SOON_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +137,16 @@ class Commands:
             self._ended(status)
 
     async def _record_waiting(self, status: Status, why: str) -> None:
-        known = self._ledger.recorded_status(status.id)
-        if known is not None and known.state not in ("accepted", "waiting"):
-            return
         try:
+            # What failed may have come after the claim: its status must not be overwritten.
+            async with asyncio.timeout(_SOON_S):
+                await self._ledger.barrier(topic_of(status.queue_name or status.id))
+            known = self._ledger.recorded_status(status.id)
+            if known is not None and known.state not in ("accepted", "waiting"):
+                return
             waiting = (known or status).model_copy(update={"state": "waiting", "detail": why})
             await self._ledger.record_status(topic_of(status.queue_name or status.id), waiting)
-        except XferqError as error:
+        except (XferqError, TimeoutError) as error:
             _log.info("command.unrecorded id=%s error=%s", status.id, error)
 
     async def _cancel(self, command: CancelCommand, status: Status) -> None:

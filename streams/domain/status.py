@@ -76,7 +76,10 @@ class Status(BaseModel):
         for step in progress:
             for reason, count in step.reasons.items():
                 reasons[reason] = reasons.get(reason, 0) + count
-        finished = self.queues == len(parts) and sum(step.done for step in progress) == ranges
+        # A cancel is about one queue, whatever its status says; and no fewer than all: a queue may have been
+        # claimed at a first try and be gone, and so not counted, at the second.
+        queues = 1 if self.type == "xfer.cancel" else self.queues
+        finished = queues is not None and queues <= len(parts) and sum(step.done for step in progress) == ranges
         lost = any(step.lost for step in progress)
         return self.model_copy(
             update={
