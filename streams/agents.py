@@ -27,7 +27,9 @@ from streams.settings import Settings
 _log = logging.getLogger(__name__)
 
 _NEVER_S = 10.0 * 365 * 24 * 3600
-_IN_HAND = 1_000
+_IN_HAND = 10_000
+"""Events of one topic at work or waiting for their turn. More would back up into Faust, which then delivers
+nothing any more, commands neither; a transfer of some thousand queues has as many drain tasks."""
 _RETRY_S = 5.0
 _CANCEL_S = 1.0
 IsOurs = Callable[[], bool]
@@ -48,19 +50,20 @@ class Handoff:
 
     def __init__(self) -> None:
         self._queues: dict[TP, deque[_InHand]] = {}
-        self._slots = asyncio.Semaphore(_IN_HAND)
+        self._slots: dict[str, asyncio.Semaphore] = {}  # by topic: thousands of drains must not hold up a claim
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def take(self, event: EventT[Any], work: Work) -> None:
         """Begin the work of an event; waits while too many are at work."""
-        await self._slots.acquire()
         item = _InHand(event)
         self._queues.setdefault(event.message.tp, deque()).append(item)
-        task = asyncio.create_task(self._carry_out(item, work))
+        slots = self._slots.setdefault(event.message.topic, asyncio.Semaphore(_IN_HAND))
+        await slots.acquire()
+        task = asyncio.create_task(self._carry_out(item, work, slots))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _carry_out(self, item: _InHand, work: Work) -> None:
+    async def _carry_out(self, item: _InHand, work: Work, slots: asyncio.Semaphore) -> None:
         try:
             while item.live:
                 try:
@@ -71,7 +74,7 @@ class Handoff:
                     _log.exception("worker.failed topic=%s", item.event.message.topic)
                     await asyncio.sleep(_RETRY_S)
         finally:
-            self._slots.release()
+            slots.release()
         if item.live:
             self._acknowledge(self._queues[item.event.message.tp])
 

@@ -41,7 +41,7 @@ class Engine:
         self.drainer = Drainer(kafka, self.ledger, settings, now)
         self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self._is_mine)
         self._command_lanes = Lanes(settings.concurrent_claims)
-        self._drain_lanes = Lanes(settings.concurrent_drains)
+        self._drain_lanes = Lanes()  # how many work at a time, the drainer sees to
 
     async def start(self) -> None:
         """Read the ledger, begin the standing work."""
@@ -98,7 +98,7 @@ class Engine:
         """Drain what one task points at; whether it may be acknowledged."""
         try:
             task = orjson.loads(value or b"")
-            topic, partition = str(task["topic"]), int(task["partition"])
+            topic, partition, id = str(task["topic"]), int(task["partition"]), str(task.get("claim"))
             if not is_queue_topic(topic):
                 raise ValueError
         except (KeyError, TypeError, ValueError):
@@ -106,12 +106,22 @@ class Engine:
             return True
         try:
             async with self._drain_lanes.lane(f"{topic}/{partition}"):
+                if self._is_drained(topic, partition, id):
+                    return True
                 claims = await self.drainer.drain(topic, partition, lambda: is_ours() and not self._stopping)
         except Abandoned:
             return False
         for claim in claims:
             await self._after_drain(claim.id, claim.topic)
         return True
+
+    def _is_drained(self, topic: str, partition: int, id: str) -> bool:
+        """Whether the task's range is known to be done: a task comes again and again while its range waits.
+
+        For sure, however old our view of the ledger is: done stays done, and another claim has its own task.
+        """
+        claim = self.ledger.claim(topic, id)
+        return claim is not None and partition not in self.ledger.unfinished_partitions(claim)
 
     async def _after_drain(self, id: str, topic: str) -> None:
         """What the keeper would find out later by itself, done at once."""

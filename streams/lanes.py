@@ -2,17 +2,17 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 
 
 class Lanes:
-    """Locks by name that are served in the order of asking, at most `limit` of them held at a time.
+    """Locks by name that are served in the order of asking; at most `limit` of them held at a time, if given.
 
     A lane exists as long as somebody is in it or waits for it.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._slots = asyncio.Semaphore(limit)
+    def __init__(self, limit: int | None = None) -> None:
+        self._slots = nullcontext() if limit is None else asyncio.Semaphore(limit)
         self._locks: dict[str, asyncio.Lock] = {}
         self._waiting: dict[str, int] = {}
 
