@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaProducer
 
-from streams.errors import OutcomeUnknown
+from streams.errors import OutcomeUnknown, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.groups import GroupHold, Groups
 from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
@@ -96,6 +96,11 @@ class Cluster:
         except TimeoutError as error:
             await self._drop_publisher()
             raise OutcomeUnknown(f"publishing to {topic}: no answer in time") from error
+        except XferqError:
+            # What was turned down has used up its sequence number: Kafka would take nothing of this producer's
+            # in that partition any more.
+            await self._drop_publisher()
+            raise
 
     async def _publishing(self) -> AIOKafkaProducer:
         async with self._publisher_lock:

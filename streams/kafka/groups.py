@@ -87,12 +87,17 @@ class Groups:
 
         Raises:
             Refused: Kafka does not let one be evicted.
+            Unavailable: it took too long.
         """
         if not members:
             return
-        client = await self._raw_client()
-        for member in sorted(members):
-            await _leave(client, group, member)
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                client = await self._raw_client()
+                for member in sorted(members):
+                    await _leave(client, group, member)
+        except TimeoutError as error:
+            raise Unavailable(f"evicting the members of group {group}: no answer in time") from error
 
     async def hold(self, group: str) -> "GroupHold | None":
         """Evict all members; where they speak the classic protocol, keep the group's only seat and lead it.

@@ -21,6 +21,19 @@ from streams.ports import Topic
 QUEUE_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 """A queue keeps every message until it was dispatched or moved: Kafka must not drop any by age or size."""
 
+_AT_ONCE = 1_000
+"""Partitions created in one request. Kafka turns down 10,000 and more, and all of a request with them."""
+_FOR_GOOD = {
+    KafkaError.TOPIC_EXCEPTION,
+    KafkaError.INVALID_PARTITIONS,
+    KafkaError.INVALID_REPLICATION_FACTOR,
+    KafkaError.INVALID_CONFIG,
+    KafkaError.POLICY_VIOLATION,
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
+"""Why a topic can't be created, now and later. All else may pass: no answer in time, no controller."""
+
 
 class Topics:
     """Looks at topics, creates them, frees their space."""
@@ -54,19 +67,35 @@ class Topics:
     async def create(
         self, wanted: Mapping[str, int], config: Mapping[str, str], replication_factor: int
     ) -> dict[str, str]:
-        """Create topics (name to partition count) in one request; why each failed that isn't there now."""
-        if not wanted:
-            return {}
+        """Create topics (name to partition count) in few requests; why each failed that can't be created.
+
+        Raises:
+            Unavailable: some may have been created, and the others can be later.
+        """
         topics = [NewTopic(name, count, replication_factor, config=dict(config)) for name, count in wanted.items()]
+        failures: dict[str, str] = {}
+        while topics:
+            chunk = [topics.pop()]
+            room = _AT_ONCE - chunk[0].num_partitions
+            while topics and topics[-1].num_partitions <= room:
+                room -= topics[-1].num_partitions
+                chunk.append(topics.pop())
+            failures |= await self._create(chunk)
+        return failures
+
+    async def _create(self, topics: list[NewTopic]) -> dict[str, str]:
+        failures = {}
         with self._connection.asking(f"creating {len(topics)} topics"):
             futures = self._admin.create_topics(topics, operation_timeout=self._timeout_s)
-        failures = {}
-        for name, future in futures.items():
-            try:
-                await asyncio.wrap_future(future)
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    failures[name] = str(error.args[0].str())
+            for name, future in futures.items():
+                try:
+                    await asyncio.wrap_future(future)
+                except KafkaException as error:
+                    code = error.args[0].code()
+                    if code in _FOR_GOOD:
+                        failures[name] = str(error.args[0].str())
+                    elif code != KafkaError.TOPIC_ALREADY_EXISTS:
+                        raise
         return failures
 
     async def config(self, name: str) -> dict[str, str]:

@@ -9,6 +9,7 @@ Three facts about aiokafka 0.14 shape this file:
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import zip_longest
@@ -87,6 +88,7 @@ class TransactionalProducer:
                         offsets.group,
                     )
                 committing = True
+                began = time.monotonic()
                 await self._producer.commit_transaction()
         except Rejected:
             await self._abort()
@@ -98,6 +100,10 @@ class TransactionalProducer:
             if not committing and not isinstance(ours, Fenced):
                 await self._abort()
             raise ours from error
+        if time.monotonic() - began > self._settings.request_timeout_ms / 1000:
+            # aiokafka has asked again, and the first request may still be on its way: with this producer's
+            # epoch it would commit the next transaction, wherever that is just then.
+            raise OutcomeUnknown("committing a transaction: the answer came late")
 
     async def _write(self, writes: Sequence[Write]) -> None:
         """Send every batch and look at every outcome; partitions side by side, in order within one."""

@@ -1,0 +1,103 @@
+"""What Kafka turns down, and answers that come late or never: nothing of it outlasts its cause."""
+
+import asyncio
+import itertools
+import os
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from streams.broker import EmbeddedBroker
+from streams.errors import OutcomeUnknown, Refused, Unavailable
+from streams.kafka import topics as topics_module
+from streams.kafka.cluster import Cluster
+from streams.kafka.connection import Connection
+from streams.kafka.contents import read_contents
+from streams.kafka.topics import Topics
+from streams.ports import Write
+from streams.settings import Settings
+
+pytestmark = pytest.mark.broker
+_names = (f"limits.{os.getpid()}x{int(time.time())}.{number}" for number in itertools.count())
+
+
+@pytest.fixture
+async def kafka(broker: EmbeddedBroker) -> AsyncIterator[Cluster]:
+    """The shared broker, asked with little patience."""
+    settings: dict[str, Any] = {"bootstrap_servers": broker.bootstrap_servers, "request_timeout_ms": 3_000}
+    async with Cluster(Settings(**settings)) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def topic(kafka: Cluster) -> str:
+    """A new topic of one partition."""
+    name = next(_names)
+    await Topics(kafka.connection).create({name: 1}, {}, 1)
+    while await kafka.topic(name) is None:
+        await asyncio.sleep(0.02)
+    return name
+
+
+async def values(connection: Connection, topic: str) -> list[bytes | None]:
+    found = await asyncio.to_thread(read_contents, connection, {topic: {}})
+    return [record.value for record in found[topic]]
+
+
+async def test_a_record_that_is_turned_down_does_not_shut_its_partition_for_those_after_it(
+    kafka: Cluster, topic: str
+) -> None:
+    """One transfer with a megabyte of queue names, and every command after it in that partition was lost."""
+    await kafka.publish(topic, [(b"k", b"before")])
+    with pytest.raises(Refused):
+        await kafka.publish(topic, [(b"k", bytes(2_000_000))])
+    await kafka.publish(topic, [(b"k", b"after")])
+    assert await values(kafka.connection, topic) == [b"before", b"after"]
+
+
+async def test_many_topics_are_created_in_several_requests(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kafka turns down a whole request for 10,000 partitions or more: one batch of messages can need as many."""
+    monkeypatch.setattr(topics_module, "_AT_ONCE", 5)
+    wanted = {next(_names): partitions for partitions in (2, 2, 7, 1, 3, 1)}
+    failures = await Topics(kafka.connection).create({**wanted, "not/a/name": 1}, {}, 1)
+    assert list(failures) == ["not/a/name"]
+    async with asyncio.timeout(30):
+        while not wanted.keys() <= set(await kafka.topics()):
+            await asyncio.sleep(0.1)
+
+
+async def test_a_topic_that_can_t_be_created_just_now_is_none_that_can_t_be_created(
+    kafka: Cluster, broker: EmbeddedBroker
+) -> None:
+    """Messages for it would go back to the tail, and the cancel would have done nothing for them."""
+    await kafka.topics()
+    broker.pause()
+    try:
+        with pytest.raises(Unavailable):
+            await kafka.create([f"queue.{next(_names)}"])
+    finally:
+        broker.resume()
+
+
+async def test_a_producer_whose_commit_was_answered_late_is_spent(
+    kafka: Cluster, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """aiokafka asks again; the first request, still under way, would commit half of the next transaction."""
+    producer = await kafka.producer(f"{topic}.id")
+    try:
+        batch = producer.batch()
+        batch.append(timestamp=None, key=b"k", value=b"v", headers=[])
+        commit = producer._producer.commit_transaction
+
+        async def late() -> None:
+            await commit()
+            await asyncio.sleep(kafka.settings.request_timeout_ms / 1000 + 0.2)
+
+        monkeypatch.setattr(producer._producer, "commit_transaction", late)
+        with pytest.raises(OutcomeUnknown):
+            await producer.transact([Write(topic, 0, batch)])
+    finally:
+        await producer.close()
+    assert await values(kafka.connection, topic) == [b"v"]
