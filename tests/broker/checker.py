@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.domain.topic import topic_of
@@ -103,6 +103,14 @@ def offsets(servers: str, topic: str, spec: OffsetSpec, *, stable: bool = False)
     level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
     futures = admin.list_offsets({TopicPartition(topic, number): spec for number in partitions}, isolation_level=level)
     return {where.partition: future.result(30).offset for where, future in futures.items()}
+
+
+def is_ready(servers: str, topic: str) -> bool:
+    """Whether a topic is there, and its leaders answer for it."""
+    try:
+        return bool(log_starts(servers, topic))
+    except (KafkaException, KeyError):
+        return False
 
 
 def log_starts(servers: str, topic: str) -> dict[int, int]:

@@ -201,7 +201,8 @@ class Scene:
         ]
         for future in self.admin.create_topics(wanted).values():
             future.result(WAIT_S)
-        wait_until(lambda: topics.keys() <= self.admin.list_topics(timeout=10).topics.keys())
+        for topic in topics:
+            wait_until(lambda topic=topic: checker.is_ready(self.servers, topic))  # type: ignore[misc]
 
     def delete(self, topic: str) -> None:
         """Delete a topic, and wait until it is gone."""
@@ -330,12 +331,14 @@ class Scene:
         answer = self.admin.list_consumer_group_offsets([request])[self.group].result(WAIT_S)
         return {where.partition: where.offset for where in answer.topic_partitions if where.offset >= 0}
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
-        """Set the heads, as an operator with Kafka's tools would."""
+    def commit(self, offsets: Mapping[int, int], topic: str | None = None) -> None:
+        """Set the heads of the queue, or of another one, as an operator with Kafka's tools would."""
+        topic = topic or self.topic
+        group = self.settings.group_of(topic)
         request = ConsumerGroupTopicPartitions(
-            self.group, [TopicPartition(self.topic, partition, offset) for partition, offset in offsets.items()]
+            group, [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()]
         )
-        answer = self.admin.alter_consumer_group_offsets([request])[self.group].result(WAIT_S)
+        answer = self.admin.alter_consumer_group_offsets([request])[group].result(WAIT_S)
         assert all(where.error is None for where in answer.topic_partitions)
 
     # ---- the ledger
