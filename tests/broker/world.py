@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,6 +30,8 @@ _FIRST_MS = 1_790_000_000_000
 _numbers = itertools.count(1)
 
 Headers = tuple[tuple[str, bytes | None], ...]
+Place = tuple[int, int]
+"""A partition and an offset in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +107,18 @@ class World:
         """The same with their offsets."""
         return sorted(checker.read(self.servers, [topic])[topic], key=lambda record: (record.partition, record.offset))
 
-    def produce(self, topic: str, messages: Iterable[Message], producer: Producer | None = None) -> None:
-        """Write messages as they are, in order, and wait until they are durable."""
+    def produce(self, topic: str, messages: Iterable[Message], producer: Producer | None = None) -> list[Place]:
+        """Write messages as they are, in order, and wait until they are durable; returns where they are."""
         producer = producer or self._producer
         failures: list[object] = []
+        places: dict[int, Place] = {}
 
-        def delivered(error: object, _: Delivered) -> None:
+        def delivered(number: int, error: object, message: Delivered) -> None:
             if error is not None:
                 failures.append(error)
+            places[number] = message.partition(), message.offset()
 
-        for message in messages:
+        for number, message in enumerate(messages):
             producer.produce(
                 topic,
                 message.value,
@@ -121,11 +126,12 @@ class World:
                 message.partition,
                 headers=list(message.headers),
                 timestamp=message.timestamp,
-                on_delivery=delivered,
+                on_delivery=partial(delivered, number),
             )
             producer.poll(0)
         assert producer.flush(WAIT_S) == 0
         assert not failures, failures
+        return [places[number] for number in range(len(places))]
 
     # ---- commands
 
@@ -146,14 +152,12 @@ class World:
     def acknowledged(self, *places: str) -> None:
         """Wait until the worker is through with records, given as `publish` returns them, and all before them."""
         for place in places:
-            _, partition, offset, _ = place.rsplit("-", 3)
-            topic, where = self.settings.commands_topic, int(partition)
+            wait_until(partial(self._is_acknowledged, place))
 
-            def is_through(where: int = where, offset: int = int(offset)) -> bool:
-                committed = committed_offsets(self, self.settings.worker_group, [TopicPartition(topic, where)])
-                return committed.get(where, 0) > offset
-
-            wait_until(is_through)
+    def _is_acknowledged(self, place: str) -> bool:
+        _, partition, offset, _ = place.rsplit("-", 3)
+        where = TopicPartition(self.settings.commands_topic, int(partition))
+        return committed_offsets(self, self.settings.worker_group, [where]).get(int(partition), 0) > int(offset)
 
     def command(self, id: str | None = None, **fields: Any) -> str:
         """Publish a command; returns its id."""
