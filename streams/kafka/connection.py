@@ -5,8 +5,11 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
+import aiokafka.client
+from aiokafka.protocol.metadata import MetadataRequest
 from confluent_kafka.admin import AdminClient
 
 from streams.errors import Unavailable
@@ -15,6 +18,10 @@ from streams.settings import Settings
 
 _OLD_S = 2.0
 """An admin client that fails is replaced when it is that old: not more often while Kafka is away."""
+
+# aiokafka asks for topics with the wish to have them created, and has no option not to. Where the broker grants it
+# (auto.create.topics.enable, by default), a queue would come about with a retention of seven days.
+aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
 
 
 class Connection:

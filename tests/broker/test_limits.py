@@ -101,3 +101,18 @@ async def test_a_producer_whose_commit_was_answered_late_is_spent(
     finally:
         await producer.close()
     assert await values(kafka.connection, topic) == [b"v"]
+
+
+async def test_looking_for_a_topic_does_not_create_it() -> None:
+    """By default Kafka creates what it is asked for, with a retention of seven days: messages would vanish."""
+    with EmbeddedBroker(settings={"auto.create.topics.enable": "true"}) as broker:
+        settings: dict[str, Any] = {"bootstrap_servers": broker.bootstrap_servers}
+        async with Cluster(Settings(**settings)) as kafka:
+            producer = await kafka.producer("id")
+            assert await producer.partitions(["queue.new.example"]) == {}
+            assert await kafka.create(["queue.new.example"]) == {}
+            while not await producer.partitions(["queue.new.example"]):
+                await asyncio.sleep(0.05)
+            await producer.close()
+            config = await Topics(kafka.connection).config("queue.new.example")
+            assert config["retention.ms"] == "-1"
