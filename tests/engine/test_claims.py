@@ -67,11 +67,11 @@ async def _drain(worker: FakeWorker, partition: int) -> None:
 async def test_a_dispatcher_that_joins_while_the_queue_is_claimed(moment: str, learns: str) -> None:
     """Nobody was there to be held up when the claim looked. A plain commit behind the pending one wins over
     it when the marker comes: the claim looks again, and the head is where it should be."""
-    async with World(partitions=1) as world:
+    async with World(partitions=1, guard_ms=600_000) as world:
         world.inject(10)
         dispatcher = world.dispatcher()
         faults = Faults()
-        world.worker(faults)
+        worker = world.worker(faults, drop_tasks=True)
         world.broker.marker_delay = lambda: 0.3
         world.cancel()
         already = len(faults.passed)
@@ -82,9 +82,17 @@ async def test_a_dispatcher_that_joins_while_the_queue_is_claimed(moment: str, l
             dispatcher.commit()
         else:
             asyncio.get_running_loop().call_later(0.2, dispatcher.commit)
+        await world.until(lambda: bool(worker.acked))
+        # Neither is it drained by now, nor has the guard looked: the claim itself holds.
+        Checker(world).heads_hold()
+        newcomer = world.dispatcher()
+        newcomer.join()
+        newcomer.poll(100)
+        Checker(world).check()
+        worker._drop_tasks = False
         await world.ended("c1")
-        dispatcher.heartbeat()
         await asyncio.sleep(12)
+        newcomer.leave()
         if not dispatcher.is_member:
             dispatcher.join()
         dispatcher.poll(100)
@@ -289,6 +297,7 @@ async def test_a_worker_that_is_told_to_stop_ends_at_an_edge() -> None:
         status = await world.status("c1")
         assert status is not None
         assert status.restored < 60
+        assert [tp.topic for tp, _ in first.unacknowledged()] == [world.settings.drains_topic]
         Checker(world).check()
         world.worker()
         assert (await world.ended("c1")).restored == 60

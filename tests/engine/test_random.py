@@ -64,9 +64,7 @@ class Machine(RuleBasedStateMachine):
         for worker in self.world.workers:
             worker.faults.clear()
         self.world.broker.marker_delay = lambda: 0.0
-        if not self._alive():
-            self.world.worker()
-        await asyncio.sleep(0)
+        self.world.worker()  # whoever had the partitions may be gone
         ids = [f"x{number}" for number in range(self._commands)]
         if ids:
             await self.world.ended(*ids, within_s=1_000)

@@ -86,6 +86,7 @@ class FakeDispatcher:
 
     def commit(self) -> bool:
         """Commit what was polled; whether that was accepted. If not, it has learned of its eviction."""
+        self._look()
         if self._member is None:
             return False
         offsets = {(self._topic, p): o for p, o in self._positions.items()}
@@ -101,6 +102,7 @@ class FakeDispatcher:
 
     def heartbeat(self) -> None:
         """Learn what has become of the membership."""
+        self._look()
         if self._member is None:
             return
         try:
@@ -110,6 +112,15 @@ class FakeDispatcher:
             self._sync()
         except UnknownMember:
             self._lose({(self._topic, p): o for p, o in self._positions.items()})
+
+    def _look(self) -> None:
+        """Metadata: what it knew of a topic that was deleted is worth nothing in the next one of its name.
+
+        (A consumer that missed that would commit offsets of the old topic to the new one, and hide messages.)
+        """
+        topic = self._broker.topics.get(self._topic)
+        if topic is None or topic.id != self._topic_id:
+            self._positions = {}
 
     def _lose(self, offsets: dict[tuple[str, int], int]) -> None:
         self._forget()
