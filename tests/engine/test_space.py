@@ -40,6 +40,25 @@ async def test_an_unfinished_claim_keeps_what_it_has_to_drain() -> None:
 
 
 @timeless
+async def test_a_claim_whose_offsets_are_seen_before_its_record() -> None:
+    """The marker in the ledger comes later than the one in the group's offsets."""
+    async with World(partitions=1) as world:
+        world.inject(6)
+        worker = world.worker(drop_tasks=True)
+        await world.until(lambda: bool(worker.engine._shares))
+        delays = iter([0.0, 0.5] * 100)
+        world.broker.marker_delay = lambda: next(delays)
+        world.cancel("c1")
+        group = world.broker.group(world.settings.group_of(TOPIC))
+        while group.offset(TOPIC, 0) is None:
+            await asyncio.sleep(0.001)
+        assert world.ledger.claims(TOPIC) == []
+        await worker.engine.keeper.free(TOPIC)
+        assert world.broker.topics[TOPIC].logs[0].start == 0
+        Checker(world).check()
+
+
+@timeless
 async def test_without_claims_what_was_dispatched_is_freed_and_no_more() -> None:
     async with World(partitions=1) as world:
         world.inject(6)
