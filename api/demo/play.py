@@ -16,7 +16,7 @@ from api.demo.evidence import Book, Command, Evidence
 from api.demo.queues import scheduled_queues
 from api.demo.readback import Readback
 from api.demo.report import Report
-from api.demo.stage import Stage
+from api.demo.stage import Stage, wait_for_topics
 from api.models import CommandStatus
 from streams.domain.envelope import dump_envelope, save
 from streams.domain.target import normalise_target, xfer_queue_of
@@ -103,7 +103,7 @@ class Play:
         failed = await self._kafka.create(topics.values())
         if failed:
             raise Refused(f"topics can't be created: {failed}")
-        await self._wait_for_topics(set(topics.values()))
+        await wait_for_topics(self._kafka, topics.values())
         limit = await self._kafka.max_message_bytes(min(topics.values())) - _ENVELOPE_ROOM
         fitting = [letter for letter in letters if len(letter) <= limit]
         if len(fitting) < len(letters):
@@ -153,6 +153,7 @@ class Play:
                 self._xfer_topic,
                 self._stage.settings.group_of(self._xfer_topic),
                 send,
+                at_once=max(1, min(25, total // 20)),
                 commit_every=max(1, min(100, total // 40)),
             )
             for _ in range(_DISPATCHERS)
@@ -223,14 +224,6 @@ class Play:
 
     def _sent(self) -> int:
         return sum(dispatcher.sent for dispatcher in self._dispatchers)
-
-    async def _wait_for_topics(self, topics: set[str]) -> None:
-        """Topics that were created are known to the brokers a little later only."""
-        deadline = time.monotonic() + _PATIENCE_S
-        while not topics <= set(await self._kafka.topics()):
-            if time.monotonic() > deadline:
-                raise Unavailable("topics were created, but Kafka does not show them")
-            await asyncio.sleep(_POLL_S)
 
     async def _until(self, is_so: Callable[[], bool], what: str, look: Callable[[], None] = lambda: None) -> None:
         deadline = time.monotonic() + _PATIENCE_S

@@ -7,6 +7,7 @@ import signal
 import tempfile
 import time
 import uuid
+from collections.abc import Collection
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +17,7 @@ import httpx
 
 from api.children import Children
 from api.demo.report import Report
+from api.reachable import require_reachable
 from streams.broker import EmbeddedBroker
 from streams.errors import Unavailable, XferqError
 from streams.kafka.cluster import Cluster
@@ -109,6 +111,7 @@ class Stage:
                 self.settings = self.settings.model_copy(update={"bootstrap_servers": broker.bootstrap_servers})
                 folder = broker.data_dir  # so removed with it, even after a kill -9
             else:
+                asyncio.run(require_reachable(self.settings.bootstrap_servers))
                 folder = Path(tempfile.mkdtemp(prefix="xferq-demo-"))
                 self._exits.callback(shutil.rmtree, folder, ignore_errors=True)
             say("creating topics")
@@ -117,7 +120,7 @@ class Stage:
             self._exits.enter_context(self._children)
             for name, *arguments in (("worker",), ("api", "--port", "0")):
                 self._logs[name] = folder / f"xferq-{name}.log"
-                self._children.start(name, [name, *arguments], _environment(self.settings), self._logs[name])
+                self._children.start(name, [name, *arguments], _environment(self.settings, folder), self._logs[name])
             self.api_url = self._wait_for("api", _LISTENING)
             self._wait_until_ready()
             self._wait_for("worker", _AT_WORK)
@@ -177,6 +180,7 @@ class Stage:
                 failed = await topics.create({name: partitions}, INTERNAL_CONFIG[role], settings.replication_factor)
                 if failed:
                     raise StageError(f"topic {name} can't be created: {failed[name]}")
+            await wait_for_topics(kafka, self._made)
 
     async def _remove_topics(self) -> None:
         async with Cluster(self.settings) as kafka:
@@ -184,6 +188,19 @@ class Stage:
                 await Topics(kafka.connection).delete(self._made)
             except Unavailable as error:
                 self._report.say(f"these topics could not be removed ({error}): {', '.join(sorted(self._made))}")
+
+
+async def wait_for_topics(kafka: Cluster, names: Collection[str]) -> None:
+    """Wait until Kafka shows topics that were created: its brokers know them a little later only.
+
+    Raises:
+        StageError: it does not.
+    """
+    deadline = time.monotonic() + _START_S
+    while not set(names) <= set(await kafka.topics()):
+        if time.monotonic() > deadline:
+            raise StageError(f"created, but Kafka does not show all of these topics: {', '.join(names)}")
+        await asyncio.sleep(_POLL_S)
 
 
 def _own_names(run: str) -> dict[str, str]:
@@ -202,7 +219,8 @@ def _own_names(run: str) -> dict[str, str]:
     }
 
 
-def _environment(settings: Settings) -> dict[str, str]:
+def _environment(settings: Settings, folder: Path) -> dict[str, str]:
     names = ("bootstrap_servers", *_own_names(""))
     own = {f"XFERQ_{name.upper()}": str(getattr(settings, name)) for name in names}
-    return {**own, "XFERQ_METRICS_PORT": "0", "XFERQ_WORKER_PROCESSES": "1"}
+    # Faust makes a data folder where temporary things go.
+    return {**own, "XFERQ_METRICS_PORT": "0", "XFERQ_WORKER_PROCESSES": "1", "TMPDIR": str(folder)}

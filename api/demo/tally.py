@@ -162,7 +162,9 @@ class _Account:
             until = math.inf if book.evicted_at is None else book.evicted_at
             for polled in book.polled:
                 id = polled.key or b""
-                if polled.committed_at is None and polled.polled_at <= until and id not in evidence.late | allowed:
+                # Committed after that is committed too late, by a member that has joined again.
+                is_open = polled.committed_at is None or polled.committed_at > until
+                if is_open and polled.polled_at <= until and id not in evidence.late | allowed:
                     allowed.add(id)
                     if polled.polled_at <= claimed_at:
                         self.result.bound_at_claim += 1

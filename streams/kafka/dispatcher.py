@@ -65,6 +65,7 @@ class Dispatcher:
         self._task: asyncio.Task[None] | None = None
         self._uncommitted: list[Polled] = []
         self._is_member = asyncio.Event()
+        self._membership = 0
         self.polled: list[Polled] = []
         """All that it ever got, in order."""
         self.lost_at: list[float] = []
@@ -123,24 +124,30 @@ class Dispatcher:
         while True:
             await self._is_member.wait()
             fetched = await consumer.getmany(timeout_ms=200, max_records=self._at_once)
-            now = time.time()
+            # Which waits through a rebalance, and gives out nothing of the assignment before.
+            membership, now = self._membership, time.time()
             batch = [
                 (Polled(record.partition, record.offset, record.key, now), record)
                 for records in fetched.values()
                 for record in records
             ]
             self.polled += [polled for polled, _ in batch]
-            await self._work(consumer, batch)
+            await self._work(consumer, batch, membership)
 
-    async def _work(self, consumer: AIOKafkaConsumer, batch: Sequence[tuple[Polled, Record]]) -> None:
-        """Send what was polled, unless the partitions are lost meanwhile: what is left is another member's then."""
+    async def _work(self, consumer: AIOKafkaConsumer, batch: Sequence[tuple[Polled, Record]], membership: int) -> None:
+        """Send what was polled, as long as it is ours.
+
+        Once the membership has ended, what is left is another member's, though it may be us again by now:
+        aiokafka joins again behind our back, and would then accept a commit of what was polled before.
+        """
         for polled, record in batch:
-            if not self._is_member.is_set():
+            if membership != self._membership:
                 return
             await self._send(record)
             polled.sent_at = time.time()
-            self._uncommitted.append(polled)
-        if self._is_member.is_set() and len(self._uncommitted) >= self._commit_every:
+            if membership == self._membership:
+                self._uncommitted.append(polled)
+        if len(self._uncommitted) >= self._commit_every:
             await self._commit(consumer)
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
@@ -166,6 +173,7 @@ class Dispatcher:
         if self._is_member.is_set():
             self._is_member.clear()
             self.lost_at.append(time.time())
+        self._membership += 1
         self._uncommitted = []
 
     def get(self) -> None:

@@ -57,6 +57,12 @@ def dispatch_after_the_eviction(run: Run) -> None:
     run.books[0] = replace(run.books[0], polled=[*run.books[0].polled, polled])
 
 
+def commit_after_the_eviction(run: Run) -> None:
+    """A member that has joined again commits what it had polled before: that does not make it dispatched only once."""
+    polled = next(polled for polled in run.books[0].polled if polled.committed_at is None)
+    polled.committed_at = EVICTED.timestamp() + 1
+
+
 def never_evict(run: Run) -> None:
     run.books[1] = replace(run.books[1], evicted_at=None)
 
@@ -254,6 +260,14 @@ def test_what_comes_after_the_cancel_is_neither_doubled_nor_left_over() -> None:
     run.books[0] = replace(run.books[0], polled=[*run.books[0].polled, polled])
     run.remaining.append(replace(run.transferred[-1], key=b"late"))
     run.late = frozenset({b"late"})
+    result = tally(run.evidence())
+    assert result.problems == []
+    assert result.bound == 12
+
+
+def test_a_commit_after_the_eviction_makes_nothing_worse() -> None:
+    run = good_run(COUNT)
+    commit_after_the_eviction(run)
     result = tally(run.evidence())
     assert result.problems == []
     assert result.bound == 12
