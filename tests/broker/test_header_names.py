@@ -1,0 +1,77 @@
+"""Header names that are not UTF-8, as a client in C may write them: Kafka takes them, aiokafka can't decode them."""
+
+import asyncio
+import itertools
+import os
+import struct
+import time
+from typing import Any
+
+import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
+
+from streams.broker import EmbeddedBroker
+from streams.errors import XferqError
+from streams.kafka.cluster import Cluster
+from streams.kafka.topics import Topics
+from streams.settings import Settings
+from tests.broker.scene import Scene, wait_until
+
+pytestmark = pytest.mark.broker
+_names = (f"headers.{os.getpid()}x{int(time.time())}.{number}" for number in itertools.count())
+_OPEN = (
+    "aiokafka decodes header names strictly, for a whole fetch: its record classes need a tolerant stand-in, "
+    "and the batches that messages go back in one as well"
+)
+
+
+async def write(servers: str, topic: str, partition: int = 0) -> None:
+    """One record with a header whose name is two bytes that no UTF-8 has."""
+    producer = AIOKafkaProducer(bootstrap_servers=servers)
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        batch.append(key=b"k", value=b"{}", timestamp=None, headers=[("zz", b"1")])
+        raw = bytearray(batch._build())
+        at = raw.index(b"zz")
+        raw[at : at + 2] = b"\xff\xfe"
+        struct.pack_into(">I", raw, 17, calc_crc32c(memoryview(raw)[21:]))
+        batch._buffer = bytes(raw)
+        await (await producer.send_batch(batch, topic, partition=partition))
+    finally:
+        await producer.stop()
+
+
+@pytest.mark.xfail(strict=True, raises=XferqError, reason=_OPEN)
+async def test_a_message_with_such_a_header_does_not_stop_the_drain_of_its_partition(broker: EmbeddedBroker) -> None:
+    topic = next(_names)
+    settings: dict[str, Any] = {"bootstrap_servers": broker.bootstrap_servers}
+    async with Cluster(Settings(**settings)) as kafka:
+        await Topics(kafka.connection).create({topic: 1}, {}, 1)
+        while await kafka.topic(topic) is None:
+            await asyncio.sleep(0.02)
+        await write(broker.bootstrap_servers, topic)
+        reader = await kafka.reader(topic, 0, 0, 1)
+        try:
+            async with asyncio.timeout(30):
+                while reader.position < 1:
+                    await reader.read()
+        finally:
+            await reader.close()
+
+
+@pytest.mark.xfail(strict=True, raises=AssertionError, reason=_OPEN)
+def test_a_command_with_such_a_header_does_not_end_the_workers(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers) as scene:
+        worker = scene.worker().started()
+        asyncio.run(write(broker.bootstrap_servers, scene.settings.commands_topic))
+        scene.put(1)
+        scene.cancel("after", partition=0)
+
+        def over() -> bool:
+            assert worker.is_running, worker.log[-2_000:]
+            status = scene.ledger().status("after")
+            return status is not None and status["state"] == "done"
+
+        wait_until(over)
