@@ -5,12 +5,13 @@ import time
 import uuid
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import httpx
 
 from api.models import CommandStatus
 from api.paths import CANCEL_PATH, START_PATH
+from streams.domain.command import is_command_id
 from streams.errors import Refused, Unavailable, XferqError
 
 _TIMEOUT_S = 60.0
@@ -53,7 +54,9 @@ class ApiClient:
 
     def status(self, id: str) -> CommandStatus:
         """One command's status. Raises as `cancel`."""
-        return CommandStatus.model_validate(self._json("GET", f"{CANCEL_PATH}/{quote(id, safe='')}"))
+        if not is_command_id(id):
+            raise Refused(f"{id!r} can't be the id of a command: it is 1 to 128 characters of A-Z a-z 0-9 . _ -")
+        return CommandStatus.model_validate(self._json("GET", f"{CANCEL_PATH}/{id}"))
 
     def statuses(self, *, limit: int, queue_name: str | None = None) -> list[CommandStatus]:
         """Statuses, newest first. Raises as `cancel`."""
