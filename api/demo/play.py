@@ -34,6 +34,8 @@ _SHARE_SENT = 4
 """The cancel comes when one in so many messages is sent."""
 _POLL_S = 0.02
 _PATIENCE_S = 60.0
+_BACK_S = 30.0
+"""Time for the dispatchers to be back: a heartbeat (3 s), the hold (5 s by default), and a rebalance."""
 _ENVELOPE_ROOM = 64 << 10
 LATE = b"came-after-the-cancel"
 
@@ -213,8 +215,14 @@ class Play:
                 for polled in dispatcher.polled
             )
 
-        await self._until(is_over, "the dispatchers to go on")
-        self._report.say("the dispatchers saw their eviction, came back, and sent a message that came after the cancel")
+        try:
+            await self._until(is_over, "the dispatchers to go on", within_s=_BACK_S)
+        except Unavailable as error:
+            self._report.say(str(error))  # the account will say what is wrong
+        else:
+            self._report.say(
+                "the dispatchers saw their eviction, came back, and sent a message that came after the cancel"
+            )
 
     # ---- what the scenes need
 
@@ -225,12 +233,18 @@ class Play:
     def _sent(self) -> int:
         return sum(dispatcher.sent for dispatcher in self._dispatchers)
 
-    async def _until(self, is_so: Callable[[], bool], what: str, look: Callable[[], None] = lambda: None) -> None:
-        deadline = time.monotonic() + _PATIENCE_S
+    async def _until(
+        self,
+        is_so: Callable[[], bool],
+        what: str,
+        look: Callable[[], None] = lambda: None,
+        within_s: float = _PATIENCE_S,
+    ) -> None:
+        deadline = time.monotonic() + within_s
         while not is_so():
             self._stage.check()
             if time.monotonic() > deadline:
-                raise Unavailable(f"waited {_PATIENCE_S:.0f} s in vain for {what}")
+                raise Unavailable(f"waited {within_s:.0f} s in vain for {what}")
             look()
             await asyncio.sleep(_POLL_S)
 
