@@ -16,9 +16,9 @@ import typer
 
 from api.address import DEFAULT_HOST, DEFAULT_PORT, require_loopback
 from api.children import Children, end_with_parent
-from api.cli.kafka import require_reachable
 from api.cli.output import broker_progress, note
 from api.embedded import announced, data_folder, with_kafka
+from api.reachable import require_reachable
 from streams.broker import EmbeddedBroker, PortInUseError
 from streams.errors import Misconfigured, Unavailable
 from streams.kafka.cluster import Cluster
@@ -134,18 +134,24 @@ def api(
     raise typer.Exit(serve(with_kafka(load_settings()), host, port, unprotected=unprotected))
 
 
-def worker(with_parent: WithParent = False) -> None:
+def worker(
+    processes: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="How many processes share the work.", show_default="one per core, 4 at most"),
+    ] = None,
+    with_parent: WithParent = False,
+) -> None:
     """Run a worker: it carries out commands and moves messages. Run as many as you like.
 
     SIGTERM or Ctrl-C ends it within 10 s at the edge of a transaction; another worker takes over what it leaves.
 
     Example: `XFERQ_BOOTSTRAP_SERVERS=kafka-1:9092,kafka-2:9092 xferq worker`
     """
-    from streams.worker import run_worker
+    from streams.supervisor import run_workers
 
     if with_parent:
         end_with_parent()
-    raise typer.Exit(run_worker(with_kafka(load_settings())))
+    raise typer.Exit(run_workers(with_kafka(load_settings(worker_processes=processes))))
 
 
 @contextmanager
