@@ -12,6 +12,7 @@ import aiokafka.client
 from aiokafka.protocol.metadata import MetadataRequest
 from confluent_kafka.admin import AdminClient
 
+import streams.kafka.records  # noqa: F401 - lets every client of ours read any header name
 from streams.errors import Unavailable
 from streams.kafka.translate import translating
 from streams.settings import Settings

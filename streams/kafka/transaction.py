@@ -17,10 +17,10 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import errors as aio
-from aiokafka.producer.message_accumulator import BatchBuilder
 
 from streams.errors import Fenced, OutcomeUnknown, Rejected, Unavailable
 from streams.kafka.connection import Connection
+from streams.kafka.records import LenientBatchBuilder
 from streams.kafka.translate import translated, translating
 from streams.ports import Batch, GroupOffsets, Write
 
@@ -49,7 +49,7 @@ class TransactionalProducer:
 
     def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
         """A new empty batch; the first record always fits, whatever its size."""
-        builder: Batch = BatchBuilder(
+        builder: Batch = LenientBatchBuilder(
             size_bytes or self._settings.batch_bytes,
             _COMPRESSION[compression or self._settings.compression],
             is_transactional=1,
