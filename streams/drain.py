@@ -172,6 +172,8 @@ class _RangeDrain:
                 elif time.monotonic() - silent_since > self._settings.request_timeout_ms / 1000:
                     raise Unavailable(f"reading {claim.topic}/{partition}: nothing comes at offset {position}")
                 for chunk, is_last in self._chunks(records, at_end):
+                    if not is_ours():  # of small messages one read brings many transactions
+                        raise Abandoned
                     outbox = await self._build(chunk, self._end if is_last else chunk[-1].offset + 1, is_last)
                     if committing is not None:
                         await committing

@@ -22,7 +22,7 @@ from tests.broker.scene import Scene, WorkerProcess, wait_until
 pytestmark = pytest.mark.broker
 
 _NEVER_MS = 3_600_000
-_SMALL = {"transaction_messages": 50}
+_SMALL = {"transaction_messages": 5}
 """Drains in many small transactions, so that something can happen in the middle."""
 
 
@@ -91,7 +91,7 @@ def putting(scene: Scene) -> Iterator[None]:
 
 def test_killed_in_the_middle_of_a_drain_another_worker_goes_on(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers, **_SMALL) as scene:
-        scene.put(8000)
+        scene.put(4000)
         workers = scene.workers(2)
         scene.cancel("a")
         in_the_middle(scene)
@@ -103,7 +103,7 @@ def test_killed_in_the_middle_of_a_drain_another_worker_goes_on(broker: Embedded
 
 def test_killed_in_the_middle_of_a_drain_the_same_worker_goes_on_after_its_restart(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers, **_SMALL) as scene:
-        scene.put(8000)
+        scene.put(4000)
         worker = scene.worker().started()
         scene.cancel("a")
         for share in (0.05, 0.3):  # twice, the second time with what the first has left
@@ -141,7 +141,7 @@ def test_killed_around_the_claim_the_command_is_carried_out_once(broker: Embedde
 
 def test_a_worker_that_wakes_up_after_others_have_finished_its_work_does_nothing_twice(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers, **_SMALL) as scene:
-        scene.put(8000)
+        scene.put(4000)
         workers = scene.workers(2)
         scene.cancel("a")
         in_the_middle(scene)
@@ -161,7 +161,7 @@ def test_a_worker_that_wakes_up_after_others_have_finished_its_work_does_nothing
 
 def test_workers_that_come_and_go_during_a_drain(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers, **_SMALL) as scene:
-        scene.put(16_000)
+        scene.put(12_000)
         first = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene, 0.05)
@@ -196,7 +196,7 @@ def test_sigterm_ends_a_worker_at_the_edge_of_a_large_drain(broker: EmbeddedBrok
 
 def test_two_sigterms_are_one(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers, **_SMALL) as scene:
-        scene.put(8000)
+        scene.put(4000)
         worker = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene)
@@ -218,10 +218,10 @@ def test_broker_killed_and_restarted_in_the_middle_of_claims_and_drains(running:
     with Scene(running.bootstrap_servers, **_SMALL) as scene:
         worker = scene.worker().started()
         for id, end in (("a", running.kill), ("b", running.stop), ("c", running.kill)):
-            scene.put(4000)
+            scene.put(2000)
             scene.cancel(id)
             if id != "c":  # the third dies at about the time of the claim
-                wanted = len(scene.sent) - 3500
+                wanted = len(scene.sent) - 1800
                 scene.until(lambda ledger, wanted=wanted: scene.restored(ledger) >= wanted)  # type: ignore[misc]
             end()
             time.sleep(1)
@@ -235,7 +235,7 @@ def test_broker_killed_and_restarted_in_the_middle_of_claims_and_drains(running:
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 def test_sigterm_ends_a_worker_while_kafka_is_away(running: EmbeddedBroker, fault: str) -> None:
     with Scene(running.bootstrap_servers, **_SMALL) as scene:
-        scene.put(8000)
+        scene.put(4000)
         worker = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene)
@@ -257,7 +257,7 @@ def test_sigterm_ends_a_worker_while_kafka_is_away(running: EmbeddedBroker, faul
 
 def test_a_broker_that_hangs_longer_than_requests_and_sessions_last(running: EmbeddedBroker) -> None:
     with Scene(running.bootstrap_servers, **_SMALL, request_timeout_ms=2_000, stalled_ms=1_000) as scene:
-        scene.put(8000)
+        scene.put(4000)
         worker = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene)
@@ -372,7 +372,7 @@ async def test_a_topic_deleted_between_claim_and_drain(broker: EmbeddedBroker) -
 @pytest.mark.parametrize("again", [False, True], ids=["gone", "created again"])
 def test_a_topic_deleted_in_the_middle_of_its_drain(broker: EmbeddedBroker, again: bool) -> None:
     with Scene(broker.bootstrap_servers, transaction_messages=10, fetch_bytes=1 << 16) as scene:
-        scene.put(8000)
+        scene.put(4000)
         worker = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene)
