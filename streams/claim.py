@@ -36,6 +36,8 @@ from streams.settings import Settings
 _log = logging.getLogger(__name__)
 _POLL_S = 0.005
 _ATTEMPTS = 20
+_GUEST_MS = 20_000
+"""A seat that delays nobody is kept longer than the longest heartbeat interval of such groups, 15 s by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +329,8 @@ class _Seat:
         """Give the group back once as many members as were evicted are there again, or after the time."""
         if self._hold is None:
             return
+        if not self._hold.delays_members:
+            within_ms = max(within_ms, _GUEST_MS)
         deadline = time.monotonic() + within_ms / 1000
         try:
             while time.monotonic() < deadline:

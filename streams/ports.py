@@ -132,7 +132,12 @@ class Tail(Protocol):
 
 
 class Hold(Protocol):
-    """The only seat in a consumer group: nobody gets a partition, and no commit without membership counts."""
+    """A seat in a consumer group, taken before the others lost theirs: no commit without membership counts."""
+
+    @property
+    def delays_members(self) -> bool:
+        """Whether nobody gets a partition until the release (false where the broker leads the group: KIP-848)."""
+        ...
 
     @property
     def member_id(self) -> str: ...
@@ -209,7 +214,7 @@ class Kafka(Protocol):
     async def hold(self, group: str) -> Hold | None:
         """Evict all members of the group; returns the seat that then keeps it (see `Hold`).
 
-        None where there is nobody to hold up, or where the broker leads the group itself (KIP-848).
+        None where there is nobody to evict.
 
         Raises:
             Refused: the members can't be listed or evicted.

@@ -7,7 +7,7 @@ from aiokafka import AIOKafkaProducer
 
 from streams.errors import OutcomeUnknown, XferqError
 from streams.kafka.connection import Connection
-from streams.kafka.groups import GroupHold, Groups
+from streams.kafka.groups import GroupHold, Groups, GuestHold
 from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
 from streams.kafka.topics import QUEUE_CONFIG, Topics
 from streams.kafka.transaction import TransactionalProducer, open_producer
@@ -70,7 +70,7 @@ class Cluster:
     async def evict(self, group: str, members: Collection[str]) -> None:
         await self._groups.evict(group, members)
 
-    async def hold(self, group: str) -> GroupHold | None:
+    async def hold(self, group: str) -> GroupHold | GuestHold | None:
         return await self._groups.hold(group)
 
     async def producer(self, transactional_id: str) -> TransactionalProducer:

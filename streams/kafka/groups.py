@@ -4,6 +4,8 @@ Members are listed with confluent-kafka's admin client, which knows both group p
 DescribeGroups shows a KIP-848 group as dead and empty). They are evicted with LeaveGroup, which takes any
 member's id, and which neither library offers: the request goes out over aiokafka's raw client, and so does
 the holder's JoinGroup.
+
+A group of the new protocol gets another kind of holder, a librdkafka consumer that wants nothing.
 """
 
 import asyncio
@@ -16,7 +18,14 @@ from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest
-from confluent_kafka import ConsumerGroupTopicPartitions, ConsumerGroupType, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    ConsumerGroupType,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
 
 from streams.errors import Refused, Unavailable
 from streams.kafka.connection import Connection
@@ -28,6 +37,8 @@ _SESSION_MS = 10_000
 _HEARTBEAT_S = 2.0
 _ASSIGNORS = ("range", "roundrobin", "sticky", "cooperative-sticky")
 """Offered beside the group's own protocol: while a group rebalances Kafka does not tell which that is."""
+_NO_TOPIC = "xferq.hold"
+"""A topic that does not exist: whoever wants only this gets no partition."""
 _RETRY_S = 0.02
 _MEMBER_ID_REQUIRED = 79
 
@@ -99,18 +110,17 @@ class Groups:
         except TimeoutError as error:
             raise Unavailable(f"evicting the members of group {group}: no answer in time") from error
 
-    async def hold(self, group: str) -> "GroupHold | None":
-        """Evict all members; where they speak the classic protocol, keep the group's only seat and lead it.
+    async def hold(self, group: str) -> "GroupHold | GuestHold | None":
+        """Evict all members, with a seat of our own in the group from before they go.
 
         1. Join as one more member; the group starts to rebalance and waits for the others.
         2. Evict the others. The group was never empty: into an empty one, Kafka accepts commits without
-           membership, and an evicted aiokafka consumer sends just that.
+           membership, and evicted consumers (aiokafka's, Java's) send just that.
         3. The join is answered: we lead, and as long as we send no SyncGroup, nobody gets a partition.
 
-        A group of the new protocol (KIP-848) is evicted without a holder, hence None: with a classic member
-        left alone in it the broker would turn it into a classic group, and its consumers fail for good when
-        they come back. They don't commit without membership either. None as well for a group without
-        members.
+        In a group of the new protocol (KIP-848) the broker leads, so there is no 3, and the seat is taken with
+        a member of that protocol: with a classic one left alone in it the broker would turn it into a classic
+        group, and its consumers fail for good when they come back. None for a group without members.
 
         Raises:
             Refused: the group can't be joined, or its members not be listed or evicted.
@@ -119,10 +129,11 @@ class Groups:
         description = await self._describe(group)
         if description is None or not description.members:
             return None
+        hold: GroupHold | GuestHold
         if description.type is ConsumerGroupType.CONSUMER:
-            await self.evict(group, {member.member_id for member in description.members})
-            return None
-        hold = GroupHold(self, AIOKafkaClient(**self._connection.client("hold")), group)
+            hold = GuestHold(self, self._connection, group)
+        else:
+            hold = GroupHold(self, AIOKafkaClient(**self._connection.client("hold")), group)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await hold.join(description.partition_assignor)
@@ -150,7 +161,9 @@ class Groups:
 
 
 class GroupHold:
-    """Our seat in a group; made by `Groups.hold`. Heartbeats keep it until `release`."""
+    """Our seat in a classic group; made by `Groups.hold`. Heartbeats keep it until `release`."""
+
+    delays_members = True
 
     def __init__(self, groups: Groups, client: AIOKafkaClient, group: str) -> None:
         self._groups = groups
@@ -239,6 +252,43 @@ class GroupHold:
                     await _leave(self._client, self._group, self.member_id)
         with suppress(Exception):
             await self._client.close()
+
+
+class GuestHold:
+    """Our seat in a group of the new protocol; made by `Groups.hold`. The others go on as soon as they join again."""
+
+    delays_members = False
+
+    def __init__(self, groups: Groups, connection: Connection, group: str) -> None:
+        self._groups = groups
+        self._group = group
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": connection.bootstrap_servers,
+                "client.id": "xferq-hold",
+                "group.id": group,
+                "group.protocol": "consumer",
+                "enable.auto.commit": False,
+                "log_level": 2,
+            }
+        )
+        self.member_id = str(self._consumer.memberid())
+        self.evicted: set[str] = set()
+
+    async def join(self, _assignor: str) -> None:
+        """Take the seat, then evict everybody else."""
+        with translating(f"joining group {self._group}"):
+            self._consumer.subscribe([_NO_TOPIC])
+        while self.member_id not in (members := await self._groups.members(self._group)):  # noqa: ASYNC110
+            await asyncio.sleep(_RETRY_S)
+        self.evicted = members - {self.member_id}
+        await self._groups.evict(self._group, self.evicted)
+
+    async def release(self) -> None:
+        """Leave the group and close the connections; never raises."""
+        with suppress(Exception):
+            async with asyncio.timeout(2):
+                await asyncio.to_thread(self._consumer.close)
 
 
 async def _coordinator(client: AIOKafkaClient, group: str) -> int:

@@ -24,7 +24,6 @@ from tests.broker.world import Place
 
 _AT_ONCE = 5
 _PAUSE_S = 0.05
-_SETTLED = 6
 _AUTO_COMMIT_MS = 200
 """Much more often than the 5 s that libraries commit by default: more chances to do harm."""
 
@@ -80,11 +79,9 @@ class DispatcherProcess:
         """All that it ever polled."""
         return frozenset().union(*(entry.places for entry in self.book if entry.what == "polled"))
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether it has partitions and has been at work on them for some time."""
-        whats = [entry.what for entry in self.book if entry.what in ("assigned", "lost", "polled")]
-        return "assigned" in whats and whats[-_SETTLED:] == ["polled"] * _SETTLED
+    def entries(self, what: str, since: int = 0) -> list[Entry]:
+        """The entries of one kind from a certain one on."""
+        return [entry for entry in self.book[since:] if entry.what == what]
 
     def close(self) -> None:
         """End it, as a crash would: no last commit, no leaving the group."""

@@ -1,14 +1,22 @@
 """Dispatchers of every kind at work during a cancel: real consumer groups, of three libraries and two protocols."""
 
+import json
 import threading
 import time
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
 import pytest
+from confluent_kafka import ConsumerGroupState
 
 from streams.broker import EmbeddedBroker
+from streams.commands import CommandRecord
+from streams.engine import Engine
+from streams.errors import Refused
+from streams.kafka.cluster import Cluster
+from streams.kafka.groups import Groups
 from tests.broker.dispatching import DispatcherProcess, Kind, dispatching
 from tests.broker.scene import wait_until
 from tests.broker.world import Place, World, XferQueue
@@ -16,6 +24,8 @@ from tests.broker.world import Place, World, XferQueue
 pytestmark = pytest.mark.broker
 
 _BACKLOG = 4_000
+_SOME = 6
+"""Polls of each dispatcher before the cancel, of five records."""
 _GO_ON_S = 30.0
 _SAMPLE_S = 0.02
 
@@ -84,6 +94,18 @@ def is_at_or_past(heads: Mapping[int, int], ends: Mapping[int, int]) -> bool:
     return all(heads.get(partition, 0) >= end for partition, end in ends.items())
 
 
+def is_balanced(queue: XferQueue, count: int) -> bool:
+    """Whether the group is at rest, with so many members that share the four partitions evenly."""
+    description = queue.world.scene.admin.describe_consumer_groups([queue.group])[queue.group].result(_GO_ON_S)
+    shares = [len(member.assignment.topic_partitions) for member in description.members]
+    return description.state is ConsumerGroupState.STABLE and shares == [4 // count] * count
+
+
+def all_have(members: Sequence[DispatcherProcess], what: str, since: Sequence[int], count: int) -> bool:
+    """Whether each of them has written so many entries of a kind since then."""
+    return all(len(member.entries(what, start)) >= count for member, start in zip(members, since, strict=True))
+
+
 def dispatched_by(members: list[DispatcherProcess]) -> frozenset[Place]:
     """All that was dispatched."""
     return frozenset().union(*(member.dispatched for member in members))
@@ -98,11 +120,14 @@ def test_a_cancel_while_dispatchers_are_at_work(patient: World, kind: Kind) -> N
         dispatching(kind, queue.servers, queue.topic, queue.group, 2) as members,
         Heads(queue) as heads,
     ):
-        wait_until(lambda: all(member.is_settled for member in members))
+        wait_until(lambda: is_balanced(queue, len(members)))
+        balanced = [len(member.book) for member in members]
+        wait_until(lambda: all_have(members, "polled", balanced, _SOME))
         before = [len(member.book) for member in members]
         status = queue.cancelled()
         new = patient.produce(queue.topic, queue.messages(40))
         wait_until(lambda: dispatched_by(members).issuperset(new), _GO_ON_S)
+        wait_until(lambda: all_have(members, "lost", before, 1), _GO_ON_S)
         wait_until(lambda: is_at_or_past(queue.heads(), {p: o + 1 for p, o in sorted(new)}), _GO_ON_S)
         books = [member.book for member in members]
         dispatched = dispatched_by(members)
@@ -119,9 +144,52 @@ def test_a_cancel_while_dispatchers_are_at_work(patient: World, kind: Kind) -> N
     assert all(is_at_or_past(sample, ends) for sample in heads.since(ends))
     assert len(heads.since(ends)) > 1
     for book, start in zip(books, before, strict=True):
-        lost = [number for number, entry in enumerate(book) if number >= start and entry.what == "lost"]
-        assert lost, f"was not evicted: {book[start:]}"
-        for entry in book[lost[0] :]:
-            assert not entry.places & claimed
-        for entry in book:
-            assert entry.what != "committed" or not entry.places & claimed
+        lost = next(number for number, entry in enumerate(book) if number >= start and entry.what == "lost")
+        assert not any(entry.places & claimed for entry in book[lost:])
+        assert not any(entry.places & claimed for entry in book if entry.what == "committed")
+
+
+@pytest.mark.parametrize("kind", ["aiokafka, auto-commit", "confluent, KIP-848"])
+async def test_a_held_group_takes_commits_from_nobody_who_was_evicted_or_never_came(patient: World, kind: str) -> None:
+    queue = patient.queue()
+    queue.put(*queue.messages(400))
+    with dispatching(KINDS[kind], queue.servers, queue.topic, queue.group, 2) as members:
+        wait_until(lambda: is_balanced(queue, 2))
+        async with Cluster(patient.settings) as kafka:
+            hold = await kafka.hold(queue.group)
+            assert hold is not None
+            assert len(hold.evicted) == 2
+            assert not queue.commit({0: 1})
+            await hold.release()
+            assert hold.member_id not in await kafka.members(queue.group)
+        wait_until(lambda: is_balanced(queue, 2), _GO_ON_S)
+        wait_until(lambda: len(dispatched_by(members)) == 400)
+
+
+@pytest.mark.parametrize("denied", ["members", "evict"])
+async def test_where_members_cannot_be_listed_or_evicted_nothing_is_claimed(
+    patient: World, denied: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object) -> None:
+        raise Refused("Kafka does not permit it")
+
+    monkeypatch.setattr(Groups, denied, refuse)
+    queue = patient.queue()
+    queue.put(*queue.messages(_BACKLOG))
+    id = uuid.uuid4().hex
+    command = {"type": "xfer.cancel", "queue_name": queue.name, "reason": "test", "id": id}
+    with dispatching(KINDS["confluent"], queue.servers, queue.topic, queue.group, 2) as members:
+        wait_until(lambda: is_balanced(queue, 2))
+        async with Cluster(patient.settings) as kafka:
+            engine = Engine(kafka, patient.settings)
+            await engine.start()
+            record = CommandRecord("commands", 0, 0, 0, json.dumps(command).encode())
+            assert await engine.on_command(record, lambda: True)
+            await engine.stop()
+        status = patient.done(id)
+        assert (status["state"], status.get("detail")) == ("refused", "Kafka does not permit it")
+        assert patient.claims(queue.topic) == []
+        # Nobody has disturbed them for good: they go on.
+        before = len(dispatched_by(members))
+        wait_until(lambda: len(dispatched_by(members)) > before + 100)
+    assert queue.log() == []

@@ -266,7 +266,7 @@ def test_one_message(queue: XferQueue, partition: int) -> None:
 def test_what_was_dispatched_before_is_not_restored(queue: XferQueue) -> None:
     messages = queue.put(*queue.messages(40))
     dispatched = {0: 10, 1: 4, 2: 0}
-    queue.commit(dispatched)
+    assert queue.commit(dispatched)
     left = [message for number, message in enumerate(messages) if number // 4 >= dispatched.get(message.partition, 0)]
     assert len(left) == 26
     assert_outcome(queue, queue.cancelled(), left)

@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import ConsumerGroupTopicPartitions, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as Delivered
 from confluent_kafka.admin import NewTopic
 
@@ -280,11 +280,15 @@ class XferQueue:
         self.sent += messages
         return list(messages)
 
-    def commit(self, offsets: Mapping[int, int]) -> None:
-        """Set the heads, as dispatchers do that have dispatched so far."""
+    def commit(self, offsets: Mapping[int, int]) -> bool:
+        """Set the heads, without being a member of the group; whether the group took them."""
         where = [TopicPartition(self.topic, partition, offset) for partition, offset in offsets.items()]
         request = [ConsumerGroupTopicPartitions(self.group, where)]
-        self.world.scene.admin.alter_consumer_group_offsets(request)[self.group].result(WAIT_S)
+        try:
+            answer = self.world.scene.admin.alter_consumer_group_offsets(request)[self.group].result(WAIT_S)
+        except KafkaException:
+            return False
+        return all(where.error is None for where in answer.topic_partitions)
 
     # ---- what becomes of them
 

@@ -18,6 +18,8 @@ from tests.fakes.reader import FakeReader, FakeTail
 class FakeHold:
     """See `streams.ports.Hold`."""
 
+    delays_members = True
+
     def __init__(self, group: Group, faults: Faults, evicted: Collection[str]) -> None:
         self._group = group
         self._faults = faults
