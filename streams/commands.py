@@ -38,6 +38,8 @@ from streams.transform import ENVELOPE
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
 _SOON_S = 2.0
+_LOOKS = 50
+"""Fetches of a partition, each up to 200 ms, in search of a message that tells its queue's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +236,9 @@ class Commands:
             (end,) = (await self._kafka.stable_ends(topic, [partition])).values()
             reader = await self._kafka.reader(topic, partition, start, end)
             try:
-                while reader.position < end:
+                for _ in range(_LOOKS):
+                    if reader.position >= end:
+                        break
                     for record in await reader.read():
                         name = _queue_in(record.headers)
                         if name is not None and topic_of(name) == topic:

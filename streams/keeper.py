@@ -188,6 +188,9 @@ class Keeper:
         partitions = range(there.partitions)
         committed = await self._kafka.committed(self._settings.group_of(topic), topic, partitions)
         await self._ledger.barrier(topic)
+        if topic in self._ledger.unreadable:
+            _log.error("keeper.not_freed topic=%s error='a claim of it in the ledger can't be understood'", topic)
+            return
         claimed = self._ledger.heads(topic, there.id)
         heads = {p: max(committed.get(p, 0), claimed.get(p, 0)) for p in partitions}
         for claim in self._ledger.claims(topic):

@@ -43,6 +43,9 @@ class Ledger:
         self._heads: dict[str, dict[int, Head]] = {}
         self._statuses: dict[str, Status] = {}
         self._topics_of: dict[str, set[str]] = {}
+        self._renew = False
+        self.unreadable: set[str] = set()
+        """Queue topics with a claim that can't be understood, written by a later version perhaps."""
 
     async def start(self) -> None:
         """Begin to follow; returns once all that was there is known.
@@ -87,12 +90,14 @@ class Ledger:
     async def _reach(self, partitions: Iterable[int]) -> None:
         marks = await self._kafka.high_watermarks(self._settings.ledger_topic, partitions)
         try:
-            # A transaction left open by a crash ends at its time-out at the latest.
-            async with asyncio.timeout((self._settings.transaction_timeout_ms + 5_000) / 1000):
+            # A transaction left open by a crash ends at its time-out, for which the broker looks every 10 s.
+            async with asyncio.timeout((self._settings.transaction_timeout_ms + 15_000) / 1000):
                 for partition, mark in marks.items():
                     while self._tail is None or await self._tail.position(partition) < mark:  # noqa: ASYNC110
                         await asyncio.sleep(_POLL_S)
         except TimeoutError:
+            # Perhaps the reader itself has died, which a library's task may do without a word.
+            self._renew = True
             raise Unavailable("reading the ledger: it can't be read to its end") from None
 
     def claim(self, topic: str, id: str) -> Claim | None:
@@ -193,6 +198,10 @@ class Ledger:
     async def _follow(self) -> None:
         while True:
             try:
+                if self._renew and self._tail is not None:
+                    # From the beginning again; until it has caught up no barrier lets anybody through.
+                    spent, self._tail, self._renew = self._tail, None, False
+                    await spent.close()
                 if self._tail is None:
                     self._tail = await self._kafka.tail(self._settings.ledger_topic, self._settings.ledger_partitions)
                 # No await between the end of `read` and the last `_apply`: whoever sees the tail's position
@@ -205,8 +214,8 @@ class Ledger:
 
     def _apply(self, record: Record) -> None:
         value = record.value
+        kind, _, rest = (record.key or b"").decode(errors="replace").partition("/")
         try:
-            kind, _, rest = (record.key or b"").decode().partition("/")
             if kind == "claim":
                 topic, id = rest.split("/")
                 self._apply_claim(topic, id, None if value is None else Claim.model_validate_json(value))
@@ -222,6 +231,8 @@ class Ledger:
             elif kind == "command" and value is not None:
                 self._statuses[rest] = Status.model_validate_json(value)
         except (ValidationError, ValueError) as error:
+            if kind == "claim":
+                self.unreadable.add(rest.partition("/")[0])
             _log.error(
                 "ledger.unreadable_record partition=%s offset=%s error=%s", record.partition, record.offset, error
             )

@@ -22,7 +22,9 @@ _VISIBLE_S = 15.0
 
 INTERNAL_CONFIG: Mapping[str, Mapping[str, str]] = {
     # As long as the status of finished commands is kept.
-    "commands": {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)},
+    # Far shorter than XFERQ_KEEP_COMMANDS_DAYS: a command that comes again, should the workers' offsets be lost,
+    # must find the status that says that it was carried out.
+    "commands": {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)},
     # Tasks are nudges: the ledger knows what there is to do.
     "drains": {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS)},
     # Small segments, because the one that is written to is never compacted and every start reads it all.

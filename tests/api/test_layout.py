@@ -44,7 +44,7 @@ async def test_missing_topics_are_created(settings: Settings) -> None:
 
         configs = await Topics(kafka.connection).configs(names)
         assert [configs[name]["cleanup.policy"] for name in names] == ["delete", "delete", "compact", "delete"]
-        assert configs[settings.commands_topic]["retention.ms"] == str(30 * 86_400_000)
+        assert configs[settings.commands_topic]["retention.ms"] == str(7 * 86_400_000)
         counts = [(await kafka.topic(name)).partitions for name in names]  # type: ignore[union-attr]
         assert counts == [2, 2, 3, 2]
 
