@@ -6,28 +6,30 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from api.demo.evidence import Command
 from api.demo.tally import Row, Tally
 
-_PLAIN_WIDTH = 132
+_PLAIN_WIDTH = 110
 _NAME_WIDTH = 38
 _PROBLEMS_SHOWN = 12
 Advance = Callable[[int, int | None], None]
 
 _COLUMNS: Sequence[tuple[str, Callable[[Row], int]]] = (
     ("in", lambda row: row.put_in),
-    ("transferred", lambda row: row.transferred),
-    ("dispatched", lambda row: row.dispatched),
+    ("trans-\nferred", lambda row: row.transferred),
+    ("dis-\npatched", lambda row: row.dispatched),
     ("back", lambda row: row.back),
     ("twice", lambda row: row.doubled),
     ("lost", lambda row: row.lost),
-    ("changed", lambda row: row.changed),
-    ("log:\ntransfer", lambda row: row.logged_transfers),
-    ("log:\ncancel", lambda row: row.logged_cancels),
+    ("chan-\nged", lambda row: row.changed),
+    ("logged\nthere", lambda row: row.logged_transfers),
+    ("logged\nback", lambda row: row.logged_cancels),
 )
+_FAULTS = ("lost", "chan-\nged")
 
 
 class Report:
@@ -53,7 +55,7 @@ class Report:
 
     def say(self, text: str) -> None:
         """A line within a step."""
-        self.console.print(f"   {escape(text)}")
+        self.console.print(Padding(escape(text), (0, 0, 0, 3)))
 
     @contextmanager
     def doing(self) -> Iterator[Callable[[str], None]]:
@@ -92,13 +94,23 @@ class Report:
 
     def table(self, tally: Tally) -> None:
         """The account by scheduled queue."""
-        table = Table(title="\nEvery message's way, counted in Kafka itself", title_justify="left", title_style="bold")
-        table.add_column("scheduled queue", no_wrap=True, overflow="ellipsis", max_width=_NAME_WIDTH)
+        table = Table(
+            title="\nEvery message's way, counted in Kafka itself",
+            title_justify="left",
+            title_style="bold",
+            box=None,
+            padding=(0, 0, 0, 1),
+            pad_edge=False,
+        )
+        # The numbers always have their place, the names what is left: 20 characters of a terminal's usual 80.
+        numbers = sum(1 + max(len(f"{tally.total(column):,}"), *map(len, name.split())) for name, column in _COLUMNS)
+        name_width = max(8, min(_NAME_WIDTH, self.console.width - numbers))
+        table.add_column("scheduled queue", no_wrap=True, overflow="ellipsis", max_width=name_width)
         for name, _ in _COLUMNS:
-            table.add_column(name, justify="right")
+            table.add_column(name, justify="right", no_wrap=True)
         for row in tally.rows:
             table.add_row(escape(row.queue), *(_cell(name, column(row)) for name, column in _COLUMNS))
-        table.add_section()
+        table.add_row()
         sums = (_cell(name, tally.total(column)) for name, column in _COLUMNS)
         table.add_row(f"{len(tally.rows)} queues", *sums, style="bold")
         self.console.print(table)
@@ -141,6 +153,7 @@ class Report:
             ("drain", f"{drained / max(drain_s, 1e-3):,.0f}/s", f"{drained:,} messages in {drain_s:.2f} s"),
         ):
             table.add_row(f"[bold]{name}[/bold]", value, escape(meaning))
+        self.console.print()
         self.console.print(table)
 
     def verdict(self, tally: Tally) -> None:
@@ -164,6 +177,6 @@ class Report:
 
 def _cell(column: str, value: int) -> str:
     text = f"{value:,}"
-    if column in ("lost", "changed"):
+    if column in _FAULTS:
         return f"[green]{text}[/green]" if value == 0 else f"[bold red]{text}[/bold red]"
     return text

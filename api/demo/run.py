@@ -30,12 +30,13 @@ _MOST_BYTES = 200_000_000
 """Of own mail, at most: the demo is to take less than two minutes."""
 INTERRUPTED = 130
 
-_ABOUT = """[bold]xferq: transfer queues on Kafka[/bold]
-
-A mail platform keeps each scheduled queue in a Kafka topic. A [bold]transfer[/bold] moves messages into
-an [bold]xfer queue[/bold], bound for another node. A [bold]cancel[/bold] takes everything that is in the xfer
-queue at that moment and puts it back where it came from, each message exactly once, with its
-original scheduling information and a record in the delivery log. Watch both on a real Kafka."""
+_TITLE = "[bold]xferq: transfer queues on Kafka[/bold]\n"
+_ABOUT = (
+    "A mail platform keeps each scheduled queue in a Kafka topic. A [bold]transfer[/bold] moves messages into an "
+    "[bold]xfer queue[/bold], bound for another node. A [bold]cancel[/bold] takes everything that is in the xfer queue "
+    "at that moment and puts it back where it came from, each message exactly once, with its original scheduling "
+    "information and a record in the delivery log. Watch both on a real Kafka."
+)
 
 
 def run(settings: Settings, mail: list[Path] | None) -> int:
@@ -50,6 +51,7 @@ def run(settings: Settings, mail: list[Path] | None) -> int:
     except Misconfigured as error:
         report.failure(str(error))
         return 2
+    report.console.print(_TITLE)
     report.console.print(_ABOUT)
     # Dispatchers that lose their group are part of the play; the library would call it an error.
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
