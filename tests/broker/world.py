@@ -15,7 +15,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
+from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka import Message as Delivered
 from confluent_kafka.admin import NewTopic
 
@@ -94,9 +94,13 @@ class World:
     # ---- topics
 
     def create(self, topic: str, partitions: int, **config: str) -> None:
-        """Create a queue topic, dots in the settings' names written as underscores."""
+        """Create a queue topic if it is not there, dots in the settings' names written as underscores."""
         values = QUEUE_CONFIG | {name.replace("_", "."): value for name, value in config.items()}
-        self.scene.admin.create_topics([NewTopic(topic, partitions, 1, config=values)])[topic].result(WAIT_S)
+        try:
+            self.scene.admin.create_topics([NewTopic(topic, partitions, 1, config=values)])[topic].result(WAIT_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                raise
         wait_until(lambda: topic in self.scene.admin.list_topics(timeout=10).topics)
 
     def read(self, topic: str) -> list[Message]:
@@ -189,9 +193,9 @@ class World:
 
     # ---- queues
 
-    def queue(self, *, partitions: int = 4, **config: str) -> "XferQueue":
-        """A new, empty xfer queue."""
-        queue = XferQueue(self, f"{next(_numbers)}.{self.scene.name}")
+    def queue(self, *, name: str | None = None, partitions: int = 4, **config: str) -> "XferQueue":
+        """A new, empty xfer queue; with a name that no other has, unless one is given."""
+        queue = XferQueue(self, f"{next(_numbers)}.{self.scene.name}", name)
         self.create(queue.topic, partitions, **config)
         return queue
 
@@ -199,11 +203,11 @@ class World:
 class XferQueue:
     """One xfer queue and what belongs to it; made by `World.queue`."""
 
-    def __init__(self, world: World, name: str) -> None:
+    def __init__(self, world: World, own: str, name: str | None) -> None:
         self.world = world
-        self.domain = f"q{name}.example"
+        self.domain = f"q{own}.example"
         """All messages made here are for this domain or one below it."""
-        self.name = f"http://q{name}.invalid/{XFER_SUFFIX}"
+        self.name = name or f"http://q{own}.invalid/{XFER_SUFFIX}"
         self.topic = topic_of(self.name)
         self.group = world.settings.group_of(self.topic)
         self.sent: list[Message] = []
