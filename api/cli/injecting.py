@@ -91,10 +91,15 @@ async def _inject(queue: str, paths: Iterable[str], options: dict[str, Any]) -> 
                         failed += len(chunk) - len(messages)
                         bars.update(task, completed=written)
         except XferqError:
-            note(f"{written} messages are in {queue}; what failed was none of them:")
+            note(f"{_are(written, 'message')} in {queue}, before this failed:")
             raise
-    print(f"{written} messages are in {queue}" + (f", {failed} are not" if failed else ""))
+    print(f"{_are(written, 'message')} in {queue}" + (f", {_are(failed)} not" if failed else ""))
     return failed
+
+
+def _are(count: int, what: str = "") -> str:
+    name = f" {what}{'' if count == 1 else 's'}" if what else ""
+    return f"{count}{name} {'is' if count == 1 else 'are'}"
 
 
 def _read(paths: Iterable[str]) -> Iterator[Mail]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from streams.broker import EmbeddedBroker
@@ -245,6 +246,16 @@ def test_a_cancel(world: World) -> None:
     assert f"state:            {status['state']}" in world.run("status", id).stdout
 
 
+def test_nobody_makes_up_who_asks(world: World) -> None:
+    queue = a_queue()
+    world.create(queue)
+    with httpx.Client(base_url=world.env["XFERQ_API_URL"], trust_env=False) as client:
+        headers = {"X-Forwarded-For": "203.0.113.1", "Forwarded": "for=203.0.113.1", "Idempotency-Key": queue[7:15]}
+        body = {"queue_name": queue, "reason": "r", "requested_by": "somebody"}
+        assert client.post("/api/admin/xfer/cancel/v1", json=body, headers=headers).status_code == 200
+    assert json.loads(world.run("status", queue[7:15], "--json").stdout)["requested_by"] == "127.0.0.1"
+
+
 def test_a_transfer_with_criteria(world: World) -> None:
     result = world.run(
         "transfer", "--target", "http://T.example", "--reason", "r", "--queue", "a", "--queue", "b", "--json"
@@ -399,7 +410,7 @@ def test_a_message_that_is_too_large_is_named_and_the_others_go(world: World, tm
     (tmp_path / "large.eml").write_bytes(b"Subject: l\n\n" + b"x" * (2 << 20))
     (tmp_path / "small.eml").write_bytes(b"Subject: s\n\nbody")
     result = world.run("inject", queue, str(tmp_path), status=1)
-    assert result.stdout == f"1 messages are in {queue}, 1 are not\n"
+    assert result.stdout == f"1 message is in {queue}, 1 is not\n"
     assert "large.eml" in result.stderr
     assert "max.message.bytes" in result.stderr
     assert [record.value for record in world.records(queue)] == [b"Subject: s\n\nbody"]

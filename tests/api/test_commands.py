@@ -253,6 +253,19 @@ async def test_the_same_key_after_the_command_was_taken_up(
     assert (await client.get(f"{CANCEL}/k")).json()["state"] == "done"
 
 
+async def test_a_command_that_was_written_down_but_not_published(
+    client: httpx.AsyncClient, kafka: Cluster, settings: Settings, existing: str
+) -> None:
+    # What a server leaves that dies between the two.
+    body = {"queue_name": existing, "reason": "r"}
+    accepted = Status.of(CancelCommand(id="k", **body), state="accepted", requested_at="2026-11-24T10:00:00Z")
+    await Ledger(kafka, settings).record_status(topic_of(existing), accepted)
+
+    assert (await client.post(CANCEL, json=body, headers={"Idempotency-Key": "k"})).status_code == 200
+    assert [command["id"] for command in await published(kafka, settings)] == ["k"]
+    assert (await client.get(f"{CANCEL}/k")).json()["requested_at"] == "2026-11-24T10:00:00Z"
+
+
 async def test_the_same_key_at_another_server(
     client: httpx.AsyncClient, kafka: Cluster, settings: Settings, existing: str
 ) -> None:
