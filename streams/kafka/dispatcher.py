@@ -151,21 +151,24 @@ class Dispatcher:
             await self._commit(consumer)
 
     async def _commit(self, consumer: AIOKafkaConsumer) -> None:
-        sent = self._uncommitted
+        sent, membership = self._uncommitted, self._membership
         ends: dict[TopicPartition, int] = {}
         for polled in sent:
             ends[TopicPartition(self._topic, polled.partition)] = polled.offset + 1
         try:
             await consumer.commit(ends)
         except _EVICTED as error:
-            self.lose(error)
+            # If there are new partitions already, this is about the ones before.
+            if membership == self._membership:
+                self.lose(error)
         except aio.KafkaError as error:
             _log.info("dispatcher.uncommitted error=%s", error)  # with the next one, then
         else:
             now = time.time()
             for polled in sent:
                 polled.committed_at = now
-            self._uncommitted = []
+            if membership == self._membership:
+                self._uncommitted = []
 
     def lose(self, reason: object) -> None:
         """The partitions are not ours any more; no poll until there are new ones."""
