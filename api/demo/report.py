@@ -148,7 +148,7 @@ class Report:
             (
                 "claim",
                 f"{claim_ms:.0f} ms",
-                f"from HTTP 200 to the claim; over HTTP it was seen after {seen_ms:.0f} ms",
+                f"from HTTP 200 to the claim's own time, taken as it is written; seen over HTTP after {seen_ms:.0f} ms",
             ),
             ("drain", f"{drained / max(drain_s, 1e-3):,.0f}/s", f"{drained:,} messages in {drain_s:.2f} s"),
         ):
