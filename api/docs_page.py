@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from html import escape
 from typing import Any
 
@@ -65,7 +65,7 @@ def _operation(document: _Document, method: str, path: str, operation: _Document
         yield "</table>"
     body = _schema(document, operation.get("requestBody"))
     if body is not None:
-        yield "<h3>Body</h3>" + "".join(_fields(body))
+        yield "<h3>Body</h3>" + "".join(_fields(body, required=body.get("required", [])))
         for example in body.get("examples", []):
             yield _code(_curl(method, path, example))
     yield "<h3>Answers</h3><table><tr><th>Status</th><th>Meaning</th></tr>"
@@ -74,7 +74,7 @@ def _operation(document: _Document, method: str, path: str, operation: _Document
     yield "</table>"
     answer = _schema(document, operation["responses"]["200"])
     if answer is not None and answer.get("properties"):
-        yield "".join(_fields(answer))
+        yield "".join(_fields(answer, required=()))
         for example in answer.get("examples", []):
             yield _code(json.dumps(example, indent=2))
 
@@ -98,11 +98,10 @@ def _schema(document: _Document, holder: _Document | None) -> _Document | None:
     return found
 
 
-def _fields(schema: _Document) -> Iterator[str]:
-    required = schema.get("required", [])
+def _fields(schema: _Document, *, required: Collection[str]) -> Iterator[str]:
     yield "<table><tr><th>Field</th><th>Type</th><th>Meaning</th></tr>"
     for name, field in schema["properties"].items():
-        yield f"<tr><td>{_name(name, name in required and 'default' not in field)}</td><td>{escape(_type(field))}</td>"
+        yield f"<tr><td>{_name(name, name in required)}</td><td>{escape(_type(field))}</td>"
         yield f"<td>{_text(field.get('description', ''))}</td></tr>"
     yield "</table>"
 

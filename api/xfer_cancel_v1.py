@@ -19,6 +19,7 @@ router = APIRouter(route_class=JsonRoute, tags=["Commands"])
 IdempotencyKey = Annotated[
     str | None,
     Header(
+        alias="Idempotency-Key",
         description="Becomes the command's id: 1 to 128 characters of `A-Z a-z 0-9 . _ -`. The same key with the "
         "same body again changes nothing; with another body it is refused.",
     ),
