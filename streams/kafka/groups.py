@@ -20,15 +20,14 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest
 from confluent_kafka import (
     Consumer,
-    ConsumerGroupTopicPartitions,
     ConsumerGroupType,
     KafkaError,
     KafkaException,
-    TopicPartition,
 )
 
 from streams.errors import Refused, Unavailable
 from streams.kafka.connection import Connection
+from streams.kafka.offset_fetch import StableOffsetFetch
 from streams.kafka.translate import translating
 
 _log = logging.getLogger(__name__)
@@ -41,6 +40,7 @@ _NO_TOPIC = "xferq.hold"
 """A topic that does not exist: whoever wants only this gets no partition."""
 _RETRY_S = 0.02
 _MEMBER_ID_REQUIRED = 79
+_UNSTABLE_OFFSET_COMMIT = 88
 
 
 class Groups:
@@ -58,20 +58,27 @@ class Groups:
         Raises:
             Unavailable: a transaction that commits offsets of these partitions is pending (KIP-447).
         """
-        request = ConsumerGroupTopicPartitions(group, [TopicPartition(topic, p) for p in partitions])
-        if not request.topic_partitions:
+        wanted = list(partitions)
+        if not wanted:
             return {}
-        with self._connection.asking(f"reading the offsets of group {group}"):
-            futures = self._connection.admin.list_consumer_group_offsets(
-                [request], require_stable=True, request_timeout=self._timeout_s
-            )
-            answer = await asyncio.wrap_future(futures[group])
+        doing = f"reading the offsets of group {group}"
+        with translating(doing):
+            async with asyncio.timeout(self._timeout_s):
+                client = await self._raw_client()
+                node = await _coordinator(client, group)
+                answer = await client.send(node, StableOffsetFetch(group, topic, wanted))
         found = {}
-        for where in answer.topic_partitions:
-            if where.error is not None:
-                raise Unavailable(f"reading the offsets of group {group}: {where.error.str()}")
-            if where.offset >= 0:
-                found[where.partition] = int(where.offset)
+        error = aio.for_code(answer.error_code)
+        for _, offsets, _ in answer.topics:
+            for partition, offset, _, _, code, _ in offsets:
+                if code == _UNSTABLE_OFFSET_COMMIT:
+                    raise Unavailable(f"{doing}: a transaction that commits some of them is pending")
+                error = aio.for_code(code) if error is aio.NoError else error
+                if offset >= 0:
+                    found[partition] = offset
+        if error is not aio.NoError:
+            with translating(doing):
+                raise error
         return found
 
     async def members(self, group: str) -> set[str]:
@@ -148,8 +155,12 @@ class Groups:
         async with self._lock:
             if self._client is None:
                 client = AIOKafkaClient(**self._connection.client("groups"))
-                with translating("connecting"):
-                    await client.bootstrap()
+                try:
+                    with translating("connecting"):
+                        await client.bootstrap()
+                except BaseException:
+                    await client.close()
+                    raise
                 self._client = client
             return self._client
 

@@ -1,5 +1,6 @@
 """Workers and brokers that die, hang and come back in the middle of it: exactly once in the end, by itself."""
 
+import asyncio
 import random
 import threading
 import time
@@ -14,6 +15,7 @@ from streams.domain.claim import Claim
 from streams.domain.command import CancelCommand
 from streams.domain.status import Status
 from streams.engine import utc_now
+from streams.errors import Unavailable
 from streams.kafka.cluster import Cluster
 from streams.ledger import Ledger
 from tests.broker import checker
@@ -140,7 +142,8 @@ def test_killed_around_the_claim_the_command_is_carried_out_once(broker: Embedde
 
 
 def test_a_worker_that_wakes_up_after_others_have_finished_its_work_does_nothing_twice(broker: EmbeddedBroker) -> None:
-    with Scene(broker.bootstrap_servers, **_SMALL) as scene:
+    # Its transaction does not time out meanwhile: nothing but the fence ends it.
+    with Scene(broker.bootstrap_servers, **_SMALL, transaction_timeout_ms=60_000) as scene:
         scene.put(4000)
         workers = scene.workers(2)
         scene.cancel("a")
@@ -230,6 +233,23 @@ def test_broker_killed_and_restarted_in_the_middle_of_claims_and_drains(running:
             scene.done()
         assert worker.is_running
         assert scene.problems() == []
+
+
+async def test_a_new_cluster_whose_first_coordinator_is_not_there_yet() -> None:
+    with EmbeddedBroker() as new, Scene(new.bootstrap_servers) as scene:
+        async with Cluster(scene.settings) as kafka:
+            deadline = time.monotonic() + 30
+            while True:
+                try:
+                    assert await kafka.committed(scene.group, scene.topic, range(4)) == {}
+                    break
+                except Unavailable:
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.05)
+        scene.commit({1: 7})
+        async with Cluster(scene.settings) as kafka:
+            assert await kafka.committed(scene.group, scene.topic, range(4)) == {1: 7}
+            assert await kafka.committed(scene.group, scene.topic, [0, 2]) == {}
 
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
