@@ -11,7 +11,6 @@ The only file that imports Faust. What it works around, each with a test on a re
 
 import asyncio
 import logging
-import tempfile
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -99,8 +98,11 @@ class Handoff:
                 await asyncio.wait(late, timeout=_CANCEL_S)
 
 
-def create_app(settings: Settings, engine: Engine, bootstrap_servers: str, handoff: Handoff) -> faust.App:
-    """The Faust app with its two agents. Made within the running event loop; nothing happens before `start`."""
+def create_app(settings: Settings, engine: Engine, bootstrap_servers: str, handoff: Handoff, scratch: str) -> faust.App:
+    """The Faust app with its two agents. Made within the running event loop; nothing happens before `start`.
+
+    `scratch` is a folder for Faust, which makes another in it for tables, although there are none.
+    """
     app = faust.App(
         settings.worker_group,
         broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
@@ -124,7 +126,7 @@ def create_app(settings: Settings, engine: Engine, bootstrap_servers: str, hando
         web_router_enabled=False,
         worker_redirect_stdouts=False,
         autodiscover=False,
-        datadir=tempfile.gettempdir(),
+        datadir=scratch,
     )
 
     def raw_topic(name: str) -> Any:

@@ -276,19 +276,23 @@ class Claimer:
         """
         return bool(await self._rewound(claim))
 
-    async def reassert(self, claim: Claim) -> None:
+    async def reassert(self, claim: Claim, *, evict: bool = True) -> None:
         """Go back to 4 and 7: evict the group's members and put its heads back where the claims left them.
 
-        For the guard. Fences whoever is claiming the queue just now; that claimer starts again.
+        For the guard. Fences whoever is claiming the queue just now; that claimer starts again. Without `evict`
+        only the heads are put back: where none of the claimed messages is there to be dispatched any more.
         """
         async with self._lanes.lane(claim.topic):
-            await self._reassert(claim)
+            await self._reassert(claim, evict)
 
-    async def _reassert(self, claim: Claim) -> None:
+    async def _reassert(self, claim: Claim, evict: bool) -> None:
         producer = await self._kafka.producer(f"xferq.claim.{claim.topic}")
         seat = _Seat(self._kafka, claim.group)
         try:
             await self._ledger.barrier(claim.topic)
+            if not evict:
+                await self._write_heads(claim, producer)
+                return
             await seat.evict()
             await self._confirm(claim, producer, seat)
         finally:

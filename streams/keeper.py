@@ -25,6 +25,9 @@ from streams.settings import Settings
 _log = logging.getLogger(__name__)
 _FORGET_S = 600.0
 _LOOKS_AT_ONCE = 8
+_LATE_COMMIT_S = 600.0
+"""How long after a claim a dispatcher may still commit what it had polled before it."""
+_LATE_LOOK_S = 5.0
 
 
 class Keeper:
@@ -47,7 +50,10 @@ class Keeper:
         self._settings = settings
         self._now = now
         self._is_mine = is_mine
+        # By topic, with the heads for which it holds: nothing left to guard; and nothing left below them, with
+        # the moment of the next look.
         self._safe: dict[str, tuple[tuple[int, int], ...]] = {}
+        self._freed: dict[str, tuple[tuple[tuple[int, int], ...], float]] = {}
         self._seen: dict[tuple[str, str], tuple[tuple[int, ...], float]] = {}
         self._rounds: list[asyncio.Task[None]] = []
 
@@ -100,18 +106,35 @@ class Keeper:
         state = tuple(sorted(heads.items()))
         if self._safe.get(topic) == state:
             return
+        if self._freed.get(topic, ((), 0.0))[0] == state:
+            await self._guard_freed(topic, latest, state)
+            return
         there = await self._kafka.topic(topic)
         if there is None or there.id != latest.topic_id:
             self._safe[topic] = state
             return
         starts = await self._kafka.log_starts(topic, heads)
         if all(starts[partition] >= head for partition, head in heads.items()):
-            # Below the heads nothing is left: no offset, wherever it is, can bring a claimed message back.
-            self._safe[topic] = state
+            self._freed[topic] = (state, 0.0)
             return
         unconfirmed = (topic, latest.id) in self._claimer.unconfirmed
         if unconfirmed or await self._claimer.is_rewound(latest):
             await self._claimer.reassert(latest)
+
+    async def _guard_freed(self, topic: str, latest: Claim, state: tuple[tuple[int, int], ...]) -> None:
+        """Below the heads nothing is left: no offset, wherever it is, can bring a claimed message back.
+
+        But a dispatcher may still be busy with what it had polled, and commit that once it is a member again: its
+        group would then stand where there is no message any more. Looked at now and then, for a while.
+        """
+        now = time.monotonic()
+        if self._age_s(latest) > _LATE_COMMIT_S:
+            self._safe[topic] = state
+            del self._freed[topic]
+        elif now >= self._freed[topic][1]:
+            self._freed[topic] = (state, now + _LATE_LOOK_S)
+            if await self._claimer.is_rewound(latest):
+                await self._claimer.reassert(latest, evict=False)
 
     # ---- tasks
 

@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Coroutine
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from prometheus_client import start_http_server
@@ -80,10 +81,15 @@ async def _run(settings: Settings, supervised: bool) -> int:
             raise Misconfigured(
                 f"XFERQ_METRICS_PORT: port {settings.metrics_port} can't be listened on: {error}"
             ) from error
+    with TemporaryDirectory(prefix="xferq-worker-") as scratch:
+        return await _work(settings, stop, scratch)
+
+
+async def _work(settings: Settings, stop: asyncio.Event, scratch: str) -> int:
     async with Cluster(settings) as kafka:
         engine = Engine(kafka, settings)
         handoff = Handoff()
-        app = create_app(settings, engine, kafka.connection.bootstrap_servers, handoff)
+        app = create_app(settings, engine, kafka.connection.bootstrap_servers, handoff, scratch)
         starting = asyncio.create_task(_start(engine, app, kafka, settings))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)

@@ -210,6 +210,20 @@ async def test_the_guard_puts_offsets_right(how: str, drained: bool) -> None:
 
 
 @timeless
+async def test_a_dispatcher_commits_long_after_what_it_had_polled_is_gone() -> None:
+    async with World(space_s=10_000.0) as world:
+        world.inject(12)
+        topic = world.queue()
+        world.worker()
+        world.cancel()
+        await world.ended("c1")
+        await asyncio.sleep(30)
+        world.broker.group(world.settings.group_of(topic)).set_offset(topic, 0, 1)
+        await asyncio.sleep(15)
+        Checker(world).heads_hold()
+
+
+@timeless
 async def test_a_topic_that_was_deleted_and_created_again_starts_afresh() -> None:
     async with World() as world:
         world.inject(12)
