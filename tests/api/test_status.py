@@ -70,6 +70,8 @@ async def test_the_list_in_pages(client: httpx.AsyncClient) -> None:
         url = str(answer.links.get("next", {}).get("url", ""))
     assert pages == [["five", "four"], ["three", "two"], ["one"]]
     assert await ids(client, before="one") == []
+    assert "next" not in (await client.get(f"{CANCEL}?limit=5")).links  # all of them: there is no other page
+    assert "next" in (await client.get(f"{CANCEL}?limit=4")).links
 
 
 @pytest.mark.usefixtures("five")
