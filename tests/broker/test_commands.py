@@ -144,3 +144,20 @@ def test_the_same_id_with_other_content_leaves_the_first_ones_status(
     world.acknowledged(world.publish(json.dumps(other).encode(), partition=partition))
     assert world.done(id) == first
     assert (first["state"], first["restored"], first["reason"]) == ("done", 4, "test")
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="commands of different queues go side by side, and nothing reserves an id: both queues are cancelled, "
+    "and one status counts the messages of both",
+)
+def test_an_id_that_is_used_for_two_queues_at_once_is_the_first_ones(world: World) -> None:
+    queues = [world.queue(), world.queue()]
+    messages = [queue.put(*queue.messages(4)) for queue in queues]
+    id = uuid.uuid4().hex
+    world.acknowledged(*[world.publish(cancel_of(queue.name, id=id), partition=0) for queue in queues])
+    status = world.done(id)
+    assert (status["queue_name"], status["total"], status["restored"]) == (queues[0].name, 4, 4)
+    assert queues[0].remaining() == []
+    assert queues[1].remaining() == messages[1]
+    assert world.claims(queues[1].topic) == []

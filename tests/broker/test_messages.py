@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 from streams.broker import EmbeddedBroker
 from streams.domain.topic import topic_of
 from tests.broker import checker
+from tests.broker.scene import wait_until
 from tests.broker.world import XFER_SUFFIX, Message, World, XferQueue, in_order, restored_from, without_due
 
 pytestmark = pytest.mark.broker
@@ -318,8 +319,9 @@ def test_two_thousand_new_queues_in_one_drain(world: World) -> None:
     assert (status["total"], status["restored"], status["returned"]) == (4_000, 4_000, 0)
     assert len(queue.log()) == 4_000
     topics = {topic_of(f"c{number}:t@{queue.domain}") for number in range(2_000)}
-    found = checker.read(world.servers, topics)
-    assert {topic: len(records) for topic, records in found.items()} == dict.fromkeys(topics, 2)
+    two_each = dict.fromkeys(topics, 2)
+    # Two thousand markers take a moment, see `World.records`.
+    wait_until(lambda: {topic: len(found) for topic, found in checker.read(world.servers, topics).items()} == two_each)
 
 
 # ---- messages that can't be restored

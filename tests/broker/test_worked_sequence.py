@@ -1,5 +1,6 @@
 """KumoMTA's worked sequence and the contract's examples, from the outside in: HTTP or commands, and real topics."""
 
+import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from streams.domain.topic import topic_of
 from streams.engine import Engine
 from streams.kafka.cluster import Cluster
 from tests.api.running import CANCEL, START, running
+from tests.broker.scene import WAIT_S
 from tests.broker.world import XFER_SUFFIX, Message, World, XferQueue, in_order, without_due
 
 pytestmark = pytest.mark.broker
@@ -52,7 +54,7 @@ async def test_the_worked_sequence(world: World) -> None:
         wanted = {"target": TARGET, "reason": "moving", "tenant": "mytenant", "domain": "example.com"}
         answer = await client.post(START, json=wanted)
         assert (answer.status_code, answer.json()) == (200, {})
-        status = world.done(answer.headers["X-Command-Id"])
+        status = await asyncio.to_thread(world.done, answer.headers["X-Command-Id"])
         assert (status["state"], status["total"], status["restored"]) == ("done", 1, 1)
 
         (moved,) = world.read(xfer)
@@ -73,8 +75,9 @@ async def test_the_worked_sequence(world: World) -> None:
         answer = await client.post(CANCEL, json={"queue_name": XFER_QUEUE, "reason": EXAMPLES["reason"]})
         assert (answer.status_code, answer.json()) == (200, {})
         id = answer.headers["X-Command-Id"]
-        world.done(id)
-        status = (await client.get(f"{CANCEL}/{id}")).json()
+        async with asyncio.timeout(WAIT_S):
+            while (status := (await client.get(f"{CANCEL}/{id}")).json())["state"] != "done":
+                await asyncio.sleep(0.02)
         assert (status["state"], status["total"], status["restored"], status["returned"]) == ("done", 1, 1, 0)
 
     (back,) = [found for found in world.read(scheduled) if found.key == message.key][-1:]

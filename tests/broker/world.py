@@ -108,7 +108,12 @@ class World:
         return [message_of(found) for found in self.records(topic)]
 
     def records(self, topic: str) -> list[Found]:
-        """The same with their offsets."""
+        """The same with their offsets.
+
+        The status may say done before the markers of the last transaction stand in all partitions: only then do
+        readers of committed records see it.
+        """
+        wait_until(lambda: not checker.open_transactions(self.servers, [topic]))
         return sorted(checker.read(self.servers, [topic])[topic], key=lambda record: (record.partition, record.offset))
 
     def produce(self, topic: str, messages: Iterable[Message], producer: Producer | None = None) -> list[Place]:
