@@ -106,7 +106,7 @@ class Keeper:
         state = tuple(sorted(heads.items()))
         if self._safe.get(topic) == state:
             return
-        if self._freed.get(topic, ((), 0.0))[0] == state:
+        if topic in self._freed and self._freed[topic][0] == state:
             await self._guard_freed(topic, latest, state)
             return
         there = await self._kafka.topic(topic)
