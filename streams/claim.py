@@ -36,6 +36,8 @@ from streams.settings import Settings
 _log = logging.getLogger(__name__)
 _POLL_S = 0.005
 _ATTEMPTS = 20
+_LOOKS_S = (0.0, 0.1, 0.5)
+"""Pauses before each look for a topic that seems not to exist."""
 _GUEST_MS = 20_000
 """A seat that delays nobody is kept longer than the longest heartbeat interval of such groups, 15 s by default."""
 
@@ -109,7 +111,7 @@ class Claimer:
         raise Unavailable(f"claiming {request.queue}: other claims of it came in between again and again")
 
     async def _attempt(self, request: Request) -> Claim:
-        topic = await self._kafka.topic(request.topic)
+        topic = await self._topic(request.topic)
         if topic is None:
             return await self._claimed_before(request)
         entered = await self._kafka.high_watermarks(topic.name, range(topic.partitions))
@@ -136,6 +138,15 @@ class Claimer:
         finally:
             self._spawn(producer.close())
             self._spawn(seat.release(self._settings.hold_ms))
+
+    async def _topic(self, name: str) -> Topic | None:
+        """The topic, if it exists: a broker may not know yet of one that was created a moment ago."""
+        for pause_s in _LOOKS_S:
+            await asyncio.sleep(pause_s)
+            topic = await self._kafka.topic(name)
+            if topic is not None:
+                return topic
+        return None
 
     async def _claimed_before(self, request: Request) -> Claim:
         """The claim of a queue whose topic has been deleted since."""
