@@ -17,7 +17,9 @@ from streams.domain.claim import Claim
 from streams.domain.command import CancelCommand
 from streams.domain.status import ENDED, Status
 from streams.domain.topic import topic_of
+from streams.errors import Unavailable
 from streams.kafka.cluster import Cluster
+from streams.kafka.layout import apply_layout
 from streams.kafka.topics import Topics
 from streams.ledger import Ledger
 from streams.settings import Settings
@@ -56,24 +58,23 @@ class World:
         settings = self.settings
         async with self.cluster:
             topics = Topics(self.cluster.connection)
-            await topics.create(
-                {
-                    settings.commands_topic: settings.commands_partitions,
-                    settings.drains_topic: settings.drains_partitions,
-                    settings.log_topic: settings.log_partitions,
-                },
-                {},
-                1,
-            )
-            await topics.create({settings.ledger_topic: settings.ledger_partitions}, {"cleanup.policy": "compact"}, 1)
+            await apply_layout(self.cluster.connection, settings)
             await self.cluster.create([self.topic, *map(topic_of, scheduled_queues(queues, family))])
-            await asyncio.sleep(1)
-            await self.ledger.start()
+            while await self.cluster.topic(self.topic) is None:
+                await asyncio.sleep(0.1)
+            await self._start_ledger()
             try:
                 yield self
             finally:
                 await self.ledger.stop()
                 await topics.delete([self.topic, settings.log_topic])
+
+    async def _start_ledger(self) -> None:
+        while True:
+            try:
+                return await self.ledger.start()
+            except Unavailable:
+                await asyncio.sleep(0.2)  # the topic is new
 
     def fill(self, messages: int, *, size: int = 2048, queues: int = 16, family: str = "common") -> None:
         """Put messages into the xfer queue."""
@@ -162,12 +163,8 @@ class Process:
         self._process = process
 
     def peak_memory_mb(self) -> float:
-        """The most resident memory that it has had, in MB (Linux)."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        return int(found[1]) / 1024 if found else 0.0
-
-    def cpu_s(self) -> float:
-        """The processor time that it has used so far, in seconds (Linux)."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """The most resident memory that it and its children have had, in MB (Linux)."""
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        statuses = [Path(f"/proc/{one}/status").read_text() for one in (pid, *children)]
+        return sum(int(found[1]) / 1024 for status in statuses if (found := re.search(r"VmHWM:\s+(\d+) kB", status)))
