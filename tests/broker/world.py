@@ -6,6 +6,7 @@ and destinations under a domain that only its messages have. Everything here goe
 
 import itertools
 import json
+import re
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,7 +84,11 @@ class World:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        logs = [worker.log for worker in self._workers]
         self.scene.__exit__(kind, error, trace)
+        # Nothing that happened here may have met a bug, whatever came of it in the end.
+        bugs = [log[found.start() :][:3_000] for log in logs if (found := re.search("(keeper|worker).failed", log))]
+        assert not bugs, bugs[0]
 
     def worker(self, **settings: Any) -> WorkerProcess:
         """Start a worker and wait until it has work; it ends with the world."""
@@ -113,8 +118,14 @@ class World:
         The status may say done before the markers of the last transaction stand in all partitions: only then do
         readers of committed records see it.
         """
-        wait_until(lambda: not checker.open_transactions(self.servers, [topic]))
+        wait_until(lambda: self._is_stable(topic))
         return sorted(checker.read(self.servers, [topic])[topic], key=lambda record: (record.partition, record.offset))
+
+    def _is_stable(self, topic: str) -> bool:
+        try:
+            return not checker.open_transactions(self.servers, [topic])
+        except KafkaException:
+            return False  # just created: its partitions are not led yet
 
     def produce(self, topic: str, messages: Iterable[Message], producer: Producer | None = None) -> list[Place]:
         """Write messages as they are, in order, and wait until they are durable; returns where they are."""
@@ -179,9 +190,9 @@ class World:
         """Publish a command that starts a transfer; returns its id."""
         return self.command(type="xfer.start", target=target, reason=reason, **criteria)
 
-    def done(self, id: str) -> dict[str, Any]:
+    def done(self, id: str, timeout_s: float = WAIT_S) -> dict[str, Any]:
         """The command's status at its end, waited for."""
-        deadline = time.monotonic() + WAIT_S
+        deadline = time.monotonic() + timeout_s
         while True:
             status = self.scene.ledger(0.01).status(id)
             if status is not None and status["state"] in ("done", "refused"):
@@ -305,9 +316,9 @@ class XferQueue:
         """Publish a cancel; returns its id."""
         return self.world.command(id, type="xfer.cancel", queue_name=self.name, reason=reason)
 
-    def cancelled(self, *, reason: str = "test") -> dict[str, Any]:
+    def cancelled(self, *, reason: str = "test", timeout_s: float = WAIT_S) -> dict[str, Any]:
         """Cancel, and wait for the end; returns the status."""
-        return self.world.done(self.cancel(reason=reason))
+        return self.world.done(self.cancel(reason=reason), timeout_s)
 
     def restored(self, tenant: str | None = None) -> list[Message]:
         """What is in the scheduled queue of this queue's domain (and a tenant), in the order of its partitions."""
