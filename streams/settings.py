@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     space_s: float = Field(60.0, gt=0, description="time between two rounds of freeing space in queue topics")
     keep_commands_days: float = Field(30.0, gt=0, description="how long finished commands stay in the ledger")
 
-    fetch_bytes: int = Field(8 << 20, ge=1 << 16, description="read from a partition at a time by a drain")
+    fetch_bytes: int = Field(2 << 20, ge=1 << 16, description="read from a partition at a time by a drain")
     batch_bytes: int = Field(512 << 10, ge=16 << 10, description="of one record batch; under max.message.bytes")
     transaction_messages: int = Field(10_000, ge=1, description="most messages in one drain transaction")
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("none", description="of what xferq writes")

@@ -69,8 +69,8 @@ async def claims(bootstrap: str, depth: int, repeats: int) -> dict[str, object]:
 
 
 async def new_queues(bootstrap: str, queues: int, messages: int) -> dict[str, object]:
-    """Seconds of a first drain into queues that don't exist yet, and of a second one."""
-    async with World(bootstrap).opened() as world:
+    """Seconds of a first drain into queues that don't exist yet, and of a second one; a partition for each."""
+    async with World(bootstrap, queue_partitions=1).opened() as world:
         with world.worker():
             await world.cancel("warm-up-of-another-queue", queue=world.other)
             seconds = []

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -20,7 +21,7 @@ from streams.domain.topic import topic_of
 from streams.errors import Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
-from streams.kafka.topics import Topics
+from streams.kafka.topics import QUEUE_CONFIG, Topics
 from streams.ledger import Ledger
 from streams.settings import Settings
 from tests.bench.load import XFER_QUEUE, fill, scheduled_queues
@@ -31,7 +32,7 @@ _numbers = itertools.count(1)
 class World:
     """One measurement's settings, topics and messages; `cancel` drives a worker through it."""
 
-    def __init__(self, bootstrap: str) -> None:
+    def __init__(self, bootstrap: str, **settings: Any) -> None:
         self.number = next(_numbers)
         name = f"bench{self.number}"
         self.settings = Settings(
@@ -43,6 +44,7 @@ class World:
             worker_group=name,
             log_partitions=4,
             metrics_port=0,
+            **settings,
         )
         self.bootstrap = bootstrap
         self.queue = XFER_QUEUE.replace("bench", name)
@@ -59,7 +61,8 @@ class World:
         async with self.cluster:
             topics = Topics(self.cluster.connection)
             await apply_layout(self.cluster.connection, settings)
-            await self.cluster.create([self.topic, *map(topic_of, scheduled_queues(queues, family))])
+            await topics.create({self.topic: 4}, QUEUE_CONFIG, 1)
+            await self.cluster.create([*map(topic_of, scheduled_queues(queues, family))])
             while await self.cluster.topic(self.topic) is None:
                 await asyncio.sleep(0.1)
             await self._start_ledger()
