@@ -75,29 +75,17 @@ class Outbox:
         settings: Settings,
         destinations: Destinations,
         source: str,
+        partitions: Mapping[str, int],
     ) -> None:
         self._producer = producer
         self._settings = settings
         self._limits = destinations.limits
         self._source = source
-        self._partitions: dict[str, int] = {}
-        self._bytes = 0
+        self._partitions = partitions
         self._open: dict[tuple[str, int], Batch] = {}
         self.writes: list[Write] = []
         self.restored = 0
         self.returned = 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it is enough for a transaction."""
-        settings = self._settings
-        return (
-            self._bytes >= settings.transaction_bytes or self.restored + self.returned >= settings.transaction_messages
-        )
-
-    def add_destinations(self, partitions: Mapping[str, int]) -> None:
-        """Destinations that may be written to, with their partition counts."""
-        self._partitions |= partitions
 
     def move(self, record: Record, topic: str, message: Moved) -> ReturnReason | None:
         """Add a moved message and its log record; why neither can be, where that is so.
@@ -146,7 +134,6 @@ class Outbox:
         value: bytes | None,
         headers: list[Header],
     ) -> None:
-        self._bytes += len(value or b"")
         where = (topic, partition)
         batch = self._open.get(where)
         if batch is not None and (batch.append(timestamp=timestamp, key=key, value=value, headers=headers) is not None):

@@ -155,7 +155,6 @@ class _RangeDrain:
         _log.info("drain.started %s offset=%d end=%d", where, self._progress.offset, self._end)
         reader = await self._kafka.reader(claim.topic, partition, self._progress.offset, self._end)
         committing: asyncio.Task[None] | None = None
-        outbox: Outbox | None = None
         silent_since: float | None = None
         try:
             while not self._progress.done:
@@ -175,14 +174,11 @@ class _RangeDrain:
                 for chunk, is_last in self._chunks(records, at_end):
                     if not is_ours():  # of small messages one read brings many transactions
                         raise Abandoned
-                    outbox = await self._build(outbox, chunk, self._end if is_last else chunk[-1].offset + 1, is_last)
-                    if not is_last and not outbox.is_full:
-                        continue
+                    outbox = await self._build(chunk, self._end if is_last else chunk[-1].offset + 1, is_last)
                     if committing is not None:
                         await committing
                         committing = None
                     committing = asyncio.create_task(self._commit(outbox, self._progress))
-                    outbox = None
             if committing is not None:
                 await committing
         finally:
@@ -241,7 +237,7 @@ class _RangeDrain:
         for number, piece in enumerate(pieces, 1):
             yield piece, at_end and number == len(pieces)
 
-    async def _build(self, outbox: Outbox | None, records: Sequence[Record], offset: int, done: bool) -> Outbox:
+    async def _build(self, records: Sequence[Record], offset: int, done: bool) -> Outbox:
         """Transform the records and gather them by destination; moves the progress on to `offset`."""
         now = self._now()
         moved: list[tuple[Record, str, Moved]] = []
@@ -257,9 +253,7 @@ class _RangeDrain:
             if count % _YIELD_EVERY == 0:
                 await asyncio.sleep(0)
         partitions = await self._destinations.prepare(self._producer, {topic for _, topic, _ in moved})
-        if outbox is None:
-            outbox = Outbox(self._producer, self._settings, self._destinations, self._claim.topic)
-        outbox.add_destinations(partitions)
+        outbox = Outbox(self._producer, self._settings, self._destinations, self._claim.topic, partitions)
         restored = 0
         for count, (record, topic, message) in enumerate(moved, 1):
             refusal = outbox.move(record, topic, message)
@@ -274,8 +268,7 @@ class _RangeDrain:
         for record, reason in sorted(returned, key=lambda item: item[0].offset):
             outbox.give_back(record)
             reasons[reason.value] = reasons.get(reason.value, 0) + 1
-        outbox.restored += restored
-        outbox.returned += len(returned)
+        outbox.restored, outbox.returned = restored, len(returned)
         self._progress = self._progress.model_copy(
             update={
                 "offset": offset,
@@ -310,5 +303,5 @@ class _RangeDrain:
         """The topic was deleted, and perhaps created again: what was claimed of it is gone."""
         claim = self._claim
         progress = self._progress.model_copy(update={"done": True, "lost": True, "at": format_time(self._now())})
-        await self._commit(Outbox(self._producer, self._settings, self._destinations, claim.topic), progress)
+        await self._commit(Outbox(self._producer, self._settings, self._destinations, claim.topic, {}), progress)
         _log.error("drain.lost id=%s topic=%s partition=%d", claim.id, claim.topic, self._partition)

@@ -58,7 +58,6 @@ class Settings(BaseSettings):
     fetch_bytes: int = Field(2 << 20, ge=1 << 16, description="read from a partition at a time by a drain")
     batch_bytes: int = Field(512 << 10, ge=16 << 10, description="of one record batch; under max.message.bytes")
     transaction_messages: int = Field(10_000, ge=1, description="most messages in one drain transaction")
-    transaction_bytes: int = Field(8 << 20, ge=1, description="a drain commits when it has gathered that much")
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("none", description="of what xferq writes")
     worker_processes: int = Field(
         default_factory=lambda: min(os.cpu_count() or 1, 4),
