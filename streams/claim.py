@@ -301,6 +301,9 @@ class Claimer:
         seat = _Seat(self._kafka, claim.group)
         try:
             await self._ledger.barrier(claim.topic)
+            topic = await self._kafka.topic(claim.topic)
+            if topic is None or topic.id != claim.topic_id:
+                return  # heads of a topic that is gone: written for a new one they would hide its messages
             if not evict:
                 await self._write_heads(claim, producer)
                 return
