@@ -61,6 +61,16 @@ class Progress(_LedgerValue):
     at: str
 
 
+class Waiting(_LedgerValue):
+    """Why a claim does not get on: with one range, where `offset` is how far that was, or else with its heads.
+
+    Out of date as soon as the range has got further.
+    """
+
+    why: str
+    offset: int | None = None
+
+
 class Head(_LedgerValue):
     """The end of the last claim of one queue partition: nothing below it is ever claimed again."""
 

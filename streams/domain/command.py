@@ -1,15 +1,15 @@
 """Commands: cancel a transfer, or start one. What anybody may have published, so nothing in it is trusted."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from streams.domain.queue_name import QueueName, is_xfer
+from streams.domain.queue_name import XFER_SUFFIX, QueueName, is_xfer
 from streams.domain.target import normalise_target, xfer_queue_of
-from streams.domain.timestamp import parse_time
+from streams.domain.timestamp import TIME_SCHEMA, parse_time
 
 MAX_TEXT_BYTES = 1024
 """The longest queue name, reason or criterion, in bytes of UTF-8 (inclusive)."""
@@ -18,8 +18,12 @@ MAX_QUEUE_NAMES = 10_000
 """The most queues that one transfer may name; a record of the default maximum size holds no more."""
 
 MAX_ID_LENGTH = 128
-_ID = re.compile(rf"[A-Za-z0-9._-]{{1,{MAX_ID_LENGTH}}}")
+ID_PATTERN = f"^[A-Za-z0-9._-]{{1,{MAX_ID_LENGTH}}}$"
+"""A command's id, for documentation; `is_command_id` is what decides."""
+
+_ID = re.compile(ID_PATTERN.strip("^$"))
 _SHOWN = 200
+_OF_A_TEXT: dict[str, Any] = {"minLength": 1, "maxLength": MAX_TEXT_BYTES}
 
 
 def is_command_id(text: str) -> bool:
@@ -55,12 +59,18 @@ def _rfc3339(text: str) -> str:
     return text
 
 
-TextField = Annotated[str, AfterValidator(_bounded)]
-QueueNameField = Annotated[str, AfterValidator(_bounded)]
-ReasonField = Annotated[str, AfterValidator(_bounded)]
+# What JSON Schema can say of them stands beside what decides.
+TextField = Annotated[str, AfterValidator(_bounded), Field(json_schema_extra=_OF_A_TEXT)]
+QueueNameField = Annotated[str, AfterValidator(_bounded), Field(json_schema_extra=_OF_A_TEXT)]
+ReasonField = Annotated[str, AfterValidator(_bounded), Field(json_schema_extra=_OF_A_TEXT)]
 TargetField = Annotated[str, AfterValidator(normalise_target)]
-CommandId = Annotated[str, AfterValidator(_identifier)]
-TimeField = Annotated[str, AfterValidator(_rfc3339)]
+XferQueueNameField = Annotated[
+    QueueNameField,
+    AfterValidator(_xfer_queue_name),
+    Field(json_schema_extra={**_OF_A_TEXT, "pattern": f"{re.escape(XFER_SUFFIX)}$"}),
+]
+CommandId = Annotated[str, AfterValidator(_identifier), Field(json_schema_extra={"pattern": ID_PATTERN})]
+TimeField = Annotated[str, AfterValidator(_rfc3339), Field(json_schema_extra=TIME_SCHEMA)]
 
 
 class InvalidCommand(ValueError):
@@ -117,10 +127,6 @@ class _Command(BaseModel):
         """The command as JSON, without what is not set."""
         return orjson.dumps(self.model_dump(exclude_none=True))
 
-    def same_content(self, other: "_Command") -> bool:
-        """Whether both ask for the same thing, whoever asked and when."""
-        return self.content() == other.content()
-
     def content(self) -> str:
         """What is asked for, as JSON with sorted keys: equal for equal requests, whoever asked and when."""
         fields = self.model_dump(exclude={"id", "requested_at", "requested_by"}, exclude_none=True)
@@ -131,7 +137,7 @@ class CancelCommand(_Command):
     """Take everything out of an xfer queue and put it back where it came from."""
 
     type: Literal["xfer.cancel"] = "xfer.cancel"
-    queue_name: Annotated[QueueNameField, AfterValidator(_xfer_queue_name)]
+    queue_name: XferQueueNameField
 
     @property
     def queue(self) -> str:

@@ -155,12 +155,13 @@ def restore(envelope: Envelope, *, now: datetime, xfer_queue: str) -> Restored:
         raise _invalid_info("it is not an object")
     meta = envelope["meta"].copy()
     del meta[SAVED_INFO]
+    saved = info.get
     for part in _QUEUE_PARTS:
-        value = info.get(part)
-        if type(value) is str:
-            meta[part] = value
-        elif value is None:
+        value = saved(part)
+        if value is None:
             meta.pop(part, None)
+        elif type(value) is str:
+            meta[part] = value
         else:
             raise _invalid_info(f"{part} is not a string")
     num_attempts = info.get("num_attempts", 0)

@@ -14,35 +14,15 @@ import orjson
 from streams.domain.envelope import Envelope, InvalidEnvelope
 from streams.domain.timestamp import TIME_OPTION, known_time, unix_seconds
 
-RECORD_TYPE = "AdminRebind"
+_MAX_CACHED_CHARS = 64
 
-# In the record's order. Copied and filled in, at half the time of building it anew for every message.
-_CONSTANT_PARTS: dict[str, Any] = {
-    "type": RECORD_TYPE,
-    "id": "",
-    "sender": "",
-    "recipient": "",
-    "queue": "",
-    "site": "",
-    "size": 0,
-    "response": None,
-    "peer_address": None,
-    "timestamp": 0,
-    "event_time": None,
-    "created": 0,
-    "created_time": None,
-    "num_attempts": 0,
-    "bounce_classification": "Uncategorized",
-    "egress_pool": None,
-    "egress_source": None,
-    "source_address": None,
-    "feedback_report": None,
-    "meta": {},
-    "headers": {},
-    "delivery_protocol": None,
-    "reception_protocol": None,
-    "nodeid": "",
-}
+# Written from ready parts: at half the time of a dict of all of it, which orjson would write anew for every message.
+_PARTS = (
+    b'{"type":"AdminRebind","id":%b,"sender":%b,"recipient":%b,%b,"site":"","size":%d,%b,"peer_address":null,%b,%b,'
+    b'"num_attempts":%d,"bounce_classification":"Uncategorized","egress_pool":null,"egress_source":null,'
+    b'"source_address":null,"feedback_report":null,"meta":%b,"headers":%b,"delivery_protocol":null,'
+    b'"reception_protocol":%b,"nodeid":%b}'
+)
 
 
 def rebind_record(
@@ -77,29 +57,25 @@ def rebind_record(
     """
     meta = envelope["meta"]
     recipient = envelope["recipient"]
-    created = known_time(envelope["created"])
-    record = _CONSTANT_PARTS.copy()
-    record["id"] = id
-    record["sender"] = envelope["sender"]
-    record["recipient"] = recipient[0] if type(recipient) is list and len(recipient) == 1 else recipient
-    record["queue"] = queue
-    record["size"] = size
-    record["response"] = _response(from_queue, queue, reason)
-    record["timestamp"] = unix_seconds(now)
-    record["event_time"] = now.astimezone(UTC)
-    record["created"] = unix_seconds(created)
-    record["created_time"] = created
-    record["num_attempts"] = envelope["num_attempts"]
-    if meta_names:
-        record["meta"] = _carried(meta, meta_names)
-    if headers:
-        record["headers"] = headers
-    reception_protocol = meta.get("reception_protocol")
-    if type(reception_protocol) is str:
-        record["reception_protocol"] = reception_protocol
-    record["nodeid"] = node_id
+    if type(recipient) is list and len(recipient) == 1:
+        recipient = recipient[0]
+    protocol = meta.get("reception_protocol")
     try:
-        return orjson.dumps(record, option=TIME_OPTION)
+        return _PARTS % (
+            orjson.dumps(id),
+            orjson.dumps(envelope["sender"]),
+            orjson.dumps(recipient),
+            _queue(queue),
+            size,
+            _response(from_queue, queue, reason),
+            _times("timestamp", "event_time", now),
+            _created(envelope["created"]),
+            envelope["num_attempts"],
+            orjson.dumps(_carried(meta, meta_names)) if meta_names else b"{}",
+            orjson.dumps(headers) if headers else b"{}",
+            _text(protocol) if type(protocol) is str else b"null",
+            _text(node_id),
+        )
     except orjson.JSONEncodeError:
         raise InvalidEnvelope("metadata to be logged is nested too deeply") from None
 
@@ -111,9 +87,35 @@ def rebind_content(from_queue: str, queue: str, reason: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _response(from_queue: str, queue: str, reason: str) -> orjson.Fragment:
+def _response(from_queue: str, queue: str, reason: str) -> bytes:
     content = rebind_content(from_queue, queue, reason)
-    return orjson.Fragment(orjson.dumps({"code": 250, "enhanced_code": None, "content": content, "command": None}))
+    response = {"code": 250, "enhanced_code": None, "content": content, "command": None}
+    return b'"response":%b' % orjson.dumps(response)
+
+
+@lru_cache(maxsize=4096)
+def _queue(queue: str) -> bytes:
+    return b'"queue":%b' % orjson.dumps(queue)
+
+
+@lru_cache(maxsize=4096)
+def _created(created: str) -> bytes:
+    return _times("created", "created_time", known_time(created))
+
+
+@lru_cache(maxsize=64)
+def _times(seconds: str, text: str, time: datetime) -> bytes:
+    return orjson.dumps({seconds: unix_seconds(time), text: time.astimezone(UTC)}, option=TIME_OPTION)[1:-1]
+
+
+@lru_cache(maxsize=64)
+def _known_text(text: str) -> bytes:
+    return orjson.dumps(text)
+
+
+def _text(text: str) -> bytes:
+    """As JSON; what is short is mostly the same for many messages."""
+    return _known_text(text) if len(text) <= _MAX_CACHED_CHARS else orjson.dumps(text)
 
 
 def _carried(meta: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:

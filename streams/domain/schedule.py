@@ -19,9 +19,9 @@ DAYS_TRIED = 8
 """KumoMTA looks at today and the 7 days after it."""
 
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_DAY_NUMBER = {text: number for number, day in enumerate(_DAYS) for text in (day, day[:3])}
-_LOCAL_TIME = re.compile(r"([0-9]{1,2}):([0-9]{1,2})(?::([0-9]{1,2})(?:\.([0-9]{1,9}))?)?")
-_RESTRICTION = ("dow", "tz", "start", "end")
+DAY_NUMBER = {text: number for number, day in enumerate(_DAYS) for text in (day, day[:3])}
+LOCAL_TIME = re.compile(r"([0-9]{1,2}):([0-9]{1,2})(?::([0-9]{1,2})(?:\.([0-9]{1,9}))?)?")
+RESTRICTION = ("dow", "tz", "start", "end")
 
 
 class InvalidSchedule(ValueError):
@@ -75,12 +75,12 @@ class Schedule:
         if not isinstance(value, Mapping):
             raise InvalidSchedule("a schedule must be an object")
         for field in value:
-            if field not in (*_RESTRICTION, "first_attempt", "expires"):
+            if field not in (*RESTRICTION, "first_attempt", "expires"):
                 raise InvalidSchedule("a schedule has an unknown field")
             if not isinstance(value[field], str):
                 raise InvalidSchedule(f"{field} of a schedule must be a string")
-        missing = [field for field in _RESTRICTION if field not in value]
-        if missing and len(missing) < len(_RESTRICTION):
+        missing = [field for field in RESTRICTION if field not in value]
+        if missing and len(missing) < len(RESTRICTION):
             raise InvalidSchedule(f"a schedule restricts days and hours but lacks {', '.join(missing)}")
         return cls(
             restriction=None if missing else _restriction(value),
@@ -135,7 +135,7 @@ def _restriction(value: Mapping[str, Any]) -> Restriction:
 
 
 def _days(text: str) -> frozenset[int]:
-    days = {_DAY_NUMBER.get(day.lower() if day.isascii() else day) for day in text.split(",")}
+    days = {DAY_NUMBER.get(day.lower() if day.isascii() else day) for day in text.split(",")}
     if None in days:
         raise InvalidSchedule("dow of a schedule has an unknown day")
     return frozenset(day for day in days if day is not None)
@@ -157,7 +157,7 @@ def _zone_names() -> frozenset[str]:
 
 
 def _local_time(value: Mapping[str, Any], field: str) -> time:
-    match = _LOCAL_TIME.fullmatch(value[field])
+    match = LOCAL_TIME.fullmatch(value[field])
     if match is None:
         raise InvalidSchedule(f"{field} of a schedule is not a time of day")
     hour, minute, second, fraction = match.groups(default="0")

@@ -1,7 +1,7 @@
 """A command's status: what people see of it."""
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -61,8 +61,12 @@ class Status(BaseModel):
         """As JSON, without what is not set."""
         return self.model_dump_json(exclude_none=True).encode()
 
-    def with_progress(self, parts: Collection[tuple[Claim, dict[int, Progress]]]) -> "Status":
+    def with_progress(
+        self, parts: Collection[tuple[Claim, dict[int, Progress]]], waits: Sequence[str] = ()
+    ) -> "Status":
         """This status with the counts of its claims, each with its progress by partition.
+
+        As long as it is not done, its detail says what it `waits` for, if it does.
 
         Done once every range of every claim is; `finished_at` is then the time of the last one.
         """
@@ -81,10 +85,14 @@ class Status(BaseModel):
         queues = 1 if self.type == "xfer.cancel" else self.queues
         finished = queues is not None and queues <= len(parts) and sum(step.done for step in progress) == ranges
         lost = any(step.lost for step in progress)
+        details = ["messages were lost in Kafka before they were drained"] if lost else []
+        details += [self.detail] if self.detail and not lost else []
+        if waits and not finished:
+            details.append(f"waiting for {waits[0]}" + (f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""))
         return self.model_copy(
             update={
                 "state": "done" if finished else "claimed",
-                "detail": "messages were lost in Kafka before they were drained" if lost else self.detail,
+                "detail": "; ".join(details) or None,
                 "total": restored + returned if finished else None,
                 "restored": restored,
                 "returned": returned,

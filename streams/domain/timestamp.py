@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 import orjson
 
@@ -17,6 +18,13 @@ _RFC3339 = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:([0-9]{2})(?:\.[0-9]+)?"
     r"(?:[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])"
 )
+TIME_SCHEMA: dict[str, Any] = {
+    "format": "date-time",
+    "maxLength": MAX_TIME_LENGTH,
+    "pattern": f"^{_RFC3339.pattern}$",
+}
+"""What JSON Schema can say of a time that is read; that there is such a day it can't."""
+
 _SECONDS = slice(17, 19)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
