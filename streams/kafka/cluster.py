@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaProducer
 
-from streams.errors import OutcomeUnknown, XferqError
+from streams.errors import OutcomeUnknown, Unavailable, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.groups import GroupHold, Groups, GuestHold
 from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
@@ -14,6 +14,8 @@ from streams.kafka.transaction import TransactionalProducer, open_producer
 from streams.kafka.translate import translating
 from streams.ports import Topic
 from streams.settings import Settings
+
+_ANY_MS = 2**63 - 1
 
 
 class Cluster:
@@ -61,11 +63,22 @@ class Cluster:
         config = await self._topics.config(topic)
         return int(config["max.message.bytes"])
 
-    async def committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        return await self._groups.committed(group, topic, partitions)
+    async def timestamp_limits(self, topic: str) -> tuple[int, int]:
+        config = await self._topics.config(topic)
+        older, newer = (config.get(f"message.timestamp.{which}.max.ms") for which in ("before", "after"))
+        return (_ANY_MS if older is None else int(older)), (_ANY_MS if newer is None else int(newer))
+
+    async def committed(
+        self, group: str, topic: str, partitions: Iterable[int], *, stable: bool = True
+    ) -> dict[int, int]:
+        return await self._groups.committed(group, topic, partitions, stable=stable)
 
     async def members(self, group: str) -> set[str]:
         return await self._groups.members(group)
+
+    async def may_join(self, group: str) -> bool:
+        """Whether Kafka lets us be a member of the group."""
+        return await self._groups.may_join(group)
 
     async def evict(self, group: str, members: Collection[str]) -> None:
         await self._groups.evict(group, members)
@@ -85,15 +98,20 @@ class Cluster:
     async def publish(
         self, topic: str, records: Sequence[tuple[bytes, bytes | None]], partition: int | None = None
     ) -> None:
-        producer = await self._publishing()
+        connected = False
         try:
+            # All of it together: whoever waits for another one that connects has no more time than that one.
             async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
-                with translating(f"publishing to {topic}"):
+                producer = await self._publishing()
+                connected = True
+                with translating(f"publishing to {topic}", f"Write on topic {topic}"):
                     futures = [
                         await producer.send(topic, value, key=key, partition=partition) for key, value in records
                     ]
                     await asyncio.gather(*futures)
         except TimeoutError as error:
+            if not connected:
+                raise Unavailable(f"publishing to {topic}: Kafka can't be reached in time") from error
             await self._drop_publisher()
             raise OutcomeUnknown(f"publishing to {topic}: no answer in time") from error
         except XferqError:
@@ -111,10 +129,9 @@ class Cluster:
                 )
                 try:
                     with translating("connecting"):
-                        async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
-                            await producer.start()
+                        await producer.start()
                 except BaseException:
-                    await producer.stop()
+                    await TransactionalProducer(producer, self.connection).close()
                     raise
                 self._publisher = producer
             return self._publisher

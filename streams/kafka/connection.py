@@ -1,4 +1,4 @@
-"""How every client of ours reaches Kafka: one place for addresses, time-outs and names."""
+"""How every client of ours reaches Kafka: one place for addresses, logins, time-outs and names."""
 
 import asyncio
 import socket
@@ -9,11 +9,13 @@ from functools import partial
 from typing import Any
 
 import aiokafka.client
+import aiokafka.conn
 from aiokafka.protocol.metadata import MetadataRequest
 from confluent_kafka.admin import AdminClient
 
 import streams.kafka.records  # noqa: F401 - lets every client of ours read any header name
 from streams.errors import Unavailable
+from streams.kafka.security import Security
 from streams.kafka.translate import translating
 from streams.settings import Settings
 
@@ -23,14 +25,22 @@ _OLD_S = 2.0
 # aiokafka asks for topics with the wish to have them created, and has no option not to. Where the broker grants it
 # (auto.create.topics.enable, by default), a queue would come about with a retention of seven days.
 aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
+# What a fetch brings is megabytes; by default the transport stops reading, and starts again, every 128 KiB of it.
+aiokafka.conn.READER_LIMIT = 4 << 20
 
 
 class Connection:
-    """Makes the arguments of aiokafka's clients, and holds the one admin client, kept warm."""
+    """Makes the arguments of both libraries' clients, and holds the one admin client, kept warm."""
 
     def __init__(self, settings: Settings, bootstrap_servers: str | None = None) -> None:
+        """Nothing is connected yet.
+
+        Raises:
+            Misconfigured: settings of TLS or the login are wrong by themselves.
+        """
         self.settings = settings
         self.bootstrap_servers = bootstrap_servers or settings.bootstrap_servers
+        self.security = Security(settings)
         self._admin: AdminClient | None = None
         self._admin_since = 0.0
         self._retiring: set[asyncio.Task[None]] = set()
@@ -43,6 +53,16 @@ class Connection:
             "request_timeout_ms": self.settings.request_timeout_ms,
             "retry_backoff_ms": 20,
             "metadata_max_age_ms": 60_000,
+            **self.security.aiokafka(),
+        }
+
+    def librdkafka(self, purpose: str) -> dict[str, Any]:
+        """Options that all of confluent-kafka's clients share."""
+        return {
+            "bootstrap.servers": self.bootstrap_servers,
+            "client.id": f"xferq-{purpose}@{socket.gethostname()}",
+            "log_level": 2,
+            **self.security.librdkafka(),
         }
 
     @property
@@ -51,26 +71,24 @@ class Connection:
         if self._admin is None:
             self._admin = AdminClient(
                 {
-                    "bootstrap.servers": self.bootstrap_servers,
-                    "client.id": f"xferq-admin@{socket.gethostname()}",
+                    **self.librdkafka("admin"),
                     "socket.timeout.ms": self.settings.request_timeout_ms,
                     "socket.connection.setup.timeout.ms": 5_000,
                     "reconnect.backoff.max.ms": 1_000,
-                    "log_level": 2,
                 }
             )
             self._admin_since = time.monotonic()
         return self._admin
 
     @contextmanager
-    def asking(self, doing: str) -> Iterator[None]:
+    def asking(self, doing: str, needs: str = "") -> Iterator[None]:
         """Translate the errors of what the admin client is asked for inside, and replace a client that fails.
 
         librdkafka's keeps what it once knew of leaders: after a broker's restart it asks with an old epoch,
         and after a long silence for leaders that it does not find, for ever (tried with 2.11 on Kafka 4.4).
         """
         try:
-            with translating(doing):
+            with translating(doing, needs):
                 yield
         except Unavailable:
             self._replace_admin()

@@ -42,20 +42,18 @@ def read_contents(connection: Connection, topics: Mapping[str, Mapping[int, int]
     """
     consumer = Consumer(
         {
-            "bootstrap.servers": connection.bootstrap_servers,
-            "client.id": "xferq-contents",
+            **connection.librdkafka("contents"),
             "group.id": "xferq-contents",
             "isolation.level": "read_committed",
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
             "fetch.wait.max.ms": 50,
-            "log_level": 2,
         }
     )
     found: dict[str, list[StoredRecord]] = {topic: [] for topic in topics}
     try:
-        with translating("reading topics"):
+        with translating("reading topics", f"Read on topic {' or '.join(sorted(topics))}"):
             known = consumer.list_topics(timeout=_SILENCE_S).topics
             left = {(topic, partition) for topic in topics if topic in known for partition in known[topic].partitions}
             if not left:

@@ -61,7 +61,7 @@ async def _offsets(connection: Connection, counts: Mapping[str, int], spec: Offs
     wanted = [TopicPartition(topic, partition) for topic, count in counts.items() for partition in range(count)]
     found: _Offsets = {}
     for start in range(0, len(wanted), _PARTITIONS_AT_ONCE):
-        with connection.asking("reading the offsets of queues"):
+        with connection.asking("reading the offsets of queues", "Describe on topics of queues"):
             futures = connection.admin.list_offsets(
                 dict.fromkeys(wanted[start : start + _PARTITIONS_AT_ONCE], spec),
                 isolation_level=IsolationLevel.READ_COMMITTED,

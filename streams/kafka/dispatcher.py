@@ -61,6 +61,7 @@ class Dispatcher:
         self._group = group
         self._connection = connection
         self._at_once = at_once
+        self._needs = f"Read on topic {topic} and Read on group {group}"
         self._consumer: AIOKafkaConsumer | None = None
         self._task: asyncio.Task[None] | None = None
         self._uncommitted: list[Polled] = []
@@ -89,8 +90,9 @@ class Dispatcher:
         )
         self._consumer = consumer
         consumer.subscribe([self._topic], listener=_Listener(self))
-        with translating("starting a dispatcher"):
-            await consumer.start()
+        with translating("starting a dispatcher", self._needs):
+            async with asyncio.timeout(self._connection.settings.request_timeout_ms / 1000):
+                await consumer.start()
 
     def work(self) -> None:
         """Begin to poll and send; after `join`."""
@@ -112,7 +114,7 @@ class Dispatcher:
                 async with asyncio.timeout(_STOP_S):
                     await self._consumer.stop()
         if self._task is not None and not self._task.cancelled():
-            with translating("dispatching"):
+            with translating("dispatching", self._needs):
                 self._task.result()
 
     @property

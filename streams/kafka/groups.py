@@ -1,9 +1,7 @@
 """Consumer groups: whose offsets are a queue's head, and who is in them.
 
-Members are listed with confluent-kafka's admin client, which knows both group protocols (aiokafka's
-DescribeGroups shows a KIP-848 group as dead and empty). They are evicted with LeaveGroup, which takes any
-member's id, and which neither library offers: the request goes out over aiokafka's raw client, and so does
-the holder's JoinGroup.
+Members are evicted with LeaveGroup, which takes any member's id, whichever protocol it speaks, and which neither
+library offers: the request goes out over aiokafka's raw client, and so does the holder's JoinGroup.
 
 A group of the new protocol gets another kind of holder, a librdkafka consumer that wants nothing.
 """
@@ -18,17 +16,14 @@ from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest, LeaveGroupRequest
-from confluent_kafka import (
-    Consumer,
-    ConsumerGroupType,
-    KafkaError,
-    KafkaException,
-)
+from confluent_kafka import Consumer, KafkaError
 
+from streams.acls import HOLD_TOPIC
 from streams.errors import Refused, Unavailable
 from streams.kafka.connection import Connection
-from streams.kafka.offset_fetch import StableOffsetFetch
-from streams.kafka.translate import translating
+from streams.kafka.describe_groups import GroupDescription, describe
+from streams.kafka.offset_fetch import OffsetFetch
+from streams.kafka.translate import not_permitted, translating
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +31,6 @@ _SESSION_MS = 10_000
 _HEARTBEAT_S = 2.0
 _ASSIGNORS = ("range", "roundrobin", "sticky", "cooperative-sticky")
 """Offered beside the group's own protocol: while a group rebalances Kafka does not tell which that is."""
-_NO_TOPIC = "xferq.hold"
-"""A topic that does not exist: whoever wants only this gets no partition."""
 _RETRY_S = 0.02
 _MEMBER_ID_REQUIRED = 79
 _UNSTABLE_OFFSET_COMMIT = 88
@@ -52,8 +45,12 @@ class Groups:
         self._client: AIOKafkaClient | None = None
         self._lock = asyncio.Lock()
 
-    async def committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    async def committed(
+        self, group: str, topic: str, partitions: Iterable[int], *, stable: bool = True
+    ) -> dict[int, int]:
         """The group's committed offsets by partition; those without one are left out.
+
+        Without `stable`, those that were committed last, whatever is pending.
 
         Raises:
             Unavailable: a transaction that commits offsets of these partitions is pending (KIP-447).
@@ -62,22 +59,23 @@ class Groups:
         if not wanted:
             return {}
         doing = f"reading the offsets of group {group}"
-        with translating(doing):
+        with translating(doing, _describe(group)):
             async with asyncio.timeout(self._timeout_s):
                 client = await self._raw_client()
                 node = await _coordinator(client, group)
-                answer = await client.send(node, StableOffsetFetch(group, topic, wanted))
+                answer = await client.send(node, OffsetFetch(group, topic, wanted, stable=stable))
         found = {}
-        error = aio.for_code(answer.error_code)
+        error, needs = aio.for_code(answer.error_code), _describe(group)
         for _, offsets, _ in answer.topics:
             for partition, offset, _, _, code, _ in offsets:
                 if code == _UNSTABLE_OFFSET_COMMIT:
                     raise Unavailable(f"{doing}: a transaction that commits some of them is pending")
-                error = aio.for_code(code) if error is aio.NoError else error
+                if error is aio.NoError:
+                    error, needs = aio.for_code(code), f"Describe (or Read or Write) on topic {topic}"
                 if offset >= 0:
                     found[partition] = offset
         if error is not aio.NoError:
-            with translating(doing):
+            with translating(doing, needs):
                 raise error
         return found
 
@@ -87,18 +85,33 @@ class Groups:
         Raises:
             Refused: Kafka does not tell.
         """
-        description = await self._describe(group)
-        return {member.member_id for member in description.members} if description else set()
+        return set((await self._describe(group)).members)
 
-    async def _describe(self, group: str) -> Any | None:
-        with self._connection.asking(f"listing the members of group {group}"):
-            futures = self._connection.admin.describe_consumer_groups([group], request_timeout=self._timeout_s)
-            try:
-                return await asyncio.wrap_future(futures[group])
-            except KafkaException as error:
-                if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                    return None
-                raise
+    async def _describe(self, group: str) -> GroupDescription:
+        with translating(f"listing the members of group {group}", _describe(group)):
+            async with asyncio.timeout(self._timeout_s):
+                client = await self._raw_client()
+                while True:
+                    node = await _coordinator(client, group)
+                    try:
+                        return await describe(client, node, group)
+                    except aio.BrokerResponseError as error:
+                        if not error.retriable:
+                            raise
+                        await asyncio.sleep(_RETRY_S)
+
+    async def may_join(self, group: str) -> bool:
+        """Whether Kafka lets us be a member of the group: it checks that first, whoever we say that we are in it."""
+        doing = f"looking at group {group}"
+        with translating(doing, _describe(group)):
+            async with asyncio.timeout(self._timeout_s):
+                client = await self._raw_client()
+                try:
+                    node = await _coordinator(client, group)
+                except aio.GroupAuthorizationFailedError:
+                    return False
+                answer = await client.send(node, HeartbeatRequest(group, -1, "nobody"))
+        return bool(answer.error_code != aio.GroupAuthorizationFailedError.errno)
 
     async def evict(self, group: str, members: Collection[str]) -> None:
         """Make these members leave, one after the other; those that have left are passed over.
@@ -134,16 +147,16 @@ class Groups:
             Unavailable: it took too long.
         """
         description = await self._describe(group)
-        if description is None or not description.members:
+        if not description.members:
             return None
         hold: GroupHold | GuestHold
-        if description.type is ConsumerGroupType.CONSUMER:
+        if description.is_led_by_broker:
             hold = GuestHold(self, self._connection, group)
         else:
             hold = GroupHold(self, AIOKafkaClient(**self._connection.client("hold")), group)
         try:
             async with asyncio.timeout(self._timeout_s):
-                await hold.join(description.partition_assignor)
+                await hold.join(description.assignor)
         except BaseException as error:
             await hold.release()
             if isinstance(error, TimeoutError):
@@ -212,6 +225,8 @@ class GroupHold:
                 continue  # somebody who came in between leads: evict again, join again
             if error is aio.UnknownMemberIdError:
                 self.member_id = ""
+            elif error is aio.GroupAuthorizationFailedError:
+                raise Refused(f"joining group {self._group}: {not_permitted(_read(self._group))}")
             elif not error.retriable and error is not aio.RebalanceInProgressError:
                 raise Refused(f"group {self._group} can't be joined: {error.description}")
             await asyncio.sleep(_RETRY_S)
@@ -275,12 +290,10 @@ class GuestHold:
         self._group = group
         self._consumer = Consumer(
             {
-                "bootstrap.servers": connection.bootstrap_servers,
-                "client.id": "xferq-hold",
+                **connection.librdkafka("hold"),
                 "group.id": group,
                 "group.protocol": "consumer",
                 "enable.auto.commit": False,
-                "log_level": 2,
             }
         )
         self.member_id = str(self._consumer.memberid())
@@ -288,10 +301,16 @@ class GuestHold:
 
     async def join(self, _assignor: str) -> None:
         """Take the seat, then evict everybody else."""
-        with translating(f"joining group {self._group}"):
-            self._consumer.subscribe([_NO_TOPIC])
-        while self.member_id not in (members := await self._groups.members(self._group)):  # noqa: ASYNC110
+        doing = f"joining group {self._group}"
+        with translating(doing):
+            self._consumer.subscribe([HOLD_TOPIC])
+        while self.member_id not in (members := await self._groups.members(self._group)):
             await asyncio.sleep(_RETRY_S)
+            if (message := self._consumer.poll(0)) is not None and (error := message.error()) is not None:
+                is_topic = error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED
+                if is_topic or error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                    needs = f"Describe on topic {HOLD_TOPIC}" if is_topic else _read(self._group)
+                    raise Refused(f"{doing}: {not_permitted(needs)}")
         self.evicted = members - {self.member_id}
         await self._groups.evict(self._group, self.evicted)
 
@@ -311,14 +330,24 @@ async def _coordinator(client: AIOKafkaClient, group: str) -> int:
             await asyncio.sleep(_RETRY_S)
 
 
+def _describe(group: str) -> str:
+    return f"Describe (or Read) on group {group}"
+
+
+def _read(group: str) -> str:
+    return f"Read on group {group}"
+
+
 async def _leave(client: AIOKafkaClient, group: str, member: str) -> None:
-    with translating(f"evicting a member of group {group}"):
+    with translating(f"evicting a member of group {group}", _describe(group)):
         while True:
             node = await _coordinator(client, group)
             answer = await client.send(node, LeaveGroupRequest(group, member))
             error = aio.for_code(answer.error_code)
             if error in (aio.NoError, aio.UnknownMemberIdError):
                 return
+            if error is aio.GroupAuthorizationFailedError:
+                raise Refused(f"evicting a member of group {group}: {not_permitted(_read(group))}")
             if not error.retriable:
                 raise Refused(f"a member of group {group} can't be evicted: {error.description}")
             await asyncio.sleep(_RETRY_S)

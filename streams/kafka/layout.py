@@ -1,6 +1,7 @@
 """The topics that xferq needs, with their settings: creates them, compares them, puts right what differs."""
 
 import asyncio
+import logging
 import time
 import tomllib
 from collections.abc import Mapping
@@ -9,27 +10,44 @@ from pathlib import Path
 from typing import Any, Literal
 
 from streams.domain.topic import is_queue_topic
-from streams.errors import Misconfigured, Unavailable
+from streams.errors import Misconfigured, Refused, Unavailable
+from streams.kafka.cluster import Cluster
 from streams.kafka.connection import Connection
 from streams.kafka.topics import QUEUE_CONFIG, Topics
-from streams.ports import Kafka
+from streams.patience import find_topic
 from streams.settings import Settings
 
 Outcome = Literal["ok", "created", "changed", "missing", "drift", "failed"]
 GOOD: frozenset[str] = frozenset({"ok", "created", "changed"})
 _DAY_MS = 24 * 60 * 60 * 1000
 _VISIBLE_S = 15.0
+_LOOK_AT_ONCE = 100
+_log = logging.getLogger(__name__)
+
+# The broker's time: Kafka turns down a record that claims to be from an hour ahead, and with a clock that is wrong
+# a worker would get nowhere.
+_OF_THE_BROKER = {"message.timestamp.type": "LogAppendTime"}
 
 INTERNAL_CONFIG: Mapping[str, Mapping[str, str]] = {
     # As long as the status of finished commands is kept.
     # Far shorter than XFERQ_KEEP_COMMANDS_DAYS: a command that comes again, should the workers' offsets be lost,
     # must find the status that says that it was carried out.
-    "commands": {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), "segment.ms": str(_DAY_MS)},
+    "commands": {
+        "cleanup.policy": "delete",
+        "retention.ms": str(7 * _DAY_MS),
+        "segment.ms": str(_DAY_MS),
+        **_OF_THE_BROKER,
+    },
     # Tasks are nudges: the ledger knows what there is to do.
-    "drains": {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS)},
+    "drains": {"cleanup.policy": "delete", "retention.ms": str(7 * _DAY_MS), **_OF_THE_BROKER},
     # Small segments, because the one that is written to is never compacted and every start reads it all.
-    "ledger": {"cleanup.policy": "compact", "segment.bytes": str(64 << 20), "min.cleanable.dirty.ratio": "0.2"},
-    "log": {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS)},
+    "ledger": {
+        "cleanup.policy": "compact",
+        "segment.bytes": str(64 << 20),
+        "min.cleanable.dirty.ratio": "0.2",
+        **_OF_THE_BROKER,
+    },
+    "log": {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS), **_OF_THE_BROKER},
 }
 """Settings by role; a layout file adds to them and may overrule what is not in `_FIXED`."""
 
@@ -133,20 +151,63 @@ async def apply_layout(
     return reports
 
 
-async def require_topics(kafka: Kafka, settings: Settings) -> None:
-    """See that the internal topics are there, with the partition counts that the settings say.
+async def require_topics(kafka: Cluster, settings: Settings) -> None:
+    """See that the internal topics are there, with what the settings say and the guarantees rest on.
+
+    Where Kafka does not let us look at topics' settings, it stays with the partition counts.
 
     Raises:
-        Misconfigured: one is missing, or has another number of partitions.
+        Misconfigured: one is missing, has another number of partitions, or would lose records.
+        Unavailable: Kafka does not answer.
     """
-    for wanted in _internal(settings, Layout()):
-        topic = await kafka.topic(wanted.name)
+    internal = _internal(settings, Layout())
+    for wanted in internal:
+        topic = await find_topic(kafka, wanted.name)
         if topic is None:
             raise Misconfigured(
                 f"topic {wanted.name} (XFERQ_{wanted.setting}_TOPIC) does not exist: create it with `xferq topics`"
             )
         if wanted.is_exact and topic.partitions != wanted.partitions:
             raise Misconfigured(_wrong_count(wanted, topic.partitions))
+    try:
+        configs = await Topics(kafka.connection).configs([wanted.name for wanted in internal])
+    except Refused as error:
+        _log.warning("topics.unchecked error=%s", error)
+        return
+    for wanted in internal:
+        if wanted.name in configs:
+            _require_sound(wanted, configs[wanted.name])
+
+
+def _require_sound(wanted: _Wanted, config: Mapping[str, str]) -> None:
+    for key, value in _FIXED[wanted.setting.lower()].items():
+        if not _same(config.get(key), value):
+            raise Misconfigured(
+                f"topic {wanted.name} (XFERQ_{wanted.setting}_TOPIC): {key} is {config.get(key)}, must be {value}, or "
+                "records would be lost: `xferq topics` puts it right"
+            )
+
+
+async def unsafe_queues(connection: Connection) -> dict[str, str]:
+    """The queue topics from which Kafka may drop messages by itself, each with the reason.
+
+    Raises:
+        Unavailable: Kafka does not answer.
+        Refused: Kafka does not let us look.
+    """
+    topics = Topics(connection)
+    names = [name for name in sorted(await topics.names()) if is_queue_topic(name)]
+    found = {}
+    for start in range(0, len(names), _LOOK_AT_ONCE):
+        for name, config in (await topics.configs(names[start : start + _LOOK_AT_ONCE])).items():
+            differing = [
+                f"{key} is {config.get(key)}, should be {value}"
+                for key, value in QUEUE_CONFIG.items()
+                if not _same(config.get(key), value)
+            ]
+            if differing:
+                found[name] = "; ".join(differing)
+    return found
 
 
 def _internal(settings: Settings, layout: Layout) -> list[_Wanted]:

@@ -70,16 +70,17 @@ class OffsetFetchRequestV7(RequestStruct):  # type: ignore[misc]
     )
 
 
-class StableOffsetFetch(Request[OffsetFetchRequestV7]):  # type: ignore[misc]
-    """Ask for the offsets of some partitions of one topic; unstable ones are errors of their partitions."""
+class OffsetFetch(Request[OffsetFetchRequestV7]):  # type: ignore[misc]
+    """Ask for the offsets of some partitions of one topic; `stable`: pending ones are errors."""
 
     API_KEY = 9
 
-    def __init__(self, group: str, topic: str, partitions: list[int]) -> None:
+    def __init__(self, group: str, topic: str, partitions: list[int], *, stable: bool) -> None:
         self._group = group
         self._topic = topic
         self._partitions = partitions
+        self._stable = stable
 
     def build(self, request_struct_class: type[OffsetFetchRequestV7]) -> OffsetFetchRequestV7:
         """The request on the wire."""
-        return request_struct_class(self._group, [(self._topic, self._partitions, {})], True, {})
+        return request_struct_class(self._group, [(self._topic, self._partitions, {})], self._stable, {})

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka import errors as aio
 
-from streams.errors import OutOfRange
+from streams.errors import OutOfRange, Unreadable
 from streams.kafka.connection import Connection
+from streams.kafka.records import is_unreadable
 from streams.kafka.translate import translating
 from streams.ports import Record
 
@@ -17,8 +18,11 @@ _CLOSE_S = 2.0
 class RangeReader:
     """Records of one partition from `start` up to `end` (excluded); made by `open_reader`."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int) -> None:
+    def __init__(
+        self, consumer: AIOKafkaConsumer, partition: TopicPartition, start: int, end: int, timeout_s: float
+    ) -> None:
         self._consumer = consumer
+        self._timeout_s = timeout_s
         self._partition = partition
         self._end = end
         self._position = start
@@ -33,15 +37,29 @@ class RangeReader:
 
         Without `max_records`: aiokafka starts the next fetch only once this one is used up.
         """
-        with translating(f"reading {self._partition.topic}/{self._partition.partition}"):
-            try:
-                fetched = await self._consumer.getmany(self._partition, timeout_ms=200)
-            except aio.OffsetOutOfRangeError as error:
-                raise OutOfRange(
-                    f"{self._partition.topic}/{self._partition.partition} has no offset {self._position} any more"
-                ) from error
-            self._position = await self._consumer.position(self._partition)
+        topic, number = self._partition.topic, self._partition.partition
+        with translating(f"reading {topic}/{number}", f"Read on topic {topic}"):
+            async with asyncio.timeout(self._timeout_s):
+                try:
+                    fetched = await self._consumer.getmany(self._partition, timeout_ms=200)
+                except aio.OffsetOutOfRangeError as error:
+                    raise OutOfRange(
+                        f"{self._partition.topic}/{self._partition.partition} has no offset {self._position} any more"
+                    ) from error
+                self._position = await self._consumer.position(self._partition)
         records: list[ConsumerRecord] = fetched.get(self._partition, [])
+        bad = next(
+            (index for index, record in enumerate(records) if record.value is None and is_unreadable(record)), None
+        )
+        if (
+            bad is not None and records[bad].offset < self._end
+        ):  # a batch has all of its records before the end, or none
+            if bad == 0:
+                raise _unreadable(records[0])
+            # What comes before it is good; the next read begins with it.
+            records = records[:bad]
+            self._position = records[-1].offset + 1
+            self._consumer.seek(self._partition, self._position)
         if records and records[-1].offset >= self._end:
             return [record for record in records if record.offset < self._end]
         return records
@@ -54,15 +72,22 @@ class RangeReader:
 class TopicTail:
     """All partitions of one topic from the beginning; made by `open_tail`."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], timeout_s: float) -> None:
         self._consumer = consumer
         self._partitions = partitions
+        self._topic = partitions[0].topic
+        self._timeout_s = timeout_s
 
     async def read(self, timeout_ms: int) -> Iterable[Record]:
         """What has come since, or nothing after `timeout_ms`."""
-        with translating("reading the ledger"):
-            fetched = await self._consumer.getmany(timeout_ms=timeout_ms)
-        return [record for records in fetched.values() for record in records]
+        with translating(f"reading {self._topic}", f"Read on topic {self._topic}"):
+            async with asyncio.timeout(self._timeout_s + timeout_ms / 1000):
+                fetched = await self._consumer.getmany(timeout_ms=timeout_ms)
+        found = [record for records in fetched.values() for record in records]
+        for record in found:
+            if is_unreadable(record):
+                raise _unreadable(record)
+        return found
 
     async def position(self, partition: int) -> int:
         """The next offset to read: below it everything was returned by `read`, or is a marker.
@@ -70,12 +95,20 @@ class TopicTail:
         getmany passes over a fetch that holds markers only and waits on, so the position moves on
         although `read` has not returned.
         """
-        with translating("reading the ledger"):
-            return int(await self._consumer.position(self._partitions[partition]))
+        with translating(f"reading {self._topic}", f"Read on topic {self._topic}"):
+            async with asyncio.timeout(self._timeout_s):
+                return int(await self._consumer.position(self._partitions[partition]))
 
     async def close(self) -> None:
         """Close the connections; never raises."""
         await _close(self._consumer)
+
+
+def _unreadable(record: ConsumerRecord) -> Unreadable:
+    return Unreadable(
+        f"reading {record.topic}/{record.partition}: the batch that ends at offset {record.offset} would unpack to "
+        "more than a worker may hold; it stands in the way until it is deleted (kafka-delete-records)"
+    )
 
 
 async def open_reader(connection: Connection, topic: str, partition: int, start: int, end: int) -> RangeReader:
@@ -91,10 +124,11 @@ async def open_reader(connection: Connection, topic: str, partition: int, start:
         fetch_max_wait_ms=100,
     )
     where = TopicPartition(topic, partition)
-    await _start(consumer, f"opening {topic}/{partition}")
+    timeout_s = settings.request_timeout_ms / 1000
+    await _start(consumer, f"opening {topic}/{partition}", timeout_s)
     consumer.assign([where])
     consumer.seek(where, start)
-    return RangeReader(consumer, where, start, end)
+    return RangeReader(consumer, where, start, end, timeout_s)
 
 
 async def open_tail(
@@ -108,18 +142,21 @@ async def open_tail(
         auto_offset_reset="earliest",
         fetch_max_wait_ms=500,
     )
-    await _start(consumer, f"opening {topic}")
+    timeout_s = connection.settings.request_timeout_ms / 1000
+    await _start(consumer, f"opening {topic}", timeout_s)
     assigned = [TopicPartition(topic, partition) for partition in range(partitions)]
     consumer.assign(assigned)
     for partition in assigned:
         consumer.seek(partition, (starts or {}).get(partition.partition, 0))
-    return TopicTail(consumer, assigned)
+    return TopicTail(consumer, assigned, timeout_s)
 
 
-async def _start(consumer: AIOKafkaConsumer, doing: str) -> None:
+async def _start(consumer: AIOKafkaConsumer, doing: str, timeout_s: float) -> None:
     try:
         with translating(doing):
-            await consumer.start()
+            # aiokafka gives each of the bootstrap servers so long, one after the other.
+            async with asyncio.timeout(timeout_s):
+                await consumer.start()
     except BaseException:
         await _close(consumer)
         raise

@@ -15,7 +15,9 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from streams.errors import Unavailable
 from streams.kafka.connection import Connection
+from streams.kafka.translate import not_permitted, translated
 from streams.ports import Topic
 
 QUEUE_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
@@ -29,8 +31,6 @@ _FOR_GOOD = {
     KafkaError.INVALID_REPLICATION_FACTOR,
     KafkaError.INVALID_CONFIG,
     KafkaError.POLICY_VIOLATION,
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
 }
 """Why a topic can't be created, now and later. All else may pass: no answer in time, no controller."""
 
@@ -54,7 +54,7 @@ class Topics:
 
     async def describe(self, name: str) -> Topic | None:
         """The topic with its id, or None where it does not exist."""
-        with self._connection.asking(f"looking at topic {name}"):
+        with self._connection.asking(f"looking at topic {name}", f"Describe (or Read or Write) on topic {name}"):
             future = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._timeout_s)[name]
             try:
                 found = await asyncio.wrap_future(future)
@@ -92,7 +92,9 @@ class Topics:
                     await asyncio.wrap_future(future)
                 except KafkaException as error:
                     code = error.args[0].code()
-                    if code in _FOR_GOOD:
+                    if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.CLUSTER_AUTHORIZATION_FAILED):
+                        failures[name] = not_permitted(f"Create on topic {name}")
+                    elif code in _FOR_GOOD:
                         failures[name] = str(error.args[0].str())
                     elif code != KafkaError.TOPIC_ALREADY_EXISTS:
                         raise
@@ -101,7 +103,9 @@ class Topics:
     async def config(self, name: str) -> dict[str, str]:
         """A topic's settings in force, defaults included."""
         resource = ConfigResource(ResourceType.TOPIC, name)
-        with self._connection.asking(f"reading the settings of topic {name}"):
+        with self._connection.asking(
+            f"reading the settings of topic {name}", f"DescribeConfigs (or AlterConfigs) on topic {name}"
+        ):
             future = self._admin.describe_configs([resource], request_timeout=self._timeout_s)[resource]
             entries = await asyncio.wrap_future(future)
         return {key: entry.value for key, entry in entries.items()}
@@ -119,7 +123,12 @@ class Topics:
                     entries = await asyncio.wrap_future(future)
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                        raise
+                        name = resource.name
+                        raise translated(
+                            error,
+                            f"reading the settings of topic {name}",
+                            f"DescribeConfigs (or AlterConfigs) on topic {name}",
+                        ) from error
                 else:
                     found[str(resource.name)] = {key: entry.value for key, entry in entries.items()}
         return found
@@ -130,7 +139,7 @@ class Topics:
             ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in config.items()
         ]
         resource = ConfigResource(ResourceType.TOPIC, name, incremental_configs=changes)
-        with self._connection.asking(f"changing the settings of topic {name}"):
+        with self._connection.asking(f"changing the settings of topic {name}", f"AlterConfigs on topic {name}"):
             futures = self._admin.incremental_alter_configs([resource], request_timeout=self._timeout_s)
             for future in futures.values():
                 await asyncio.wrap_future(future)
@@ -142,13 +151,19 @@ class Topics:
         request = {TopicPartition(topic, partition): spec for partition in partitions}
         if not request:
             return {}
-        with self._connection.asking(f"reading the offsets of topic {topic}"):
+        with self._connection.asking(
+            f"reading the offsets of topic {topic}", f"Describe (or Read or Write) on topic {topic}"
+        ):
             futures: dict[TopicPartition, Any] = self._admin.list_offsets(
                 request, isolation_level=isolation, request_timeout=self._timeout_s
             )
-            return {
+            found = {
                 where.partition: int((await asyncio.wrap_future(future)).offset) for where, future in futures.items()
             }
+            for partition, offset in found.items():
+                if offset < 0:  # librdkafka's "none" (-1001), with no error, where a leader did not answer for it
+                    raise Unavailable(f"reading the offsets of topic {topic}: none of partition {partition}")
+            return found
 
     async def starts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The lowest offsets that are still there."""
@@ -163,7 +178,7 @@ class Topics:
         """Free what lies below `offsets`, by partition."""
         if not offsets:
             return
-        with self._connection.asking(f"freeing space in topic {topic}"):
+        with self._connection.asking(f"freeing space in topic {topic}", f"Delete on topic {topic}"):
             futures = self._admin.delete_records(
                 [TopicPartition(topic, partition, offset) for partition, offset in offsets.items()],
                 request_timeout=self._timeout_s,
@@ -175,7 +190,7 @@ class Topics:
         """Delete topics; those that don't exist are passed over."""
         if not names:
             return
-        with self._connection.asking("deleting topics"):
+        with self._connection.asking("deleting topics", f"Delete on topic {' and '.join(sorted(names))}"):
             for future in self._admin.delete_topics(list(names), operation_timeout=self._timeout_s).values():
                 try:
                     await asyncio.wrap_future(future)

@@ -10,7 +10,7 @@ Three facts about aiokafka 0.14 shape this file:
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from itertools import zip_longest
 from typing import Any
@@ -18,10 +18,11 @@ from typing import Any
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import errors as aio
 
-from streams.errors import Fenced, OutcomeUnknown, Rejected, Unavailable
+import streams.kafka.produce  # noqa: F401 - lets every producer of ours send with fewer copies
+from streams.errors import Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.records import LenientBatchBuilder
-from streams.kafka.translate import translated, translating
+from streams.kafka.translate import not_permitted, translated, translating
 from streams.ports import Batch, GroupOffsets, Write
 
 _log = logging.getLogger(__name__)
@@ -29,10 +30,9 @@ _log = logging.getLogger(__name__)
 _REJECTIONS: dict[type[BaseException], str] = {
     aio.MessageSizeTooLargeError: "too_large",
     aio.RecordListTooLargeError: "too_large",
-    aio.TopicAuthorizationFailedError: "not permitted",
     aio.InvalidTopicError: "invalid topic",
     aio.PolicyViolationError: "against a policy",
-    aio.InvalidTimestampError: "timestamp not accepted by the topic",
+    aio.InvalidTimestampError: "timestamp",
     aio.CorruptRecordException: "record not accepted by the topic",
 }
 _CLOSE_S = 2.0
@@ -44,8 +44,11 @@ class TransactionalProducer:
 
     def __init__(self, producer: AIOKafkaProducer, connection: Connection) -> None:
         self._producer = producer
+        self._connection = connection
         self._settings = connection.settings
+        self._denied: Exception | None = None
         self._topics: set[str] = set()
+        self._sent: list[tuple[tuple[str, int], asyncio.Future[Any]]] = []
 
     def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
         """A new empty batch; the first record always fits, whatever its size."""
@@ -70,11 +73,18 @@ class TransactionalProducer:
                 await asyncio.wait_for(
                     self._producer.client.force_metadata_update(), self._settings.request_timeout_ms / 1000
                 )
+        if closed := wanted & cluster.unauthorized_topics:
+            raise Rejected({(topic, 0): _write_denied(topic) for topic in closed})
         found = {topic: cluster.partitions_for_topic(topic) for topic in wanted}
         self._topics -= {topic for topic, partitions in found.items() if partitions is None}
         return {topic: len(partitions) for topic, partitions in found.items() if partitions}
 
-    async def transact(self, writes: Sequence[Write], offsets: GroupOffsets | None = None) -> None:
+    async def transact(
+        self,
+        writes: Sequence[Write],
+        offsets: GroupOffsets | None = None,
+        before_commit: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """All of it or none of it; see `streams.ports.Producer.transact`."""
         committing = False
         try:
@@ -87,14 +97,23 @@ class TransactionalProducer:
                         {TopicPartition(offsets.topic, p): (o, "") for p, o in offsets.offsets.items()},
                         offsets.group,
                     )
+                if before_commit is not None:
+                    await before_commit()
                 committing = True
                 began = time.monotonic()
-                await self._producer.commit_transaction()
+                # An answer that takes longer is of no use, see below: whoever waits for it replaces the producer.
+                async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                    await self._producer.commit_transaction()
         except Rejected:
             await self._abort()
             raise
         except Exception as error:
-            ours = translated(error, "writing a transaction")
+            if self._denied is not None:
+                await self._abort()
+                raise self._refusal(writes, offsets) from error
+            # Of the topics that are written to it would have been said before.
+            needs = f"Read on topic {offsets.topic}" if offsets is not None else ""
+            ours = translated(error, f"writing a transaction{self._unanswered()}", needs)
             if committing and not isinstance(ours, Fenced):
                 raise OutcomeUnknown(f"committing a transaction: {ours}") from error
             if not committing and not isinstance(ours, Fenced):
@@ -105,12 +124,20 @@ class TransactionalProducer:
             # epoch it would commit the next transaction, wherever that is just then.
             raise OutcomeUnknown("committing a transaction: the answer came late")
 
+    def _unanswered(self) -> str:
+        """Which writes were not answered: the library tries again and again, and does not say for which reason."""
+        waiting = [f"{topic}/{partition}" for (topic, partition), sent in self._sent if sent.cancelled()]
+        if not waiting:
+            return ""
+        more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+        return f" to {waiting[0]}{more} (has it a leader, and min.insync.replicas replicas?)"
+
     async def _write(self, writes: Sequence[Write]) -> None:
         """Send every batch and look at every outcome; partitions side by side, in order within one."""
         by_partition: dict[tuple[str, int], list[Batch]] = {}
         for write in writes:
             by_partition.setdefault((write.topic, write.partition), []).append(write.batch)
-        sent: list[tuple[tuple[str, int], asyncio.Future[Any]]] = []
+        sent = self._sent = []
         for round_ in zip_longest(*by_partition.values()):
             for (topic, partition), batch in zip(by_partition, round_, strict=True):
                 if batch is not None:
@@ -124,16 +151,50 @@ class TransactionalProducer:
                 failures.setdefault(where, outcome)
         if not failures:
             return
-        for failure in failures.values():
-            if not isinstance(failure, tuple(_REJECTIONS)):
+        reasons = {}
+        for where, failure in failures.items():
+            if isinstance(failure, aio.TopicAuthorizationFailedError):
+                reasons[where] = _write_denied(where[0])
+            elif type(failure) in _REJECTIONS:
+                reasons[where] = _REJECTIONS[type(failure)]
+            else:
                 raise failure
-        raise Rejected({where: _REJECTIONS[type(failure)] for where, failure in failures.items()})
+        raise Rejected(reasons)
+
+    def deny(self, error: Exception) -> None:
+        """Kafka does not permit a part of the transaction: end the sender, and all that lies ready with it.
+
+        In place of what aiokafka does then:
+        1. A commit was answered; its marker is still to come in some partition.
+        2. The next transaction asks for its partitions. One of them is not permitted, so Kafka adds none.
+        3. aiokafka forgets which ones it had asked for, and sends to them what lies ready.
+        4. The broker takes it, as a transaction of this producer is open there: that of 1. Its marker commits
+           what is not its own, and what we then write anew is there twice.
+        """
+        self._denied = error
+        raise error
+
+    def _refusal(self, writes: Sequence[Write], offsets: GroupOffsets | None) -> XferqError:
+        denied = self._denied
+        if isinstance(denied, aio.TopicAuthorizationFailedError) and denied.args:
+            return Rejected(
+                {
+                    (write.topic, write.partition): _write_denied(write.topic)
+                    for write in writes
+                    if write.topic in denied.args[0]
+                }
+            )
+        needs = f"Read on group {offsets.group}" if offsets is not None else ""
+        return translated(denied or Exception(), "writing a transaction", needs)
 
     async def _abort(self) -> None:
         """Best effort: what stays open ends at the next fence or at its timeout."""
         try:
             async with asyncio.timeout(_CLOSE_S):
-                await self._producer.abort_transaction()
+                if self._denied is None:
+                    await self._producer.abort_transaction()
+                else:
+                    await (await open_producer(self._connection, self._producer._txn_manager.transactional_id)).close()
         except Exception as error:  # noqa: BLE001 - aborting is the broker's job if we can't
             _log.debug("could not abort a transaction", exc_info=error)
 
@@ -153,6 +214,10 @@ class TransactionalProducer:
                 await producer.client.close()
 
 
+def _write_denied(topic: str) -> str:
+    return not_permitted(f"Write on topic {topic}")
+
+
 async def open_producer(connection: Connection, transactional_id: str) -> TransactionalProducer:
     """Take over `transactional_id`: fences its holder; its transaction is over when this returns.
 
@@ -169,6 +234,7 @@ async def open_producer(connection: Connection, transactional_id: str) -> Transa
         compression_type=None if settings.compression == "none" else settings.compression,
     )
     ours = TransactionalProducer(producer, connection)
+    producer._txn_manager.error_transaction = ours.deny
     try:
         async with asyncio.timeout(settings.request_timeout_ms / 1000):
             await producer.start()
@@ -176,7 +242,11 @@ async def open_producer(connection: Connection, transactional_id: str) -> Transa
         await ours.close()
         if not isinstance(error, Exception):
             raise
-        translated_error = translated(error, f"taking over {transactional_id}")
+        translated_error = translated(
+            error,
+            f"taking over {transactional_id}, whose last transaction has to end first",
+            f"Write on transactional-id {transactional_id}",
+        )
         if isinstance(translated_error, Fenced):
             raise Unavailable(str(translated_error)) from error
         raise translated_error from error

@@ -14,28 +14,46 @@ _DENIED = (
     aio.GroupAuthorizationFailedError,
     aio.ClusterAuthorizationFailedError,
     aio.TransactionalIdAuthorizationFailed,
-    aio.AuthenticationFailedError,
-    aio.SaslAuthenticationFailed,
-    aio.UnsupportedSaslMechanismError,
 )
 _DENIED_CODES = {
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
     KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-    KafkaError.SASL_AUTHENTICATION_FAILED,
-    KafkaError._AUTHENTICATION,
 }
+_TURNED_AWAY = (
+    aio.AuthenticationFailedError,
+    aio.SaslAuthenticationFailed,
+    aio.UnsupportedSaslMechanismError,
+)
+_TURNED_AWAY_CODES = {KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._AUTHENTICATION}
+
+_LOGIN = "(XFERQ_KAFKA_SASL_MECHANISM, XFERQ_KAFKA_USERNAME, XFERQ_KAFKA_PASSWORD, XFERQ_KAFKA_TOKEN_COMMAND)"
 
 
-def translated(error: Exception, doing: str) -> XferqError:
-    """Our error for one of the libraries', with what was being done; ours pass through."""
+def not_permitted(needs: str) -> str:
+    """What is said where a permission is missing, such as "Read on topic x"."""
+    return f"Kafka does not permit {needs} (docs/acls.md)"
+
+
+def translated(error: Exception, doing: str, needs: str = "") -> XferqError:
+    """Our error for one of the libraries'; ours pass through.
+
+    Args:
+        doing: what was being done: the message begins with it.
+        needs: the permission that it takes, such as "Read on topic x".
+    """
     if isinstance(error, XferqError):
         return error
     if isinstance(error, aio.ProducerFenced | aio.InvalidProducerEpoch):
         return Fenced(f"{doing}: another producer took over, or the transaction timed out")
-    if isinstance(error, _DENIED) or (isinstance(error, KafkaException) and error.args[0].code() in _DENIED_CODES):
-        return Refused(f"{doing}: Kafka does not permit it: {_text(error)}")
+    if type(error) is aio.KafkaError and isinstance(error.__cause__, _DENIED):
+        error = error.__cause__  # what aiokafka's sender did not reckon with
+    code = error.args[0].code() if isinstance(error, KafkaException) else None
+    if isinstance(error, _TURNED_AWAY) or code in _TURNED_AWAY_CODES:
+        return Refused(f"{doing}: Kafka turns the login down: {_text(error)} {_LOGIN}")
+    if isinstance(error, _DENIED) or code in _DENIED_CODES:
+        return Refused(f"{doing}: {not_permitted(needs) if needs else f'Kafka does not permit it: {_text(error)}'}")
     if isinstance(error, aio.MessageSizeTooLargeError | aio.RecordListTooLargeError):
         return Refused(f"{doing}: it is larger than Kafka takes")
     if isinstance(error, aio.InvalidTransactionTimeout):
@@ -44,8 +62,8 @@ def translated(error: Exception, doing: str) -> XferqError:
 
 
 @contextmanager
-def translating(doing: str) -> Iterator[None]:
-    """Translate whatever a Kafka library raises inside; `doing` starts the message.
+def translating(doing: str, needs: str = "") -> Iterator[None]:
+    """Translate whatever a Kafka library raises inside; `doing` and `needs` as in `translated`.
 
     aiokafka guards its states with assertions and has bugs that surface as KeyError, so anything that is
     an Exception counts as the library's.
@@ -55,7 +73,7 @@ def translating(doing: str) -> Iterator[None]:
     except XferqError:
         raise
     except Exception as error:
-        raise translated(error, doing) from error
+        raise translated(error, doing, needs) from error
 
 
 def _text(error: Exception) -> str:
