@@ -8,11 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from streams.broker.config import Membership
+from streams.broker.config import Membership, Route
 from streams.broker.data_folder import new_cluster_id
 from streams.broker.failure import BrokerError, PortInUseError
 from streams.broker.node import START_TIMEOUT_S, EmbeddedBroker
-from streams.broker.ports import free_ports
+from streams.broker.ports import LOOPBACK, free_ports
 
 _TRIES = 5
 
@@ -32,6 +32,7 @@ class EmbeddedCluster:
         data_dir: Path | None = None,
         settings: Mapping[str, str] | None = None,
         heap_mb: int = 512,
+        relayed: bool = False,
         on_progress: Callable[[str], None] | None = None,
     ) -> None:
         """Describe a cluster; nothing is started yet.
@@ -40,6 +41,8 @@ class EmbeddedCluster:
             nodes: how many; their ids are 1 to nodes.
             data_dir: folder that gets one folder for each node, kept at the end; None for a temporary one.
             settings, heap_mb, on_progress: as for EmbeddedBroker, for every node.
+            relayed: each node gets a second listener, for clients that come through a proxy: see `routes`. The
+                nodes among themselves and the clients of bootstrap_servers go on without it.
         """
         self._size = nodes
         self._given_dir = data_dir
@@ -47,6 +50,8 @@ class EmbeddedCluster:
         self._settings = dict(settings or {})
         self._heap_mb = heap_mb
         self._on_progress = on_progress
+        self._relayed = relayed
+        self._routes: dict[int, Route] = {}
         self._nodes: list[EmbeddedBroker] = []
 
     @property
@@ -64,6 +69,25 @@ class EmbeddedCluster:
         if not self._nodes:
             raise BrokerError("the cluster has no ports before its first start")
         return ",".join(node.bootstrap_servers for node in self._nodes)
+
+    @property
+    def routes(self) -> dict[int, Route]:
+        """For each node id the two ports of its relayed listener, kept as long as the nodes are.
+
+        Empty before the first start, and where the cluster isn't relayed.
+        """
+        return dict(self._routes) if self._nodes else {}
+
+    @property
+    def relayed_servers(self) -> str:
+        """The `host:port` list as bootstrap_servers, of the proxy's ports: clients are kept to them by Kafka.
+
+        Raises:
+            BrokerError: nothing was started yet, or the cluster isn't relayed.
+        """
+        if not self.routes:
+            raise BrokerError("the cluster has no relayed listeners, or no ports before its first start")
+        return ",".join(f"{LOOPBACK}:{route.advertised}" for route in self.routes.values())
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start every node that doesn't run, and wait until each knows all others.
@@ -123,13 +147,15 @@ class EmbeddedCluster:
         if folder is None:
             folder = self._scratch_dir = Path(tempfile.mkdtemp(prefix="xferq-cluster-"))
         ids = range(1, self._size + 1)
-        ports = free_ports(2 * self._size)
-        controllers = dict(zip(ids, ports[self._size :], strict=True))
+        drawn = iter(free_ports(4 * self._size))
+        ports = {node_id: next(drawn) for node_id in ids}
+        controllers = {node_id: next(drawn) for node_id in ids}
+        self._routes = {node_id: Route(next(drawn), next(drawn)) for node_id in ids} if self._relayed else {}
         cluster_id = self._stored_cluster_id(folder)
         self._nodes = [
             EmbeddedBroker(
                 folder / f"node-{node_id}",
-                port=port,
+                port=ports[node_id],
                 controller_port=controllers[node_id],
                 settings=self._settings,
                 heap_mb=self._heap_mb,
@@ -140,8 +166,9 @@ class EmbeddedCluster:
                     controllers=controllers,
                     scratch_dir=self._scratch_dir,
                 ),
+                route=self._routes.get(node_id),
             )
-            for node_id, port in zip(ids, ports, strict=False)
+            for node_id in ids
         ]
 
     def _stored_cluster_id(self, folder: Path) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from streams.broker.ports import LOOPBACK
 
@@ -22,23 +23,34 @@ class Membership:
         return len(self.controllers)
 
 
+class Route(NamedTuple):
+    """A node's second listener for clients, which is reached through a proxy: Kafka names the proxy's port."""
+
+    advertised: int  # loopback port that clients of this listener are told: where the proxy is to listen
+    port: int  # loopback port on which the node listens
+
+
 def server_properties(
-    membership: Membership, *, port: int, log_dir: Path, settings: Mapping[str, str]
+    membership: Membership, *, port: int, log_dir: Path, settings: Mapping[str, str], route: Route | None = None
 ) -> dict[str, str]:
     """Everything in server.properties; settings win over what is set here."""
     replication = min(3, membership.size)
     in_sync = max(1, replication - 1)
     controller_port = membership.controllers[membership.node_id]
+    listeners = {"PLAINTEXT": port}
+    advertised = dict(listeners)
+    if route:
+        listeners["RELAYED"], advertised["RELAYED"] = route.port, route.advertised
     voters = ",".join(f"{node}@{LOOPBACK}:{at}" for node, at in sorted(membership.controllers.items()))
     return {
         "process.roles": "broker,controller",
         "node.id": str(membership.node_id),
         "controller.quorum.voters": voters,
-        "listeners": f"PLAINTEXT://{LOOPBACK}:{port},CONTROLLER://{LOOPBACK}:{controller_port}",
-        "advertised.listeners": f"PLAINTEXT://{LOOPBACK}:{port}",
+        "listeners": _addresses({**listeners, "CONTROLLER": controller_port}),
+        "advertised.listeners": _addresses(advertised),
         "controller.listener.names": "CONTROLLER",
         "inter.broker.listener.name": "PLAINTEXT",
-        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,RELAYED:PLAINTEXT",
         "log.dirs": str(log_dir),
         # Topics are created by xferq alone; a misspelt name is an error, not a new topic.
         "auto.create.topics.enable": "false",
@@ -64,6 +76,10 @@ def server_properties(
         "broker.heartbeat.interval.ms": "500",
         **settings,
     }
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{listener}://{LOOPBACK}:{port}" for listener, port in ports.items())
 
 
 def write_properties(path: Path, properties: Mapping[str, str]) -> None:

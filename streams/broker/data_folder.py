@@ -5,6 +5,7 @@ import fcntl
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from streams.broker.java import java_command
 from streams.broker.process import java_environment
 
 _FORMAT_TIMEOUT_S = 60.0
+_LOCKED_S = 3.0
+_LOOK_S = 0.1
 
 
 def new_cluster_id() -> str:
@@ -87,11 +90,17 @@ class DataFolder:
         self.kafka.mkdir(parents=True, exist_ok=True)
         # Kafka locks this file for as long as it runs, with the kind of lock that lockf asks for. Looked at
         # before anything is written, since the running broker's configuration lies in the same folder.
+        # A process that was killed may hold it for a moment longer than it seems to live.
+        deadline = time.monotonic() + _LOCKED_S
         with (self.kafka / ".lock").open("ab") as lock:
-            try:
-                fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
-                raise BrokerError(f"a running broker uses the data folder {self.path}") from None
+            while True:
+                try:
+                    fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return
+                except (BlockingIOError, PermissionError):
+                    if time.monotonic() >= deadline:
+                        raise BrokerError(f"a running broker uses the data folder {self.path}") from None
+                time.sleep(_LOOK_S)
 
     def cluster_id(self, wanted: str | None) -> str:
         """The cluster id of this folder for good: the stored one, else the wanted one or a new one.

@@ -122,22 +122,28 @@ def _resolve(repository: Path, on_progress: Progress) -> list[Any]:
     """The artifacts (jgo's Artifact) of the class path; fetches their POM files."""
     from dataclasses import replace
 
+    from jgo.parse import Coordinate
+
+    context = _maven(repository, on_progress)
+    wanted = [context.create_dependency(replace(Coordinate.parse(c), scope="compile")) for c in COORDINATES]
+    inputs, transitive = context.resolver.resolve(wanted)
+    return [d.artifact for d in [*inputs, *transitive] if d.scope in ("compile", "runtime")]
+
+
+def _maven(repository: Path, on_progress: Progress) -> Any:
+    """jgo's MavenContext, with its files in `repository`."""
     from jgo.config import GlobalSettings
     from jgo.maven import MavenContext
-    from jgo.parse import Coordinate
 
     # Layer 1 of jgo alone. Its EnvironmentBuilder would also sort the jars into class path and module path,
     # for which it fetches a JDK; Kafka runs from the class path.
-    context = MavenContext(
+    return MavenContext(
         resolver=_patient_resolver(on_progress),
         repo_cache=repository,
         # "central" and whatever the user's jgo configuration adds or puts in its place
         remote_repos={"central": _central(), **GlobalSettings.load().repositories},
         timeout=_TIMEOUT_S,
     )
-    wanted = [context.create_dependency(replace(Coordinate.parse(c), scope="compile")) for c in COORDINATES]
-    inputs, transitive = context.resolver.resolve(wanted)
-    return [d.artifact for d in [*inputs, *transitive] if d.scope in ("compile", "runtime")]
 
 
 def _central() -> str:

