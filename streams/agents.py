@@ -7,20 +7,26 @@ The only file that imports Faust. What it works around, each with a test on a re
   the partition's next owner gets them again; that may be ourselves.
 - By default Faust waits without bound for events on shutdown and rebalance: `stream_wait_empty=False`.
 - A worker without a partition leaves the group for good after the poll interval: it is set to years.
+- Records that arrive while a rebalance has stopped the flow are thrown away, and read again only from a
+  committed offset: where there is none yet, they would be lost (`_ConsumerThread`).
 """
 
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakSet
 
 import faust
+import faust.auth
+from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT
 
 from streams.commands import CommandRecord
 from streams.engine import Engine
+from streams.kafka.connection import Connection
 from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -30,12 +36,15 @@ _IN_HAND = 10_000
 """Events of one topic at work or waiting for their turn. More would back up into Faust, which then delivers
 nothing any more, commands neither; a transfer of some thousand queues has as many drain tasks."""
 _RETRY_S = 5.0
+_REBALANCE_S = 15.0
+"""A rebalance of the workers' group is nobody's business for so long."""
 _CANCEL_S = 1.0
+_SEEK_AGAIN_S = 0.2
 IsOurs = Callable[[], bool]
 Work = Callable[[IsOurs], Awaitable[bool]]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class _InHand:
     """An event that was handed over; `live` until its partition is revoked."""
 
@@ -49,6 +58,8 @@ class Handoff:
 
     def __init__(self) -> None:
         self._queues: dict[TP, deque[_InHand]] = {}
+        # Also those whose work goes on although they are acknowledged.
+        self._live: dict[TP, WeakSet[_InHand]] = {}
         self._slots: dict[str, asyncio.Semaphore] = {}  # by topic: thousands of drains must not hold up a claim
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -56,6 +67,7 @@ class Handoff:
         """Begin the work of an event; waits while too many are at work."""
         item = _InHand(event)
         self._queues.setdefault(event.message.tp, deque()).append(item)
+        self._live.setdefault(event.message.tp, WeakSet()).add(item)
         slots = self._slots.setdefault(event.message.topic, asyncio.Semaphore(_IN_HAND))
         await slots.acquire()
         task = asyncio.create_task(self._carry_out(item, work, slots))
@@ -85,7 +97,8 @@ class Handoff:
     def drop(self, revoked: set[TP]) -> None:
         """These partitions are not ours any more, or about to be given out anew."""
         for tp in revoked:
-            for item in self._queues.pop(tp, ()):
+            self._queues.pop(tp, None)
+            for item in self._live.pop(tp, ()):
                 item.live = False
 
     async def idle(self, within_s: float) -> None:
@@ -98,14 +111,48 @@ class Handoff:
                 await asyncio.wait(late, timeout=_CANCEL_S)
 
 
-def create_app(settings: Settings, engine: Engine, bootstrap_servers: str, handoff: Handoff, scratch: str) -> faust.App:
+class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Goes back to the first record of a partition for which nothing is committed, too.
+
+    1. Faust asks for records, for up to a second; a rebalance stops the flow meanwhile.
+    2. A command arrives, and is returned to Faust: the position is behind it now.
+    3. As the flow is stopped, Faust throws it away and seeks to the committed offset; after the rebalance once more.
+    4. aiokafka's `seek_to_committed` leaves a partition without one, or with 0, where it is: behind the command.
+    """
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek, however often it takes: Faust would log a failure, and go on behind what it has thrown away."""
+        while True:
+            try:
+                return dict(await self.call_thread(self._seek_to_committed))
+            except driver.KafkaError as error:
+                _log.info("worker.seeking error=%r", error)
+                await asyncio.sleep(_SEEK_AGAIN_S)
+
+    async def _seek_to_committed(self) -> Mapping[TP, int]:
+        consumer = self._ensure_consumer()
+        committed: Mapping[TP, int] = await consumer.seek_to_committed()
+        unread = [partition for partition, offset in committed.items() if not offset]
+        # Not by `seek_to_beginning`: without a position for a moment, Faust's look at it fails.
+        for partition, offset in (await consumer.beginning_offsets(unread)).items() if unread else ():
+            consumer.seek(partition, offset)
+        return committed
+
+
+class _Consumer(driver.Consumer):  # type: ignore[misc]
+    def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+        return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+def create_app(settings: Settings, engine: Engine, connection: Connection, handoff: Handoff, scratch: str) -> faust.App:
     """The Faust app with its two agents. Made within the running event loop; nothing happens before `start`.
 
     `scratch` is a folder for Faust, which makes another in it for tables, although there are none.
     """
     app = faust.App(
         settings.worker_group,
-        broker=[f"kafka://{server.strip()}" for server in bootstrap_servers.split(",")],
+        broker=[f"kafka://{server.strip()}" for server in connection.bootstrap_servers.split(",")],
+        broker_credentials=_credentials(connection.security.aiokafka()),
         key_serializer="raw",
         value_serializer="raw",
         stream_wait_empty=False,
@@ -128,6 +175,8 @@ def create_app(settings: Settings, engine: Engine, bootstrap_servers: str, hando
         autodiscover=False,
         datadir=scratch,
     )
+
+    app.transport.Consumer = _Consumer
 
     def raw_topic(name: str) -> Any:
         return app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
@@ -153,14 +202,31 @@ def create_app(settings: Settings, engine: Engine, bootstrap_servers: str, hando
     async def revoked(sender: Any, revoked: set[TP], **_: Any) -> None:
         handoff.drop(revoked)
         engine.take_shares(())
+        engine.health.lacks("group", f"waiting for a place in group {settings.worker_group}", _REBALANCE_S)
 
     async def assigned(sender: Any, assigned: set[TP], **_: Any) -> None:
+        engine.health.has("group")
         engine.take_shares([tp.partition for tp in assigned if tp.topic == settings.commands_topic])
         _log.info("worker.assigned partitions=%d", len(assigned))
 
     app.on_partitions_revoked.connect(revoked, weak=False)
     app.on_partitions_assigned.connect(assigned, weak=False)
     return app
+
+
+def _credentials(options: Mapping[str, Any]) -> faust.auth.Credentials | None:
+    """aiokafka's options of security in Faust's own words, from which it makes the same options again."""
+    context, tokens = options.get("ssl_context"), options.get("sasl_oauth_token_provider")
+    if tokens is not None:
+        return faust.auth.OAuthCredentials(oauth_cb=tokens, ssl_context=context)
+    if "sasl_mechanism" in options:
+        return faust.auth.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=options["sasl_mechanism"],
+            ssl_context=context,
+        )
+    return None if context is None else faust.auth.SSLCredentials(context)
 
 
 def _bound(handle: Callable[[Any, IsOurs], Awaitable[bool]], value: Any) -> Work:

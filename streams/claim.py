@@ -10,8 +10,9 @@ command, which is acknowledged after 8, comes again and goes on.
 3. Settle: give transactions that were open on entry a moment; what is still open then is not considered.
 4. Hold and evict: nobody in the queue's group has a partition until the hold is released.
 5. Read the ends (last stable offsets) and the heads.
-6. Commit: group offsets to the ends, the claim and its heads to the ledger; one transaction.
-7. Look again: once the commit is visible, evict whoever came meanwhile, and read the offsets again.
+6. Commit: group offsets to the ends, the claim and its heads to the ledger; one transaction. Before its end,
+   look whether the heads are still those of 5: whoever stood still in between starts again.
+7. Look again: once the commit is visible, evict whoever came meanwhile; at once the offsets must be right.
 8. (`streams.commands`) Publish the drain tasks, then acknowledge the command.
 """
 
@@ -22,24 +23,25 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
-from streams.domain.claim import Claim, Head, Kind
+from streams.domain.claim import Claim, Head, Kind, Waiting
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
-from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Refused, Unavailable, XferqError
+from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
+from streams.heads import Heads, Snapshot
 from streams.lanes import Lanes
-from streams.ledger import Ledger, claim_key, command_key, head_key
-from streams.metrics import CLAIM_SECONDS, CLAIMS, EVICTIONS, HEADS_RESTORED
-from streams.ports import GroupOffsets, Hold, Kafka, Producer, Topic
+from streams.ledger import HEADS, Ledger, claim_key, command_key, head_key, waiting_key
+from streams.metrics import CLAIM_SECONDS, CLAIMS
+from streams.patience import find_topic
+from streams.ports import GroupOffsets, Kafka, Producer, Topic
+from streams.seat import Seat
 from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.005
 _ATTEMPTS = 20
-_LOOKS_S = (0.0, 0.1, 0.5)
-"""Pauses before each look for a topic that seems not to exist."""
-_GUEST_MS = 20_000
-"""A seat that delays nobody is kept longer than the longest heartbeat interval of such groups, 15 s by default."""
+_MOST_PAUSE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +61,6 @@ class Request:
     status: Status | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What a queue holds at an instant: by partition, the head and the end (excluded)."""
-
-    topic: Topic
-    heads: dict[int, int]
-    ends: dict[int, int]
-
-    @property
-    def ranges(self) -> dict[int, tuple[int, int]]:
-        """The partitions that hold something."""
-        return {p: (head, self.ends[p]) for p, head in self.heads.items() if head < self.ends[p]}
-
-
 class Claimer:
     """Claims queues, and stands by what was claimed."""
 
@@ -81,9 +69,11 @@ class Claimer:
         self._ledger = ledger
         self._settings = settings
         self._now = now
+        self._heads = Heads(kafka, ledger, settings)
         # Two claims of one queue in this very process would only fence each other.
         self._lanes = Lanes(settings.concurrent_claims)
         self._background: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self.unconfirmed: dict[tuple[str, str], Claim] = {}
         """Claims that stand but whose step 7 ran out of time; the guard goes on with them."""
 
@@ -98,37 +88,38 @@ class Claimer:
         """
         started = time.monotonic()
         for attempt in range(_ATTEMPTS):
+            began = time.monotonic()
             try:
                 async with self._lanes.lane(request.topic):
                     claim = await self._attempt(request)
-            except (Fenced, OutcomeUnknown) as error:
-                # Another claimer of this queue was here: let one of us finish, then look what is there.
+            except (Fenced, OutcomeUnknown, Overtaken) as error:
+                # Another claimer or a dispatcher was here: let one of us finish, then look what is there. Claimers
+                # that each need longer than they pause would fence each other for ever: so by what it took.
                 _log.info("claim.again id=%s topic=%s error=%s", request.id, request.topic, error)
-                await asyncio.sleep(random.uniform(0.01, 0.05) * 2 ** min(attempt, 5))  # noqa: S311 - no secret
+                took_s = max(0.01, time.monotonic() - began)
+                pause_s = random.uniform(0.5, 1) * took_s * 2 ** min(attempt, 6)  # noqa: S311 - no secret
+                await asyncio.sleep(min(pause_s, _MOST_PAUSE_S))
                 continue
             CLAIM_SECONDS.observe(time.monotonic() - started)
             return claim
         raise Unavailable(f"claiming {request.queue}: other claims of it came in between again and again")
 
     async def _attempt(self, request: Request) -> Claim:
-        topic = await self._topic(request.topic)
+        topic = await find_topic(self._kafka, request.topic)
         if topic is None:
             return await self._claimed_before(request)
         entered = await self._kafka.high_watermarks(topic.name, range(topic.partitions))
         producer = await self._kafka.producer(f"xferq.claim.{topic.name}")  # 1
-        seat = _Seat(self._kafka, self._settings.group_of(topic.name))
+        seat = Seat(self._kafka, self._settings.group_of(topic.name))
         try:
             await self._ledger.barrier(topic.name)  # 2
             claim = self._ledger.claim(topic.name, request.id)
             if claim is None:
                 await self._settle(topic, entered)  # 3
-                snapshot = await self._snapshot(topic)
+                snapshot = await self._heads.snapshot(topic)
                 if snapshot.ranges:
                     await seat.evict()  # 4
-                    snapshot = await self._snapshot(topic)  # 5
-                if await self._kafka.topic(topic.name) != topic:
-                    # These would be another topic's offsets under the old one's id: given up as lost later.
-                    raise Unavailable(f"claiming {request.queue}: its topic was changed or deleted meanwhile")
+                    snapshot = await self._heads.snapshot(topic)  # 5
                 claim = await self._commit(request, snapshot, producer)  # 6
                 if not claim.ranges:
                     return claim
@@ -136,17 +127,14 @@ class Claimer:
                 await self._confirm(claim, producer, seat)  # 7
             return claim
         finally:
-            self._spawn(producer.close())
+            self._spawn(producer.close(), is_bounded=True)
             self._spawn(seat.release(self._settings.hold_ms))
 
-    async def _topic(self, name: str) -> Topic | None:
-        """The topic, if it exists: a broker may not know yet of one that was created a moment ago."""
-        for pause_s in _LOOKS_S:
-            await asyncio.sleep(pause_s)
-            topic = await self._kafka.topic(name)
-            if topic is not None:
-                return topic
-        return None
+    async def fence(self, topic: str) -> None:
+        """End the transaction of whoever was claiming the queue topic; one that is alive starts again."""
+        async with self._lanes.lane(topic):
+            producer = await self._kafka.producer(f"xferq.claim.{topic}")
+            self._spawn(producer.close(), is_bounded=True)
 
     async def _claimed_before(self, request: Request) -> Claim:
         """The claim of a queue whose topic has been deleted since."""
@@ -163,38 +151,6 @@ class Claimer:
             ends = await self._kafka.stable_ends(topic.name, entered)
             if all(ends[p] >= mark for p, mark in entered.items()) or time.monotonic() >= deadline:
                 return
-            await asyncio.sleep(_POLL_S)
-
-    async def _snapshot(self, topic: Topic) -> Snapshot:
-        """Heads and ends. The ends come first: a head read later is never below what was dispatched then."""
-        partitions = range(topic.partitions)
-        ends, starts = await asyncio.gather(
-            self._kafka.stable_ends(topic.name, partitions), self._kafka.log_starts(topic.name, partitions)
-        )
-        committed = await self._stable_offsets(self._settings.group_of(topic.name), topic.name, topic.partitions)
-        claimed = self._ledger.heads(topic.name, topic.id)
-        for partition, head in claimed.items():
-            if partition in ends and ends[partition] < head:
-                raise Refused(
-                    f"truncated: partition {partition} of topic {topic.name} ends at {ends[partition]}, "
-                    f"but {head} was claimed before; messages were lost in Kafka"
-                )
-        heads = {p: max(committed.get(p, 0), starts[p], claimed.get(p, 0)) for p in partitions}
-        return Snapshot(topic, heads, ends)
-
-    async def _stable_offsets(self, group: str, topic: str, partitions: int) -> dict[int, int]:
-        """The group's offsets once no transaction that commits any is pending.
-
-        Raises:
-            Unavailable: one is pending beyond the bound.
-        """
-        deadline = time.monotonic() + self._settings.confirm_ms / 1000
-        while True:
-            try:
-                return await self._kafka.committed(group, topic, range(partitions))
-            except Unavailable:
-                if time.monotonic() >= deadline:
-                    raise
             await asyncio.sleep(_POLL_S)
 
     async def _commit(self, request: Request, snapshot: Snapshot, producer: Producer) -> Claim:
@@ -228,7 +184,11 @@ class Claimer:
             # Never back: where a head lies beyond the end, the head it stays.
             ends = {p: max(head, snapshot.ends[p]) for p, head in snapshot.heads.items()}
             offsets = GroupOffsets(claim.group, topic.name, ends)
-        await producer.transact([self._ledger.write(producer, topic.name, values)], offsets)
+        await producer.transact(
+            [self._ledger.write(producer, topic.name, values)],
+            offsets,
+            None if offsets is None else partial(self._heads.hold_to, snapshot, claim.group),
+        )
         CLAIMS.labels(outcome="claimed" if claim.ranges else "empty").inc()
         _log.info(
             "claim.committed id=%s topic=%s partitions=%d offsets=%d",
@@ -236,23 +196,30 @@ class Claimer:
         )  # fmt: skip
         return claim
 
-    async def _confirm(self, claim: Claim, producer: Producer, seat: "_Seat") -> None:
+    async def _confirm(self, claim: Claim, producer: Producer, seat: Seat) -> None:
         """Step 7. Why the second look, with a dispatcher D:
 
         1. D joins after 4 (nobody held the group, as it was empty) and gets the old head.
         2. Our commit becomes pending; D commits plainly, its record lies behind ours.
         3. Our marker arrives and makes our offsets the group's - but a plain commit behind a pending one
            wins over it. The head is back below the claim, and D goes on dispatching what we drain.
-        So: wait for the marker, evict, read again; write the ends again where an offset lies lower, and
-        repeat only then, never because somebody has joined again.
+        So: wait for the marker, evict, read again; where an offset lies lower write the end again, wait for that
+        and evict once more: who comes before its marker gets the old head. Never because somebody has come back.
+
+        Nobody must get a partition between the eviction that counts and the look behind it. Our seat sees to that;
+        where we have none, as nobody was there, newcomers are made to wait for longer than this may take.
         """
         deadline = time.monotonic() + self._settings.confirm_ms / 1000
         try:
-            await self._write_heads(claim, producer)
             while True:
+                await self._heads.rewound(claim)  # only to wait for all that is pending
+                began = time.monotonic()
                 await seat.evict()
-                if not await self._write_heads(claim, producer):
-                    self.unconfirmed.pop((claim.topic, claim.id), None)
+                rewound = await self._heads.rewound(claim)
+                if rewound.heads:
+                    await self._heads.put_back(claim, rewound, producer)
+                elif time.monotonic() - began < seat.keeps_out_s:
+                    self._say_confirmed(claim.topic)
                     return
                 if time.monotonic() >= deadline:
                     raise Unavailable("commits of its dispatchers came in between again and again")
@@ -260,32 +227,29 @@ class Claimer:
             # Refused as well: what is committed can't be refused any more.
             self.unconfirmed[(claim.topic, claim.id)] = claim
             _log.warning("claim.unconfirmed id=%s topic=%s error=%s", claim.id, claim.topic, error)
+            # Before the command is acknowledged: if this worker dies then, others must know. Else it comes again.
+            wait = Waiting(why=f"its dispatchers' group does not show the claim: {error}").to_bytes()
+            await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), wait)])
 
-    async def _rewound(self, claim: Claim) -> dict[int, int]:
-        """The partitions whose committed offset lies below a claim, with the offset that it should have."""
-        heads = self._ledger.heads(claim.topic, claim.topic_id)
-        for partition, (_, end) in claim.ranges.items():
-            heads[partition] = max(heads.get(partition, 0), end)
-        if not heads:
-            return {}
-        committed = await self._stable_offsets(claim.group, claim.topic, max(heads) + 1)
-        return {p: head for p, head in heads.items() if committed.get(p, -1) < head}
+    def _say_confirmed(self, topic: str) -> None:
+        """The topic's heads are right now, so for all of its claims."""
+        for claim in self._ledger.claims(topic):
+            if self.unconfirmed.pop((topic, claim.id), None) or HEADS in self._ledger.waiting(topic, claim.id):
+                self._spawn(self._unsay(claim))
 
-    async def _write_heads(self, claim: Claim, producer: Producer) -> bool:
-        """Put back the heads that lie below a claim; whether there were any."""
-        heads = await self._rewound(claim)
-        if heads:
-            await producer.transact([], GroupOffsets(claim.group, claim.topic, heads))
-            HEADS_RESTORED.inc(len(heads))
-            _log.warning("claim.head_restored id=%s topic=%s partitions=%s", claim.id, claim.topic, sorted(heads))
-        return bool(heads)
+    async def _unsay(self, claim: Claim) -> None:
+        """The status need not say any more that the claim stands but is not confirmed yet."""
+        try:
+            await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), None)])
+        except XferqError as error:
+            _log.info("claim.unrecorded id=%s topic=%s error=%s", claim.id, claim.topic, error)
 
     async def is_rewound(self, claim: Claim) -> bool:
         """Whether the group's committed offsets lie below a claim of its queue somewhere.
 
         Offsets that have expired count as well: a dispatcher would start from the log's beginning.
         """
-        return bool(await self._rewound(claim))
+        return bool((await self._heads.rewound(claim)).heads)
 
     async def reassert(self, claim: Claim, *, evict: bool = True) -> None:
         """Go back to 4 and 7: evict the group's members and put its heads back where the claims left them.
@@ -298,66 +262,32 @@ class Claimer:
 
     async def _reassert(self, claim: Claim, evict: bool) -> None:
         producer = await self._kafka.producer(f"xferq.claim.{claim.topic}")
-        seat = _Seat(self._kafka, claim.group)
+        seat = Seat(self._kafka, claim.group)
         try:
             await self._ledger.barrier(claim.topic)
             topic = await self._kafka.topic(claim.topic)
             if topic is None or topic.id != claim.topic_id:
                 return  # heads of a topic that is gone: written for a new one they would hide its messages
             if not evict:
-                await self._write_heads(claim, producer)
+                rewound = await self._heads.rewound(claim)
+                if rewound.heads:
+                    await self._heads.put_back(claim, rewound, producer)
                 return
             await seat.evict()
             await self._confirm(claim, producer, seat)
         finally:
-            self._spawn(producer.close())
+            self._spawn(producer.close(), is_bounded=True)
             self._spawn(seat.release(self._settings.hold_ms))
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[None, None, None], *, is_bounded: bool = False) -> None:
         task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        tasks = self._closing if is_bounded else self._background
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     async def stop(self) -> None:
         """Release all holds and close what is open."""
         for task in self._background:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
-
-
-class _Seat:
-    """The claim's seat in the queue's group, where the group needs one: nobody else gets a partition."""
-
-    def __init__(self, kafka: Kafka, group: str) -> None:
-        self._kafka = kafka
-        self._group = group
-        self._hold: Hold | None = None
-
-    async def evict(self) -> None:
-        """Evict everybody else, whenever they came; take the seat if there is somebody to keep out."""
-        if self._hold is not None:
-            others = await self._kafka.members(self._group) - {self._hold.member_id}
-            await self._kafka.evict(self._group, others)
-            return
-        self._hold = await self._kafka.hold(self._group)
-        if self._hold is not None:
-            EVICTIONS.inc(len(self._hold.evicted))
-
-    async def release(self, within_ms: int) -> None:
-        """Give the group back once as many members as were evicted are there again, or after the time."""
-        if self._hold is None:
-            return
-        if not self._hold.delays_members:
-            within_ms = max(within_ms, _GUEST_MS)
-        deadline = time.monotonic() + within_ms / 1000
-        try:
-            while time.monotonic() < deadline:
-                try:
-                    if len(await self._kafka.members(self._group) - {self._hold.member_id}) >= len(self._hold.evicted):
-                        break
-                except XferqError as error:
-                    # Not a reason to leave early: into an empty group the evicted may commit what they like.
-                    _log.info("claim.release group=%s error=%s", self._group, error)
-                await asyncio.sleep(0.1)
-        finally:
-            await self._hold.release()
+        # What closes within its own time is left to do so: cut off, a producer leaves its connections to be collected.
+        await asyncio.gather(*self._background, *self._closing, return_exceptions=True)

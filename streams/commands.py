@@ -26,8 +26,8 @@ from streams.domain.envelope import NotRestorable, parse_envelope, queue_of_enve
 from streams.domain.status import ENDED, Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import is_queue_topic, queue_of, topic_of
-from streams.drain import Abandoned
-from streams.errors import NotAQueue, Refused, XferqError
+from streams.errors import Abandoned, NotAQueue, Refused, Unreadable, XferqError
+from streams.health import Health
 from streams.lanes import Lanes
 from streams.ledger import Ledger
 from streams.metrics import COMMANDS
@@ -38,6 +38,8 @@ from streams.transform import ENVELOPE
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
 _SOON_S = 2.0
+_TAKEN = 10_000
+"""Ids of the last commands that are kept in mind."""
 _LOOKS = 50
 """Fetches of a partition, each up to 200 ms, in search of a message that tells its queue's name."""
 
@@ -57,13 +59,21 @@ class Commands:
     """Carries commands out."""
 
     def __init__(
-        self, kafka: Kafka, ledger: Ledger, claimer: Claimer, settings: Settings, now: Callable[[], datetime]
+        self,
+        kafka: Kafka,
+        ledger: Ledger,
+        claimer: Claimer,
+        settings: Settings,
+        now: Callable[[], datetime],
+        health: Health,
     ) -> None:
         self._kafka = kafka
         self._ledger = ledger
         self._claimer = claimer
         self._settings = settings
         self._now = now
+        self._health = health
+        self._taken: dict[str, str | None] = {}
         self._finishing = Lanes(settings.concurrent_claims)
 
     def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
@@ -101,23 +111,43 @@ class Commands:
             Abandoned: `is_ours` became false.
         """
         status = Status.of(command, state="waiting", requested_at=_time(record))
+        if not self._take(command.id, status.command):
+            _log.warning("command.refused id=%s reason='the id is being used for another command'", command.id)
+            return
+        work = f"command {command.id}"
         failures = 0
+        recorded = ""
         while True:
             if not is_ours():
+                self._health.leaves(work)
+                self._taken.pop(command.id, None)
                 raise Abandoned
             try:
                 await self._carry_out(command, status)
+                self._health.goes_on(work)
                 return
             except XferqError as error:
                 failures += 1
                 _log.warning("command.again id=%s queue=%r error=%s", command.id, command.queue, error)
-                if failures == 1:
-                    await self._record_waiting(status, str(error))
+                self._health.waits(work, str(error))
+                if recorded != str(error) and await self._record_waiting(status, str(error)):
+                    recorded = str(error)
                 await asyncio.sleep(random.uniform(0.5, 1) * min(_MOST_BACKOFF_S, 0.1 * 2**failures))  # noqa: S311
+
+    def _take(self, id: str, content: str | None) -> bool:
+        """Reserve an id; false where it came with other content just before, perhaps for another queue.
+
+        Commands of different queues go side by side, so that the ledger may not show yet what the other one wrote.
+        """
+        if self._taken.setdefault(id, content) != content:
+            return False
+        while len(self._taken) > _TAKEN:
+            del self._taken[next(iter(self._taken))]
+        return True
 
     async def _carry_out(self, command: CancelCommand | StartCommand, status: Status) -> None:
         name = topic_of(command.queue)
-        await self._ledger.barrier(name)
+        await self._read_ledger(name)
         known = self._ledger.recorded_status(command.id)
         if known is not None and known.command is not None and known.command != status.command:
             _log.warning("command.refused id=%s reason='the id was used for another command'", command.id)
@@ -138,18 +168,35 @@ class Commands:
             await self._ledger.record_status(name, status)
             self._ended(status)
 
-    async def _record_waiting(self, status: Status, why: str) -> None:
+    async def _read_ledger(self, name: str) -> None:
+        """All that the ledger says about the queue, past a transaction that a claim of it may have left open.
+
+        1. A worker dies in its claim's transaction; the claim stands in the ledger, not committed.
+        2. We have the command now, and can't read on. The claim would end that transaction, but comes later.
+        3. So we take its id over here: it would otherwise last until its time-out.
+        """
+        try:
+            async with asyncio.timeout(_SOON_S):
+                await self._ledger.barrier(name)
+        except TimeoutError:
+            await self._claimer.fence(name)
+            await self._ledger.barrier(name)
+
+    async def _record_waiting(self, status: Status, why: str) -> bool:
+        """Let the status say what the command waits for, if that can be had quickly; whether it does."""
         try:
             # What failed may have come after the claim: its status must not be overwritten.
             async with asyncio.timeout(_SOON_S):
                 await self._ledger.barrier(topic_of(status.queue_name or status.id))
             known = self._ledger.recorded_status(status.id)
             if known is not None and known.state not in ("accepted", "waiting"):
-                return
+                return True
             waiting = (known or status).model_copy(update={"state": "waiting", "detail": why})
             await self._ledger.record_status(topic_of(status.queue_name or status.id), waiting)
         except (XferqError, TimeoutError) as error:
-            _log.info("command.unrecorded id=%s error=%s", status.id, error)
+            _log.info("command.unrecorded id=%s error=%r", status.id, error)
+            return False
+        return True
 
     async def _cancel(self, command: CancelCommand, status: Status) -> None:
         name = topic_of(command.queue_name)
@@ -243,6 +290,8 @@ class Commands:
                         name = _queue_in(record.headers)
                         if name is not None and topic_of(name) == topic:
                             return name
+            except Unreadable as error:
+                _log.warning("transfer.name_unreadable topic=%s error=%s", topic, error)  # others must not wait for it
             finally:
                 await reader.close()
         return None

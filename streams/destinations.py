@@ -1,8 +1,10 @@
 """Where drained messages go: the destination topics, what they take, and the batches bound for them."""
 
 import asyncio
+import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, KeysView, Mapping
+from datetime import datetime
 
 from streams.domain.envelope import ReturnReason
 from streams.errors import Rejected, Unavailable
@@ -10,8 +12,11 @@ from streams.ports import Batch, Header, Kafka, Producer, Record, Write
 from streams.settings import Settings
 from streams.transform import Moved
 
+_log = logging.getLogger(__name__)
 _LOG_HEADERS: list[Header] = [("type", b"AdminRebind")]
 _VISIBLE_S = 10.0
+_CLOCKS_MS = 60_000
+"""How far apart the broker's clock and ours may be."""
 
 
 class Destinations:
@@ -26,6 +31,9 @@ class Destinations:
         self.limits: dict[str, int] = {}
         """The largest batch in bytes, of topics that have turned one down for its size."""
 
+        self.times: dict[str, tuple[int, int]] = {}
+        """How much older and newer than now a record may be in ms, of topics that have turned one down for that."""
+
     async def prepare(self, producer: Producer, topics: Collection[str]) -> dict[str, int]:
         """The partition count of each destination, and of the log; those that can't be had are left out.
 
@@ -34,11 +42,15 @@ class Destinations:
         Raises:
             Unavailable: a topic that was created did not show up in time.
         """
-        wanted = {*topics, self._settings.log_topic, self._source} - self.refused.keys()
+        wanted = self._wanted(topics)
         found = await producer.partitions(wanted)
         missing = wanted - found.keys() - {self._settings.log_topic, self._source}
         if missing:
-            self.refused |= await self._kafka.create(missing)
+            refused = await self._kafka.create(missing)
+            if refused:
+                topic, why = min(refused.items())
+                _log.warning("drain.no_destination count=%d topic=%s why=%r", len(refused), topic, why)
+            self.refused |= refused
             deadline = time.monotonic() + _VISIBLE_S
             pause_s = 0.02
             while missing := missing - found.keys() - self.refused.keys():
@@ -51,6 +63,18 @@ class Destinations:
             raise Unavailable(f"topic {self._settings.log_topic} does not exist: create it with `xferq topics`")
         return found
 
+    async def known(self, producer: Producer, topics: Collection[str]) -> dict[str, int]:
+        """The partition counts of these topics, as far as they are there and can be written to; creates none.
+
+        None at all without the log: nothing is moved that can't be logged.
+        """
+        found = await producer.partitions(self._wanted(topics))
+        return found if self._settings.log_topic in found else {}
+
+    def _wanted(self, topics: Collection[str]) -> set[str]:
+        """What has to be looked up for them: what is refused is left out, log and source are always written to."""
+        return {*topics, self._settings.log_topic, self._source} - self.refused.keys()
+
     async def learn(self, rejected: Rejected) -> None:
         """Remember why writes were turned down, so that the next try leaves them out.
 
@@ -62,7 +86,12 @@ class Destinations:
                 limit = await self._kafka.max_message_bytes(topic)
                 # Turned down although it kept to the limit: the topic counts otherwise than we do.
                 self.limits[topic] = limit if self.limits.get(topic) != limit else limit * 9 // 10
+            elif why == "timestamp" and topic not in self.times:
+                # Not all of them: a topic may refuse what is older than a week, say.
+                older, newer = await self._kafka.timestamp_limits(topic)
+                self.times[topic] = max(0, older - _CLOCKS_MS), max(0, newer - _CLOCKS_MS)
             elif topic not in (self._source, self._settings.log_topic, self._settings.ledger_topic):
+                _log.warning("drain.no_destination count=1 topic=%s why=%r", topic, why)
                 self.refused[topic] = why
 
 
@@ -75,17 +104,41 @@ class Outbox:
         settings: Settings,
         destinations: Destinations,
         source: str,
-        partitions: Mapping[str, int],
+        now: datetime,
     ) -> None:
         self._producer = producer
         self._settings = settings
         self._limits = destinations.limits
+        self._times = destinations.times
+        self._now_ms = int(now.timestamp() * 1000)
+        self.opened_at = time.monotonic()
         self._source = source
-        self._partitions = partitions
+        self._partitions: dict[str, int] = {}
         self._open: dict[tuple[str, int], Batch] = {}
         self.writes: list[Write] = []
         self.restored = 0
         self.returned = 0
+        self.bytes = 0
+        """Of all values, the log's too; where keys and headers weigh more, the number of messages is the bound."""
+
+    @property
+    def messages(self) -> int:
+        """How many it moves or gives back."""
+        return self.restored + self.returned
+
+    @property
+    def takes(self) -> KeysView[str]:
+        """The topics that it knows the partitions of."""
+        return self._partitions.keys()
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics that something is written to."""
+        return frozenset(topic for topic, _ in self._open)
+
+    def add_destinations(self, partitions: Mapping[str, int]) -> None:
+        """Topics that may be written to from now on, with their partition counts."""
+        self._partitions.update(partitions)
 
     def move(self, record: Record, topic: str, message: Moved) -> ReturnReason | None:
         """Add a moved message and its log record; why neither can be, where that is so.
@@ -95,6 +148,10 @@ class Outbox:
         count = self._partitions.get(topic)
         if count is None:
             return ReturnReason.DESTINATION_UNAVAILABLE
+        if topic in self._times:
+            older, newer = self._times[topic]
+            if not self._now_ms - older <= record.timestamp <= self._now_ms + newer:
+                return ReturnReason.DESTINATION_UNAVAILABLE
         log = self._settings.log_topic
         if self._limits and not (
             self._fits(topic, record.key, record.value, message.headers)
@@ -135,6 +192,7 @@ class Outbox:
         headers: list[Header],
     ) -> None:
         where = (topic, partition)
+        self.bytes += len(value or b"")
         batch = self._open.get(where)
         if batch is not None and (batch.append(timestamp=timestamp, key=key, value=value, headers=headers) is not None):
             return

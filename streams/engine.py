@@ -12,8 +12,9 @@ from streams.claim import Claimer
 from streams.commands import CommandRecord, Commands
 from streams.domain.command import InvalidCommand
 from streams.domain.topic import is_queue_topic
-from streams.drain import Abandoned, Drainer
-from streams.errors import XferqError
+from streams.drain import Drainer
+from streams.errors import Abandoned, XferqError
+from streams.health import Health
 from streams.keeper import Keeper
 from streams.lanes import Lanes
 from streams.ledger import Ledger
@@ -21,6 +22,9 @@ from streams.ports import Kafka
 from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
+_PATIENCE_S = 60.0
+"""How long a task of a drain that can't get on holds up the acknowledgements behind it."""
+_EDGE_S = 1.0
 
 
 def utc_now() -> datetime:
@@ -31,17 +35,26 @@ def utc_now() -> datetime:
 class Engine:
     """Carries out commands and drain tasks: side by side across queues, in order within one."""
 
-    def __init__(self, kafka: Kafka, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        kafka: Kafka,
+        settings: Settings,
+        now: Callable[[], datetime] = utc_now,
+        health: Health | None = None,
+    ) -> None:
+        self.health = health or Health()
         self._settings = settings
         self._stopping = False
         self._shares: frozenset[int] = frozenset()
         self.ledger = Ledger(kafka, settings)
         self.claimer = Claimer(kafka, self.ledger, settings, now)
-        self.commands = Commands(kafka, self.ledger, self.claimer, settings, now)
-        self.drainer = Drainer(kafka, self.ledger, settings, now)
+        self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health)
+        self.drainer = Drainer(kafka, self.ledger, settings, now, self.health)
         self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self._is_mine)
         self._command_lanes = Lanes(settings.concurrent_claims)
         self._drain_lanes = Lanes()  # how many work at a time, the drainer sees to
+        self._in_hand: dict[tuple[str, int, str], Callable[[], bool]] = {}
+        self._drains: set[asyncio.Task[bool]] = set()
 
     async def start(self) -> None:
         """Read the ledger, begin the standing work."""
@@ -51,6 +64,10 @@ class Engine:
     async def stop(self) -> None:
         """End the standing work. Stop feeding and let running work reach its edge before: `begin_stop`."""
         self.begin_stop()
+        if self._drains:
+            _, late = await asyncio.wait(self._drains, timeout=_EDGE_S)
+            for drain in late:
+                drain.cancel()
         await self.keeper.stop()
         await self.claimer.stop()
         await self.ledger.stop()
@@ -104,11 +121,42 @@ class Engine:
         except (KeyError, TypeError, ValueError):
             _log.error("drain.task_unreadable value=%r", (value or b"")[:200])
             return True
+        return await self._drain(topic, partition, id, lambda: is_ours() and not self._stopping)
+
+    async def _drain(self, topic: str, partition: int, id: str, go_on: Callable[[], bool]) -> bool:
+        """Drain, for one task; whether that may be acknowledged.
+
+        A task is a nudge: while its claim shows no progress, the keeper publishes it again. So one that comes while
+        it is in hand is acknowledged at once, and one that can't get on for long as well, though it is tried on and
+        on: its drains partition would otherwise never get further, and after some days nothing would come any more.
+        """
+        key = topic, partition, id
+        in_hand = self._in_hand.get(key)
+        if in_hand is not None and in_hand():
+            return True
+        self._in_hand[key] = go_on
+        drain = asyncio.create_task(self._drain_on(topic, partition, id, go_on))
+        self._drains.add(drain)
+        drain.add_done_callback(self._drains.discard)
+        drain.add_done_callback(lambda _: self._in_hand.pop(key) if self._in_hand.get(key) is go_on else None)
+        try:
+            while not drain.done():
+                await asyncio.wait([drain], timeout=_PATIENCE_S / 2)
+                if not drain.done() and self.health.waited_s(f"drain {topic}/{partition}") > _PATIENCE_S:
+                    _log.warning("drain.left topic=%s partition=%d: tried on, its task acknowledged", topic, partition)
+                    drain.add_done_callback(_say_failure)
+                    return True
+        except asyncio.CancelledError:
+            drain.cancel()
+            raise
+        return drain.result()
+
+    async def _drain_on(self, topic: str, partition: int, id: str, go_on: Callable[[], bool]) -> bool:
         try:
             async with self._drain_lanes.lane(f"{topic}/{partition}"):
                 if self._is_drained(topic, partition, id):
                     return True
-                claims = await self.drainer.drain(topic, partition, lambda: is_ours() and not self._stopping)
+                claims = await self.drainer.drain(topic, partition, go_on)
         except Abandoned:
             return False
         for claim in claims:
@@ -130,3 +178,8 @@ class Engine:
             await self.keeper.free(topic)
         except XferqError as error:
             _log.info("drain.unrecorded id=%s error=%s", id, error)
+
+
+def _say_failure(drain: "asyncio.Task[bool]") -> None:
+    if not drain.cancelled() and (error := drain.exception()) is not None:
+        _log.error("drain.failed: its task comes again", exc_info=error)

@@ -4,11 +4,14 @@ XferqError
 |- Refused         it can't be done as asked: say why to whoever asked, and don't try again
 |- Fenced          somebody else owns this work now: drop it, unless it is still ours
 |- OutcomeUnknown  it may have happened: build anew, read what is there, go on from that
+|- Overtaken       somebody changed meanwhile what it was based on, nothing happened: start again at once
 |- Unavailable     it did not happen and may well work later: back off, then try again
+|  `- Unreadable   records that no worker may unpack: a person has to remove them
 |- Rejected        Kafka turned down some writes; the transaction was aborted, so nothing
 |                  happened: look at which ones, change them, try again
 |- OutOfRange      records that should be there are not: look at the topic again
 |- Misconfigured   no retry helps until a person changes a setting: stop, and name it
+|  `- InvalidSettings  so much so that nothing was begun: xferq was used wrongly
 `- BrokerError     the embedded broker can't do what was asked (in `streams.broker`)
 """
 
@@ -38,14 +41,22 @@ class OutcomeUnknown(XferqError):
     """A transaction's commit was neither confirmed nor denied."""
 
 
+class Overtaken(XferqError):
+    """What the work was based on has changed meanwhile; nothing was done."""
+
+
 class Unavailable(XferqError):
     """Kafka, or a part of it, did not answer in time or is not ready; nothing was changed."""
+
+
+class Unreadable(Unavailable):
+    """Records are larger, once unpacked, than a worker may hold: they stand in the way until somebody removes them."""
 
 
 class Rejected(XferqError):
     """The broker turned down writes to these partitions; the whole transaction was aborted.
 
-    `reasons` maps (topic, partition) to a `Rejection` name such as "too_large".
+    `reasons` maps (topic, partition) to why: "too_large", "timestamp" or another word.
     """
 
     def __init__(self, reasons: Mapping[tuple[str, int], str]) -> None:
@@ -60,3 +71,11 @@ class OutOfRange(XferqError):
 
 class Misconfigured(XferqError):
     """A setting is wrong; the message names it."""
+
+
+class Abandoned(Exception):
+    """The drain stopped at a transaction's edge because it is not ours any more; somebody goes on with it."""
+
+
+class InvalidSettings(Misconfigured):
+    """The settings can't be used as they are; the message names each one and where it stands."""

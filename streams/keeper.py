@@ -17,8 +17,8 @@ from streams.domain.status import ENDED
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import is_queue_topic, topic_of
 from streams.errors import XferqError
-from streams.ledger import Ledger, claim_key, command_key, progress_key
-from streams.metrics import CLAIMS_UNFINISHED, SPACE_FREED, TASKS_REPUBLISHED
+from streams.ledger import HEADS, Ledger, claim_key, command_key, progress_key, waiting_key
+from streams.metrics import CLAIMS_UNFINISHED, OLDEST_CLAIM_SECONDS, SPACE_FREED, TASKS_REPUBLISHED
 from streams.ports import Kafka
 from streams.settings import Settings
 
@@ -117,7 +117,11 @@ class Keeper:
         if all(starts[partition] >= head for partition, head in heads.items()):
             self._freed[topic] = (state, 0.0)
             return
-        unconfirmed = (topic, latest.id) in self._claimer.unconfirmed
+        # Any claim, as a later one of an empty queue confirms nothing; and what another worker, perhaps gone, has said.
+        unconfirmed = any(
+            (topic, claim.id) in self._claimer.unconfirmed or HEADS in self._ledger.waiting(topic, claim.id)
+            for claim in claims
+        )
         if unconfirmed or await self._claimer.is_rewound(latest):
             await self._claimer.reassert(latest)
 
@@ -149,6 +153,7 @@ class Keeper:
                 if not self._ledger.is_finished(claim):
                     unfinished[(topic, claim.id)] = claim
         CLAIMS_UNFINISHED.set(len(unfinished))
+        OLDEST_CLAIM_SECONDS.set(max((self._age_s(claim) for claim in unfinished.values()), default=0.0))
         stalled = []
         for key, claim in unfinished.items():
             progress = self._progress(claim)
@@ -248,5 +253,6 @@ class Keeper:
             # The claim first: without its progress it would look like one that was never drained.
             await self._ledger.record(claim.topic, [(claim_key(claim.topic, id), None)])
             keys = [progress_key(claim.topic, partition, id) for partition in claim.ranges]
+            keys += [waiting_key(claim.topic, where, id) for where in self._ledger.waiting(claim.topic, id)]
             await self._ledger.record(claim.topic, [(key, None) for key in keys])
         await self._ledger.record(name, [(command_key(id), None)])

@@ -1,21 +1,24 @@
 """The ledger: the one truth about claims, progress, heads and commands, as a view of a compacted topic.
 
-Keys: `claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`.
+Keys: `claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`, and
+`waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on.
 All that belongs to one queue lies in one ledger partition, by a hash of the queue's topic that never changes.
 Every process that needs the ledger follows all of it and keeps it in memory.
 """
 
 import asyncio
 import logging
+import time
 import zlib
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
 from pydantic import ValidationError
 
-from streams.domain.claim import Claim, Head, Progress
+from streams.domain.claim import Claim, Head, Progress, Waiting
 from streams.domain.status import Status
+from streams.domain.timestamp import InvalidTime, known_time
 from streams.errors import Refused, Unavailable, XferqError
 from streams.ports import Kafka, Producer, Record, Tail, Write
 from streams.settings import Settings
@@ -26,6 +29,7 @@ _Value = TypeVar("_Value")
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.002
+HEADS = "heads"
 _BATCH_BYTES = 900_000
 """Under Kafka's default limit of a record batch, 1 MiB."""
 
@@ -43,19 +47,49 @@ class Ledger:
         self._heads: dict[str, dict[int, Head]] = {}
         self._statuses: dict[str, Status] = {}
         self._topics_of: dict[str, set[str]] = {}
+        self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
         self._renew = False
+        self._stuck: tuple[dict[int, int], float] | None = None
         self.unreadable: set[str] = set()
         """Queue topics with a claim that can't be understood, written by a later version perhaps."""
 
     async def start(self) -> None:
-        """Begin to follow; returns once all that was there is known.
+        """Begin to follow; returns once all that was committed before is known.
+
+        Not up to the high watermark, where a worker that died may have left a transaction open: what ends it before
+        its time-out is only the work that begins after this.
 
         Raises:
             Unavailable: it could not be read to its end; call again.
         """
         if self._following is None:
             self._following = asyncio.create_task(self._follow())
-        await self.barrier_all()
+        partitions = range(self._settings.ledger_partitions)
+        await self._reach(await self._kafka.stable_ends(self._settings.ledger_topic, partitions))
+
+    async def look(self) -> None:
+        """See that Kafka answers and that the view follows; a reader that stands still is replaced.
+
+        To be called every few seconds. A library's reader may die, or wait for ever, without a word: it has then
+        not come up to what was committed, look after look, although Kafka says that there is more.
+
+        Raises:
+            Unavailable: Kafka does not answer, or the view does not follow.
+        """
+        partitions = range(self._settings.ledger_partitions)
+        ends = await self._kafka.stable_ends(self._settings.ledger_topic, partitions)
+        if self._tail is None:
+            raise Unavailable("reading the ledger: it is being opened")
+        positions = {partition: await self._tail.position(partition) for partition in partitions}
+        behind = {partition: at for partition, at in positions.items() if at < ends[partition]}
+        now = time.monotonic()
+        if not behind:
+            self._stuck = None
+        elif self._stuck is None or _moved(self._stuck[0], behind):
+            self._stuck = behind, now
+        elif now - self._stuck[1] > self._settings.request_timeout_ms / 1000:
+            self._stuck, self._renew = None, True
+            raise Unavailable("reading the ledger: nothing comes, though there is more")
 
     async def stop(self) -> None:
         """Stop following."""
@@ -81,14 +115,16 @@ class Ledger:
         Raises:
             Unavailable: it took too long.
         """
-        await self._reach([self.partition_of(name)])
+        await self._reach(await self._written([self.partition_of(name)]))
 
     async def barrier_all(self) -> None:
         """The same for all of the ledger."""
-        await self._reach(range(self._settings.ledger_partitions))
+        await self._reach(await self._written(range(self._settings.ledger_partitions)))
 
-    async def _reach(self, partitions: Iterable[int]) -> None:
-        marks = await self._kafka.high_watermarks(self._settings.ledger_topic, partitions)
+    async def _written(self, partitions: Iterable[int]) -> dict[int, int]:
+        return await self._kafka.high_watermarks(self._settings.ledger_topic, partitions)
+
+    async def _reach(self, marks: Mapping[int, int]) -> None:
         try:
             # A transaction left open by a crash ends at its time-out, for which the broker looks every 10 s.
             async with asyncio.timeout((self._settings.transaction_timeout_ms + 15_000) / 1000):
@@ -156,11 +192,28 @@ class Ledger:
     def status(self, id: str) -> Status | None:
         """The command's status with the counts of the moment."""
         status = self._statuses.get(id)
-        return None if status is None else status.with_progress([*self._parts(id)])
+        if status is None:
+            return None
+        waits = [why for claim in self.claims_of(id) for why in self._waits(claim)]
+        return status.with_progress([*self._parts(id)], waits)
 
     def statuses(self) -> list[Status]:
         """All statuses as last written, newest first."""
-        return sorted(self._statuses.values(), key=lambda status: (status.requested_at or "", status.id), reverse=True)
+        return sorted(self._statuses.values(), key=_age, reverse=True)
+
+    def waiting(self, topic: str, id: str) -> dict[str, Waiting]:
+        """What was said last of why the claim does not get on: by partition, or `HEADS`; perhaps out of date."""
+        return self._waiting.get((topic, id), {})
+
+    def _waits(self, claim: Claim) -> Iterator[str]:
+        for where, wait in sorted(self.waiting(claim.topic, claim.id).items()):
+            if where == HEADS:
+                yield f"the heads of {claim.topic}: {wait.why}"
+            elif where.isdecimal() and int(where) in claim.ranges:
+                step = self.progress(claim.topic, int(where), claim.id)
+                offset = claim.ranges[int(where)][0] if step is None else step.offset
+                if wait.offset == offset and not (step is not None and step.done):
+                    yield f"{claim.topic}/{where}: {wait.why}"
 
     def _parts(self, id: str) -> Iterator[tuple[Claim, dict[int, Progress]]]:
         for claim in self.claims_of(id):
@@ -200,16 +253,18 @@ class Ledger:
             try:
                 if self._renew and self._tail is not None:
                     # From the beginning again; until it has caught up no barrier lets anybody through.
-                    spent, self._tail, self._renew = self._tail, None, False
+                    spent, self._tail = self._tail, None
                     await spent.close()
                 if self._tail is None:
                     self._tail = await self._kafka.tail(self._settings.ledger_topic, self._settings.ledger_partitions)
+                    self._renew = False
                 # No await between the end of `read` and the last `_apply`: whoever sees the tail's position
                 # move on sees the records applied as well.
                 for record in await self._tail.read(timeout_ms=1_000):
                     self._apply(record)
             except XferqError as error:
                 _log.warning("ledger.unreadable error=%s", error)
+                self._renew = True
                 await asyncio.sleep(0.5)
 
     def _apply(self, record: Record) -> None:
@@ -226,6 +281,10 @@ class Ledger:
             elif kind == "head":
                 topic, partition = rest.split("/")
                 _put(self._heads, topic, int(partition), None if value is None else Head.model_validate_json(value))
+            elif kind == "waiting":
+                topic, where, id = rest.split("/")
+                wait = None if value is None else Waiting.model_validate_json(value)
+                _put(self._waiting, (topic, id), where, wait)
             elif kind == "command" and value is None:
                 self._statuses.pop(rest, None)
             elif kind == "command" and value is not None:
@@ -262,9 +321,27 @@ def head_key(topic: str, partition: int) -> str:
     return f"head/{topic}/{partition}"
 
 
+def waiting_key(topic: str, where: int | str, id: str) -> str:
+    """The ledger key of why a claim does not get on: with one partition, or with its `HEADS`."""
+    return f"waiting/{topic}/{where}/{id}"
+
+
 def command_key(id: str) -> str:
     """The ledger key of a command's status."""
     return f"command/{id}"
+
+
+def _age(status: Status) -> tuple[float, str]:
+    """By the moment, and not by its text: services write times in more than one way."""
+    try:
+        return known_time(status.requested_at or "").timestamp(), status.id
+    except InvalidTime:
+        return 0.0, status.id
+
+
+def _moved(before: dict[int, int], now: dict[int, int]) -> bool:
+    """Whether any partition that is behind has come further, or has caught up."""
+    return any(now.get(partition, at + 1) > at for partition, at in before.items())
 
 
 def _put(view: dict[_Outer, dict[_Inner, _Value]], outer: _Outer, inner: _Inner, value: _Value | None) -> None:

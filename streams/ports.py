@@ -4,7 +4,7 @@ Offsets are Kafka's: a head or a start is the first one included, an end the fir
 method may raise `Unavailable` (nothing happened, try later); what else it raises stands with it.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,13 +77,23 @@ class Producer(Protocol):
         ...
 
     async def partitions(self, topics: Collection[str]) -> dict[str, int]:
-        """How many partitions each topic has, in one request; topics that don't exist are left out."""
+        """How many partitions each topic has, in one request; topics that don't exist are left out.
+
+        Raises:
+            Rejected: nobody may look at some of them.
+        """
         ...
 
-    async def transact(self, writes: Sequence[Write], offsets: GroupOffsets | None = None) -> None:
+    async def transact(
+        self,
+        writes: Sequence[Write],
+        offsets: GroupOffsets | None = None,
+        before_commit: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """Write all of it in one transaction, in order per partition, or none of it.
 
-        The last write goes out when all the others have been accepted.
+        The last write goes out when all the others have been accepted. `before_commit` is awaited when all of it
+        is written, offsets included; whatever it raises aborts the transaction.
 
         Raises:
             Rejected: aborted; the error says which partitions were turned down and why.
@@ -171,6 +181,10 @@ class Kafka(Protocol):
         """The largest record batch that the topic takes."""
         ...
 
+    async def timestamp_limits(self, topic: str) -> tuple[int, int]:
+        """How many ms a record may be older, and newer, than the broker's clock for the topic to take it."""
+        ...
+
     async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The ends of the logs, open transactions included."""
         ...
@@ -187,8 +201,12 @@ class Kafka(Protocol):
         """Free what lies below these offsets, by partition (DeleteRecords)."""
         ...
 
-    async def committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    async def committed(
+        self, group: str, topic: str, partitions: Iterable[int], *, stable: bool = True
+    ) -> dict[int, int]:
         """The group's committed offsets; partitions without one are left out.
+
+        Without `stable`, those that were committed last, whatever is pending.
 
         Raises:
             Unavailable: a transaction that commits some is still pending (KIP-447's require_stable).

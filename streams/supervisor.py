@@ -14,25 +14,20 @@ import time
 from contextlib import suppress
 from types import FrameType
 
-import orjson
-
 from streams.logs import set_up_logging
 from streams.settings import Settings, load_settings
-from streams.worker import run_worker
+from streams.worker import CAN_T_START, run_worker
 
 _log = logging.getLogger(__name__)
 _PROGRAM = "from streams.supervisor import main; main()"
 _LOOK_S = 0.1
 _AGAIN_S = 2.0
 _END_S = 10.0
-_EARLY_S = 5.0
 
 
 def run_workers(settings: Settings) -> int:
     """Run `settings.worker_processes` workers until SIGTERM or SIGINT; the exit status."""
-    if settings.worker_processes == 1:
-        return run_worker(settings)
-    set_up_logging()
+    set_up_logging(settings.log_level)
     supervisor = _Supervisor(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, supervisor.stop)
@@ -44,7 +39,6 @@ class _Supervisor:
         self._settings = settings
         self._stopping = False
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._started: list[float] = []
 
     def stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -53,7 +47,6 @@ class _Supervisor:
         """Until told to stop, or until a process can't even start."""
         for number in range(self._settings.worker_processes):
             self._processes.append(self._start(number))
-            self._started.append(time.monotonic())
         status = 0
         while not self._stopping and status == 0:
             time.sleep(_LOOK_S)
@@ -66,24 +59,19 @@ class _Supervisor:
             status = process.poll()
             if status is None:
                 continue
-            if status == 1 and time.monotonic() - self._started[number] < _EARLY_S:
-                return 1  # it has said why; another one would say the same
+            if status == CAN_T_START:
+                return status  # it has said why; another one would say the same
             _log.warning("supervisor.replaced process=%d status=%d", number, status)
             time.sleep(_AGAIN_S)
             self._processes[number] = self._start(number)
-            self._started[number] = time.monotonic()
         return 0
 
     def _start(self, number: int) -> "subprocess.Popen[bytes]":
         settings = self._settings
-        values = {
-            f"XFERQ_{name.upper()}": value if isinstance(value, str) else orjson.dumps(value).decode()
-            for name, value in settings.model_dump(mode="json", exclude_defaults=True).items()
-        }
         port = settings.metrics_port + number if settings.metrics_port else 0
         return subprocess.Popen(  # noqa: S603 - our own program
             [sys.executable, "-c", _PROGRAM],
-            env={**os.environ, **values, "XFERQ_WORKER_PROCESSES": "1", "XFERQ_METRICS_PORT": str(port)},
+            env=os.environ | settings.as_variables() | {"XFERQ_WORKER_PROCESSES": "1", "XFERQ_METRICS_PORT": str(port)},
             # Our end of this pipe closes when we end, however: a process that reads its end ends then.
             stdin=subprocess.PIPE,
             # Ctrl-C on a terminal is for us; we pass it on.

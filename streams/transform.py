@@ -42,7 +42,10 @@ class Transform:
     def __init__(
         self, claim: Claim, *, node_id: str, log_meta: tuple[str, ...] = (), log_headers: tuple[str, ...] = ()
     ) -> None:
-        self._claim = claim
+        self._is_cancel = claim.kind == "xfer.cancel"
+        self._from_queue = claim.queue
+        self._xfer_queue = claim.xfer_queue
+        self._reason = claim.reason
         self._node_id = node_id
         self._log_meta = log_meta
         self._log_headers = log_headers
@@ -53,22 +56,23 @@ class Transform:
         Raises:
             NotRestorable: it has to go back to where it was; the error says why.
         """
-        claim = self._claim
+        from_queue = self._from_queue
         headers = record.headers
         at = _envelope_at(headers)
         envelope = parse_envelope(headers[at][1])
         moved: Envelope
-        if claim.kind == "xfer.cancel":
-            moved, queue = restore(envelope, now=now, xfer_queue=claim.queue)
+        if self._is_cancel:
+            moved, queue = restore(envelope, now=now, xfer_queue=from_queue)
         else:
-            moved, queue = save(envelope, xfer_queue=claim.xfer_queue, from_queue=claim.queue), claim.xfer_queue
+            queue = self._xfer_queue
+            moved = save(envelope, xfer_queue=queue, from_queue=from_queue)
         value = record.value
         log = rebind_record(
             id="" if record.key is None else record.key.decode(errors="backslashreplace"),
             envelope=moved,
             queue=queue,
-            from_queue=claim.queue,
-            reason=claim.reason,
+            from_queue=from_queue,
+            reason=self._reason,
             size=0 if value is None else len(value),
             now=now,
             node_id=self._node_id,

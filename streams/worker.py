@@ -1,7 +1,6 @@
 """The worker process: Kafka, the engine and the Faust app put together, from start to a clean end."""
 
 import asyncio
-import gc
 import logging
 import os
 import signal
@@ -11,39 +10,54 @@ from collections.abc import Coroutine
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from prometheus_client import start_http_server
-
 from streams.agents import Handoff, create_app
 from streams.engine import Engine
 from streams.errors import Misconfigured, Unavailable, XferqError
+from streams.health import Health
+from streams.heap import settle_heap
 from streams.kafka.cluster import Cluster
+from streams.kafka.layout import require_topics, unsafe_queues
+from streams.kafka.permissions import require_permissions
+from streams.kafka.reachable import require_reachable
 from streams.logs import set_up_logging
+from streams.metrics import show_health
+from streams.probes import Probes, serve_probes
 from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
+CAN_T_START = 1
+"""The exit status where no retry helps until a person changes something."""
+CRASHED = 75
+"""The exit status where another start may well help (EX_TEMPFAIL)."""
 _EDGE_S = 5.0
 """How long work may take to its next edge after SIGTERM; the rest of the 10 s is for leaving the group."""
 _STOP_S = 2.0
+_START_S = 60.0
+"""How long Faust may take to start: more, and it hangs."""
+_TURN_S = 1.0
+_LOOK_S = 2.0
+"""The pause between two looks whether Kafka answers."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _END_S = 9.5
 """After so long a worker that was told to stop ends for sure."""
 
 
 def run_worker(settings: Settings, *, supervised: bool = False) -> int:
-    """Run one worker process until SIGTERM or SIGINT; the exit status.
+    """Run one worker process until SIGTERM or SIGINT; the exit status, `CAN_T_START` and `CRASHED` among others.
 
     A supervised one also ends when its standard input does: when its supervisor is gone, even by kill -9.
     """
-    set_up_logging()
-    # A drain makes many objects that live for one batch: with Python's own threshold the collector would look
-    # at all of them hundreds of times a second, and find nothing.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    set_up_logging(settings.log_level)
+    settle_heap()
     try:
         refuse_optimised()
         return asyncio.run(_run(settings, supervised))
     except XferqError as error:
         print(f"xferq worker: {error}", file=sys.stderr)
-        return 1
+        return CAN_T_START
+    except Exception:  # noqa: BLE001 - a bug, ours or Faust's: said, and told from what no start can mend
+        _log.exception("worker.crashed")
+        return CRASHED
 
 
 def refuse_optimised() -> None:
@@ -72,35 +86,55 @@ async def _run(settings: Settings, supervised: bool) -> int:
             _end_for_sure()
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told_to_stop)
+    def on_signal(*_: object) -> None:
+        loop.call_soon_threadsafe(told_to_stop)
+
+    # Not by the loop's own handlers: it removes them as it closes, and a second SIGTERM would kill an orderly end.
+    for number in _SIGNALS:
+        signal.signal(number, on_signal)
+    health = Health()
+    probes = Probes(health)
     if settings.metrics_port:
-        try:
-            start_http_server(settings.metrics_port, addr="127.0.0.1")
-        except OSError as error:
-            raise Misconfigured(
-                f"XFERQ_METRICS_PORT: port {settings.metrics_port} can't be listened on: {error}"
-            ) from error
-    with TemporaryDirectory(prefix="xferq-worker-") as scratch:
-        return await _work(settings, stop, scratch)
+        serve_probes(probes, settings.metrics_port)
+        show_health(health)
+    turning = asyncio.create_task(_turn(probes))
+    try:
+        with TemporaryDirectory(prefix="xferq-worker-") as scratch:
+            return await _work(settings, stop, health, scratch)
+    finally:
+        turning.cancel()
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # this process ends
 
 
-async def _work(settings: Settings, stop: asyncio.Event, scratch: str) -> int:
+async def _turn(probes: Probes) -> None:
+    while True:
+        probes.turn()
+        await asyncio.sleep(_TURN_S)
+
+
+async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch: str) -> int:
     async with Cluster(settings) as kafka:
-        engine = Engine(kafka, settings)
+        health.lacks("kafka", f"still connecting to Kafka at {kafka.connection.bootstrap_servers}")
+        health.lacks("group", f"waiting for a place in group {settings.worker_group}")
+        engine = Engine(kafka, settings, health=health)
         handoff = Handoff()
-        app = create_app(settings, engine, kafka.connection.bootstrap_servers, handoff, scratch)
+        app = create_app(settings, engine, kafka.connection, handoff, scratch)
         starting = asyncio.create_task(_start(engine, app, kafka, settings))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             await starting
             _log.info("worker.started bootstrap=%s group=%s", kafka.connection.bootstrap_servers, settings.worker_group)
+            looking = asyncio.create_task(_look(engine, kafka))
             crashing = asyncio.create_task(app.wait_until_stopped())
             await asyncio.wait([stopping, crashing], return_when=asyncio.FIRST_COMPLETED)
+            looking.cancel()
         else:
             starting.cancel()
         crashed = not stop.is_set()
+        if crashed:
+            _log.error("worker.crashed: Faust has ended by itself")
         _log.info("worker.stopping")
         engine.begin_stop()
         await handoff.idle(_EDGE_S)
@@ -108,7 +142,7 @@ async def _work(settings: Settings, stop: asyncio.Event, scratch: str) -> int:
             _log.warning("worker.stopping: the group was not left in time")
         await _ended(engine.stop(), _STOP_S)
         _log.info("worker.stopped")
-    return 1 if crashed else 0
+    return CRASHED if crashed else 0
 
 
 def _end_for_sure() -> None:
@@ -119,7 +153,7 @@ def _end_for_sure() -> None:
 
     def cut_off() -> None:
         _log.warning("worker.cut_off")
-        os._exit(1)
+        os._exit(CRASHED)
 
     timer = threading.Timer(_END_S, cut_off)
     timer.daemon = True
@@ -141,33 +175,56 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings) -
     """Start engine and app, waiting for Kafka as long as it takes.
 
     Raises:
-        Misconfigured: a topic is missing, or has another number of partitions than the settings say.
+        Misconfigured: a topic is missing, or is not as it must be.
+        TimeoutError: Faust hangs.
     """
-    said = False
+    said = ""
     while True:
         try:
-            await _check_topics(kafka, settings)
+            await require_reachable(kafka.connection)
+            await require_permissions(kafka, settings, "worker")
+            await require_topics(kafka, settings)
             await engine.start()
             break
         except Unavailable as error:
-            if not said:
+            if str(error) != said:
                 _log.warning("worker.waiting bootstrap=%s error=%s", kafka.connection.bootstrap_servers, error)
-                said = True
+                said = str(error)
+            engine.health.lacks("kafka", _no_answer(kafka, error))
             await asyncio.sleep(2)
-    await app.start()
+    engine.health.has("kafka")
+    async with asyncio.timeout(_START_S):
+        await app.start()
 
 
-async def _check_topics(kafka: Cluster, settings: Settings) -> None:
-    for name, setting, partitions in (
-        (settings.commands_topic, "COMMANDS", settings.commands_partitions),
-        (settings.drains_topic, "DRAINS", settings.drains_partitions),
-        (settings.ledger_topic, "LEDGER", settings.ledger_partitions),
-        (settings.log_topic, "LOG", None),
-    ):
-        topic = await kafka.topic(name)
-        if topic is None:
-            raise Misconfigured(f"topic {name} (XFERQ_{setting}_TOPIC) does not exist: create it with `xferq topics`")
-        if partitions is not None and topic.partitions != partitions:
-            raise Misconfigured(
-                f"topic {name} has {topic.partitions} partitions, but XFERQ_{setting}_PARTITIONS is {partitions}"
-            )
+async def _look(engine: Engine, kafka: Cluster) -> None:
+    """See again and again whether Kafka answers, whatever there is to do: whoever watches wants to know before."""
+    try:
+        unsafe = await unsafe_queues(kafka.connection)
+    except XferqError as error:
+        _log.warning("worker.unchecked_queues error=%s", error)
+    else:
+        if unsafe:
+            topic, why = min(unsafe.items())
+            _log.error("worker.unsafe_queues count=%d topic=%s why=%r: see `xferq topics`", len(unsafe), topic, why)
+    while True:
+        try:
+            await engine.ledger.look()
+        except XferqError as error:
+            engine.health.lacks("kafka", _no_answer(kafka, await _reason(kafka, error)))
+        else:
+            engine.health.has("kafka")
+        await asyncio.sleep(_LOOK_S)
+
+
+async def _reason(kafka: Cluster, error: XferqError) -> XferqError:
+    """Why Kafka does not answer: Kafka's libraries don't say what is wrong with a certificate or a login."""
+    try:
+        await require_reachable(kafka.connection)
+    except Unavailable as reason:
+        return reason
+    return error
+
+
+def _no_answer(kafka: Cluster, error: XferqError) -> str:
+    return f"Kafka at {kafka.connection.bootstrap_servers} (XFERQ_BOOTSTRAP_SERVERS): {error}"

@@ -1,0 +1,137 @@
+"""A queue's heads: where its dispatchers' group stands, and what the ledger says was claimed."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from streams.domain.claim import Claim
+from streams.errors import Overtaken, Refused, Unavailable
+from streams.ledger import Ledger
+from streams.metrics import HEADS_RESTORED
+from streams.ports import GroupOffsets, Kafka, Producer, Topic
+from streams.settings import Settings
+
+_log = logging.getLogger(__name__)
+_POLL_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a queue holds at an instant: by partition, the head and the end (excluded)."""
+
+    topic: Topic
+    heads: dict[int, int]
+    ends: dict[int, int]
+    committed: dict[int, int]
+    """The group's own offsets, from which the heads were taken."""
+
+    @property
+    def ranges(self) -> dict[int, tuple[int, int]]:
+        """The partitions that hold something."""
+        return {p: (head, self.ends[p]) for p, head in self.heads.items() if head < self.ends[p]}
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """The partitions whose committed offset lies below a claim."""
+
+    heads: dict[int, int]
+    """The offsets that they should have."""
+    committed: dict[int, int]
+    """Those that they have; -1 for none."""
+
+
+class Heads:
+    """Reads them, and puts them back where somebody has rewound them."""
+
+    def __init__(self, kafka: Kafka, ledger: Ledger, settings: Settings) -> None:
+        self._kafka = kafka
+        self._ledger = ledger
+        self._settings = settings
+
+    async def snapshot(self, topic: Topic) -> Snapshot:
+        """Heads and ends. The ends come first: a head read later is never below what was dispatched then."""
+        partitions = range(topic.partitions)
+        ends, starts = await asyncio.gather(
+            self._kafka.stable_ends(topic.name, partitions), self._kafka.log_starts(topic.name, partitions)
+        )
+        committed = await self._stable_offsets(self._settings.group_of(topic.name), topic.name, topic.partitions)
+        claimed = self._ledger.heads(topic.name, topic.id)
+        for partition, head in claimed.items():
+            if partition in ends and ends[partition] < head:
+                raise Refused(
+                    f"truncated: partition {partition} of topic {topic.name} ends at {ends[partition]}, "
+                    f"but {head} was claimed before; messages were lost in Kafka"
+                )
+        heads = {p: max(committed.get(p, 0), starts[p], claimed.get(p, 0)) for p in partitions}
+        return Snapshot(topic, heads, ends, committed)
+
+    async def hold_to(self, snapshot: Snapshot, group: str) -> None:
+        """The last look before a claim's commit: what it is based on must still be so.
+
+        1. We read heads and ends (5), and this process stands still: a long pause, a machine that is moved.
+        2. Our seat in the group runs out; or there was none, as the group was empty. A dispatcher D joins, sends
+           messages and commits them, for as long as we stand still.
+        3. We go on with 6: the offsets of step 5 would become the claim, with all that D has sent since.
+        So all is written first, the offsets too, and then looked at again. If we stand still only now, the broker
+        ends the transaction, at its time-out at the latest; and what D commits from now on wins over ours (7).
+
+        Raises:
+            Overtaken: the group's offsets have moved, or the topic is another one: its offsets would be given up
+                as lost later, under the old one's id.
+        """
+        topic = snapshot.topic
+        there, committed = await asyncio.gather(
+            self._kafka.topic(topic.name),
+            self._kafka.committed(group, topic.name, range(topic.partitions), stable=False),
+        )
+        if there != topic:
+            raise Overtaken(f"claiming {topic.name}: the topic was changed or deleted meanwhile")
+        if committed != snapshot.committed:
+            raise Overtaken(f"claiming {topic.name}: its dispatchers have gone on meanwhile")
+
+    async def rewound(self, claim: Claim) -> Rewound:
+        """The group's offsets once nothing is pending, and the heads below which they lie."""
+        heads = self._ledger.heads(claim.topic, claim.topic_id)
+        for partition, (_, end) in claim.ranges.items():
+            heads[partition] = max(heads.get(partition, 0), end)
+        if not heads:
+            return Rewound({}, {})
+        committed = await self._stable_offsets(claim.group, claim.topic, max(heads) + 1)
+        lower = {p: head for p, head in heads.items() if committed.get(p, -1) < head}
+        return Rewound(lower, {p: committed.get(p, -1) for p in lower})
+
+    async def put_back(self, claim: Claim, rewound: Rewound, producer: Producer) -> None:
+        """Put back the heads that lie below a claim.
+
+        Raises:
+            Overtaken: a dispatcher has committed meanwhile: what it has sent must not look as if it were still there.
+        """
+        offsets = GroupOffsets(claim.group, claim.topic, rewound.heads)
+        await producer.transact([], offsets, partial(self.hold_to_offsets, claim, rewound.committed))
+        HEADS_RESTORED.inc(len(rewound.heads))
+        _log.warning("claim.head_restored id=%s topic=%s partitions=%s", claim.id, claim.topic, sorted(rewound.heads))
+
+    async def hold_to_offsets(self, claim: Claim, read: Mapping[int, int]) -> None:
+        """The last look before heads are put back, as before a claim: see `hold_to`."""
+        committed = await self._kafka.committed(claim.group, claim.topic, read, stable=False)
+        if any(committed.get(partition, -1) != offset for partition, offset in read.items()):
+            raise Overtaken(f"putting back the heads of {claim.topic}: its dispatchers have gone on meanwhile")
+
+    async def _stable_offsets(self, group: str, topic: str, partitions: int) -> dict[int, int]:
+        """The group's offsets once no transaction that commits any is pending.
+
+        Raises:
+            Unavailable: one is pending beyond the bound.
+        """
+        deadline = time.monotonic() + self._settings.confirm_ms / 1000
+        while True:
+            try:
+                return await self._kafka.committed(group, topic, range(partitions))
+            except Unavailable:
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(_POLL_S)

@@ -1,0 +1,84 @@
+"""How a worker is: whether it can work at all, what waits for what, and since when nothing has gone on."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+_STALLED_S = 10.0
+"""Errors that pass by themselves within this time are nobody's business."""
+_SHOWN = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Wait:
+    since: float
+    why: str
+    grace_s: float = 0.0
+
+
+class Health:
+    """What is told by those who work, and asked by whoever watches; from any thread.
+
+    A worker is ready when nothing that it needs for all of its work is missing, and when it gets on with
+    something: one drain that waits while others go on is no reason to give the whole worker up.
+    """
+
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock or (lambda: time.monotonic())
+        self._missing: dict[str, _Wait] = {}
+        self._waits: dict[str, _Wait] = {}
+        self._progress = self._clock()
+
+    def lacks(self, what: str, why: str, grace_s: float = 0.0) -> None:
+        """Something that all the work needs is missing; nobody is told of it for `grace_s` seconds."""
+        self._missing[what] = _Wait(self._missing.get(what, _Wait(self._clock(), "")).since, why, grace_s)
+
+    def has(self, what: str) -> None:
+        """It is there (again)."""
+        self._missing.pop(what, None)
+
+    def waits(self, work: str, why: str) -> None:
+        """A piece of work has failed and will be tried again."""
+        self._waits[work] = _Wait(self._waits.get(work, _Wait(self._clock(), "")).since, why)
+
+    def waited_s(self, work: str) -> float:
+        """For how long this piece of work has been waiting; 0 where it is not."""
+        wait = self._waits.get(work)
+        return 0.0 if wait is None else self._clock() - wait.since
+
+    def goes_on(self, work: str) -> None:
+        """A piece of work has got on."""
+        self._waits.pop(work, None)
+        self._progress = self._clock()
+
+    def leaves(self, work: str) -> None:
+        """A piece of work is not ours any more."""
+        self._waits.pop(work, None)
+
+    @property
+    def waiting(self) -> int:
+        """How many pieces of work wait after an error."""
+        return len(self._waits)
+
+    @property
+    def waiting_s(self) -> float:
+        """For how long the one waits that has waited longest; 0 where none does."""
+        since = min((wait.since for wait in list(self._waits.values())), default=None)
+        return 0.0 if since is None else self._clock() - since
+
+    @property
+    def idle_s(self) -> float:
+        """How long ago the last piece of work got on, or this began."""
+        return self._clock() - self._progress
+
+    def problem(self) -> str | None:
+        """Why the worker can't get on, in words; None where it can."""
+        for wait in list(self._missing.values()):
+            if self._clock() - wait.since >= wait.grace_s:
+                return wait.why[:_SHOWN]
+        if self.waiting_s > _STALLED_S and self.idle_s > _STALLED_S:
+            waits = sorted(self._waits.items(), key=lambda item: item[1].since)
+            for work, wait in waits[:1]:
+                others = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
+                return f"{work}{others} can't get on for {self._clock() - wait.since:.0f} s: {wait.why}"[:_SHOWN]
+        return None
