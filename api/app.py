@@ -10,7 +10,9 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import health, xfer_cancel_v1, xfer_status_v1, xfer_v1
+from api.access import OPEN_PATH, Access, NoteCaller, RequireAccess
 from api.docs_page import render
+from api.limits import LimitHeads, LimitRequests, RefuseControls
 from api.link import Link
 from api.models import EXAMPLE_STATUSES, ProblemDetails
 from api.problem import handle_problems
@@ -24,25 +26,29 @@ from streams.settings import Settings
 OPENAPI_PATH = "/api-docs/openapi.json"
 _ABOUT = (
     "Transfer queues on Kafka: move a mail platform's scheduled queues to another node, and take that back, "
-    "each message exactly once. Every error is an RFC 9457 problem (application/problem+json)."
+    "each message exactly once. Every error is an RFC 9457 problem (application/problem+json). Who comes from a "
+    "trusted host, this machine by default, needs neither a password nor a certificate."
 )
 
 
-def create_app(settings: Settings, kafka: Cluster | None = None) -> FastAPI:
+def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected: bool = False) -> FastAPI:
     """The API as an ASGI application; it connects to Kafka when it starts up, and for as long as that takes.
 
     Args:
         kafka: a cluster to use, which stays the caller's to close; None: one of its own, by the settings.
+        unprotected: answer everybody.
 
     Raises:
-        Misconfigured: Python runs with -O.
+        Misconfigured: Python runs with -O, the file of users can't be used, or settings of TLS or the login for Kafka
+            are wrong by themselves.
     """
     if not __debug__:
         raise Misconfigured("don't run xferq with python -O or PYTHONOPTIMIZE: it disables safety checks")
+    access = None if unprotected else Access(settings)
+    cluster = kafka or Cluster(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        cluster = kafka or Cluster(settings)
         link = Link(cluster, settings)
         app.state.link = link
         app.state.submissions = Submissions(link, settings)
@@ -53,6 +59,8 @@ def create_app(settings: Settings, kafka: Cluster | None = None) -> FastAPI:
             await link.stop()
             if kafka is None:
                 await cluster.close()
+            if access is not None:
+                access.close()
 
     app = FastAPI(
         title="xferq",
@@ -65,10 +73,18 @@ def create_app(settings: Settings, kafka: Cluster | None = None) -> FastAPI:
         lifespan=lifespan,
     )
     handle_problems(app)
+    app.add_middleware(RefuseControls)
+    if access is None:
+        app.add_middleware(NoteCaller)
+    else:
+        app.add_middleware(RequireAccess, access=access)
+    app.add_middleware(LimitHeads, most_bytes=settings.api_head_bytes)
+    app.add_middleware(LimitRequests, most=settings.api_requests)
     app.add_middleware(CountRequests)
     routers = [module.router for module in (xfer_cancel_v1, xfer_v1, xfer_status_v1, health)]
     for router in routers:
         app.include_router(router)
+    app.state.settings = settings
     app.state.endpoints = [route for router in routers for route in router.routes]
     _document(app)
     return app
@@ -82,6 +98,12 @@ def _document(app: FastAPI) -> None:
             schemas = document["components"]["schemas"]
             schemas["CommandStatus"]["examples"] = EXAMPLE_STATUSES  # FastAPI leaves out nulls, which belong there
             schemas |= {**problem.pop("$defs", {}), "ProblemDetails": problem}
+            document["components"]["securitySchemes"] = {
+                "password": {"type": "http", "scheme": "basic", "description": "A user of XFERQ_API_USERS_FILE"},
+                "certificate": {"type": "mutualTLS", "description": "A certificate of XFERQ_API_TLS_CLIENT_CA"},
+            }
+            document["security"] = [{"password": []}, {"certificate": []}]
+            document["paths"][OPEN_PATH]["get"]["security"] = []
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -12,12 +12,9 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from api.problem import Problem
+from streams.settings import Settings
 
-MAX_BODY_BYTES = 2 << 20
-"""The largest body, on the wire and after decompression (inclusive)."""
-
-BODY_TIMEOUT_S = 30.0
-_DISCARDED_BYTES = 16 << 20
+_DISCARDED_BYTES = 14 << 20
 _GZIP = 16 + zlib.MAX_WBITS
 
 
@@ -39,21 +36,23 @@ class JsonRoute(APIRoute):
 
 
 async def read_json(request: Request) -> tuple[bytes, Any]:
-    """The body as text, and the JSON value in it.
+    """The body as text, and the JSON value in it; within the settings' bounds on size and time.
 
     Raises:
         Problem: there is no such body; with what is wrong about it.
     """
     _require_json(request.headers.get("content-type"))
     encoding = _encoding(request.headers.getlist("content-encoding"))
+    settings: Settings = request.app.state.settings
+    most = settings.api_body_bytes
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            raw = await _read(request)
+        async with asyncio.timeout(settings.api_body_s):
+            raw = await _read(request, most)
     except TimeoutError:
-        raise Problem("too-slow", f"the body was not there after {BODY_TIMEOUT_S:.0f} s") from None
+        raise Problem("too-slow", f"the body was not there after {settings.api_body_s:g} s") from None
     except ClientDisconnect:
         raise Problem("malformed-body", "the body ended before its end") from None
-    text = _gunzip(raw) if encoding == "gzip" else raw
+    text = _gunzip(raw, most) if encoding == "gzip" else raw
     try:
         return text, orjson.loads(text)
     except orjson.JSONDecodeError as error:
@@ -83,43 +82,43 @@ def _encoding(values: list[str]) -> str:
     )
 
 
-async def _read(request: Request) -> bytes:
+async def _read(request: Request, most: int) -> bytes:
     announced = request.headers.get("content-length", "")
     chunks: list[bytes] = []
     size = 0
-    too_large = announced.isdigit() and int(announced) > MAX_BODY_BYTES
+    too_large = announced.isdigit() and int(announced) > most
     async for chunk in request.stream():
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
+        if size > most:
             too_large = True
             chunks.clear()
         if not too_large:
             chunks.append(chunk)
         # Some of what is too large is read all the same: a client that is still sending would see its
         # connection reset instead of the answer.
-        elif size > _DISCARDED_BYTES:
+        elif size > most + _DISCARDED_BYTES:
             break
     if too_large:
-        raise _too_large()
+        raise _too_large(most)
     return b"".join(chunks)
 
 
-def _gunzip(raw: bytes) -> bytes:
+def _gunzip(raw: bytes, most: int) -> bytes:
     """All members of a gzip body, as long as they stay within the limit."""
     text = b""
     while raw:
         member = zlib.decompressobj(_GZIP)
         try:
-            text += member.decompress(raw, MAX_BODY_BYTES + 1 - len(text))
+            text += member.decompress(raw, most + 1 - len(text))
         except zlib.error:
             raise Problem("malformed-body", "the body is not valid gzip") from None
-        if len(text) > MAX_BODY_BYTES:
-            raise _too_large()
+        if len(text) > most:
+            raise _too_large(most)
         if not member.eof:
             raise Problem("malformed-body", "the gzip body ends before its end")
         raw = member.unused_data
     return text
 
 
-def _too_large() -> Problem:
-    return Problem("too-large", f"the body has more than {MAX_BODY_BYTES:,} bytes")
+def _too_large(most: int) -> Problem:
+    return Problem("too-large", f"the body has more than {most:,} bytes")

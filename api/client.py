@@ -1,6 +1,7 @@
 """The command line's way to the API: requests, and errors in words for the person who typed the command."""
 
 import ipaddress
+import ssl
 import time
 import uuid
 from collections.abc import Mapping
@@ -9,10 +10,13 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from api.embedded import api_url
 from api.models import CommandStatus
 from api.paths import CANCEL_PATH, START_PATH
+from api.tls import client_context
 from streams.domain.command import is_command_id
 from streams.errors import Refused, Unavailable, XferqError
+from streams.settings import Settings
 
 _TIMEOUT_S = 60.0
 _CONNECT_S = 5.0
@@ -23,21 +27,56 @@ _PATIENCE_S = 60.0
 class ApiClient:
     """A client of one API; also a context manager."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, *, user: tuple[str, str] | None = None, tls: ssl.SSLContext | None = None) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            user: a user and the password; None: those in the URL, if there are any.
+            tls: None: as the system does it.
+        """
+        self.url = without_credentials(url)
         try:
             # A proxy that the environment names is for the world outside.
             self._http = httpx.Client(
-                base_url=url, timeout=httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_S), trust_env=not _is_loopback(url)
+                base_url=url,
+                auth=user,
+                verify=True if tls is None else tls,
+                timeout=httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_S),
+                trust_env=not _is_loopback(url),
             )
         except (httpx.InvalidURL, ValueError) as error:
-            raise Unavailable(f"XFERQ_API_URL: {url} is not a URL: {error}") from error
+            raise Unavailable(f"XFERQ_API_URL: {self.url} is not a URL: {error}") from error
+
+    @classmethod
+    def of(cls, settings: Settings) -> "ApiClient":
+        """A client of the API that the settings name, as who they say.
+
+        Raises:
+            InvalidSettings: a certificate can't be used.
+            Unavailable: the URL is none.
+        """
+        url = api_url(settings)
+        word = settings.client_password
+        user = (settings.client_user or "", word.get_secret_value()) if word else None
+        return cls(url, user=user, tls=client_context(settings) if url.startswith("https:") else None)
 
     def __enter__(self) -> "ApiClient":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._http.close()
+
+    def is_ready(self) -> bool:
+        """Whether it can take commands now.
+
+        Raises:
+            Refused: it does not let us in.
+        """
+        try:
+            self._json("GET", "/readyz")
+        except Unavailable:
+            return False
+        return True
 
     def cancel(self, body: Mapping[str, object], id: str | None = None) -> str:
         """Cancel a transfer; the command's id.
@@ -79,6 +118,8 @@ class ApiClient:
         try:
             answer = self._http.request(method, path, **more)
         except httpx.ConnectError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Refused(f"the api at {self.url}: {error} (XFERQ_CLIENT_CA)") from error
             raise Unavailable(f"can't reach the api at {self.url}: is `xferq api` running? (XFERQ_API_URL)") from error
         except httpx.TimeoutException as error:
             raise Unavailable(f"the api at {self.url} did not answer in time") from error
@@ -91,6 +132,11 @@ class ApiClient:
                 return answer.json()
             except ValueError:
                 raise Unavailable(f"what answers at {self.url} is not xferq's api (XFERQ_API_URL)") from None
+        if answer.status_code == 401:
+            raise Refused(
+                f"the api at {self.url} does not know you: XFERQ_CLIENT_USER and XFERQ_CLIENT_PASSWORD, or "
+                "XFERQ_CLIENT_CERT, say who you are"
+            )
         raise _error(answer, self.url)
 
 
@@ -134,6 +180,14 @@ def _error(answer: httpx.Response, url: str) -> XferqError:
     except (ValueError, KeyError, TypeError):
         return Unavailable(f"what answers at {url} is not xferq's api: status {answer.status_code} (XFERQ_API_URL)")
     return Unavailable(detail) if answer.status_code >= 500 else Refused(detail)
+
+
+def without_credentials(url: str) -> str:
+    """The URL to be shown: a user and a password that stand in it are nobody else's business."""
+    scheme, separator, rest = url.partition("://")
+    # What comes behind the last @ before the path; in a URL that is none, rather too much is left out.
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
 
 
 def _is_loopback(url: str) -> bool:

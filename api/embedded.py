@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from streams.broker.extra import not_installed
 from streams.errors import Misconfigured
 from streams.settings import EMBEDDED, Settings
 
@@ -70,13 +71,31 @@ def with_kafka(settings: Settings) -> Settings:
     """
     if settings.bootstrap_servers != EMBEDDED:
         return settings
+    require_plain(settings)
     running = find()
     if running is None:
         raise Misconfigured(
-            "no Kafka to talk to: XFERQ_BOOTSTRAP_SERVERS names none, and no `xferq up` or `xferq broker` is "
-            f"running ({state_file()} would say so)"
+            "no Kafka to talk to: "
+            + (
+                not_installed()
+                or "XFERQ_BOOTSTRAP_SERVERS names none, and no `xferq up` or `xferq broker` is "
+                f"running ({state_file()} would say so)"
+            )
         )
     return settings.model_copy(update={"bootstrap_servers": running.bootstrap_servers})
+
+
+def require_plain(settings: Settings) -> None:
+    """See that the settings fit the embedded broker, which is on loopback and knows neither TLS nor a login.
+
+    Raises:
+        Misconfigured: they don't.
+    """
+    if settings.kafka_security_protocol != "PLAINTEXT":
+        raise Misconfigured(
+            f"XFERQ_KAFKA_SECURITY_PROTOCOL is {settings.kafka_security_protocol}, but XFERQ_BOOTSTRAP_SERVERS names "
+            "no Kafka: the embedded one speaks PLAINTEXT"
+        )
 
 
 def api_url(settings: Settings) -> str:

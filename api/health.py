@@ -19,7 +19,7 @@ class Health(BaseModel):
     status: str = "ok"
 
 
-@router.get("/livez", summary="Is the server alive?", response_model=Health)
+@router.get("/livez", summary="Is the server alive?", response_model=Health, responses=problems(is_open=True))
 async def livez() -> Health:
     """Yes, if this answers at all; restarting it would help against nothing else."""
     return Health()
@@ -38,7 +38,7 @@ async def readyz(request: Request) -> Health:
     "/metrics",
     summary="Metrics for Prometheus",
     response_class=Response,
-    responses={200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}},
+    responses={200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}, **problems()},
 )
 async def metrics() -> Response:
     """What this process counts; a worker has its own, on port 8001 by default."""

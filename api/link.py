@@ -4,11 +4,13 @@ import asyncio
 import logging
 from contextlib import suppress
 
-from api.reachable import require_reachable
 from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import require_topics
+from streams.kafka.permissions import require_permissions
+from streams.kafka.reachable import require_reachable
 from streams.ledger import Ledger
+from streams.patience import find_topic
 from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -87,11 +89,13 @@ class Link:
             await asyncio.sleep(_RETRY_S if self.missing else _LOOK_S)
 
     async def _look(self) -> None:
-        await require_reachable(self.kafka.connection.bootstrap_servers)
+        await require_reachable(self.kafka.connection)
         if self._ledger is not None:
-            if await self.kafka.topic(self._settings.commands_topic) is None:
+            if await find_topic(self.kafka, self._settings.commands_topic) is None:
                 raise Misconfigured(f"topic {self._settings.commands_topic} does not exist any more")
+            await self._ledger.look()
             return
+        await require_permissions(self.kafka, self._settings, "api")
         await require_topics(self.kafka, self._settings)
         ledger = Ledger(self.kafka, self._settings)
         try:

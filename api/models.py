@@ -1,5 +1,6 @@
 """What the HTTP API takes and gives, with the limits and examples that its documentation shows."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,9 +14,9 @@ from streams.domain.command import (
     TargetField,
     TextField,
 )
+from streams.domain.queue_name import XFER_SUFFIX
 from streams.domain.status import State, Status
 
-_TEXT: dict[str, Any] = {"minLength": 1, "maxLength": MAX_TEXT_BYTES}
 _BYTES = f"1 to {MAX_TEXT_BYTES:,} bytes of UTF-8"
 EXAMPLE_QUEUE = "http://mx2.example.com/.xfer.kumomta.internal"
 EXAMPLE_ID = "6f1f6d1c8a554c3f9f0a6f3a8a3f4a0e"
@@ -41,8 +42,6 @@ EXAMPLE_STATUSES: list[Any] = [
     }
 ]
 
-Criterion = Annotated[TextField, Field(json_schema_extra=_TEXT)]
-
 
 class XferCancelRequest(BaseModel):
     """Cancels the transfer of what is in an xfer queue now."""
@@ -54,8 +53,11 @@ class XferCancelRequest(BaseModel):
         json_schema_extra={"examples": [{"queue_name": EXAMPLE_QUEUE, "reason": "mx2 is back"}]},
     )
 
-    queue_name: QueueNameField = Field(description=f"the xfer queue; {_BYTES}", json_schema_extra=_TEXT)
-    reason: ReasonField = Field(description=f"why, for the delivery log; {_BYTES}", json_schema_extra=_TEXT)
+    queue_name: QueueNameField = Field(
+        description=f"the xfer queue; {_BYTES}",
+        json_schema_extra={"pattern": f"{re.escape(XFER_SUFFIX)}$"},
+    )
+    reason: ReasonField = Field(description=f"why, for the delivery log; {_BYTES}")
 
 
 class XferRequest(BaseModel):
@@ -79,13 +81,14 @@ class XferRequest(BaseModel):
 
     target: TargetField = Field(
         description="where the messages go: an http or https URL. It is normalised as browsers do, and names "
-        "the xfer queue: `{target}.xfer.kumomta.internal`"
+        "the xfer queue: `{target}.xfer.kumomta.internal`",
+        json_schema_extra={"format": "uri"},
     )
-    reason: ReasonField = Field(description=f"why, for the delivery log; {_BYTES}", json_schema_extra=_TEXT)
-    campaign: Criterion | None = Field(None, description="only queues of this campaign")
-    tenant: Criterion | None = Field(None, description="only queues of this tenant")
-    domain: Criterion | None = Field(None, description="only queues for this domain")
-    routing_domain: Criterion | None = Field(None, description="only queues with this routing domain")
+    reason: ReasonField = Field(description=f"why, for the delivery log; {_BYTES}")
+    campaign: TextField | None = Field(None, description="only queues of this campaign")
+    tenant: TextField | None = Field(None, description="only queues of this tenant")
+    domain: TextField | None = Field(None, description="only queues for this domain")
+    routing_domain: TextField | None = Field(None, description="only queues with this routing domain")
     queue_names: Annotated[list[QueueNameField], Field(max_length=MAX_QUEUE_NAMES, fail_fast=True)] | None = Field(
         None, description="only these queues; the other criteria are not looked at then"
     )

@@ -13,10 +13,19 @@ ACCEPTED: dict[str, Any] = {
 }
 
 
-def problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of an endpoint that may answer with these kinds of problems."""
+_EVERYWHERE = ("malformed-request", "too-slow", "busy")
+_GUARDED = ("unauthorized", "wrong-host")
+_CHALLENGE = {"description": "How to say who asks", "schema": {"type": "string"}}
+
+
+def problems(*kinds: str, is_open: bool = False) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of an endpoint that may answer with these kinds of problems, and with those that all may.
+
+    Args:
+        is_open: everybody may ask it.
+    """
     by_status: dict[int | str, dict[str, Any]] = {}
-    for kind in kinds:
+    for kind in dict.fromkeys((*kinds, *_EVERYWHERE, *(() if is_open else _GUARDED))):
         status, title, about = KINDS[kind]
         examples = {
             kind: {"value": {"type": f"/docs#{kind}", "title": title, "status": status, "detail": about, "errors": []}}
@@ -28,6 +37,8 @@ def problems(*kinds: str) -> dict[int | str, dict[str, Any]]:
             continue
         content = {"schema": {"$ref": "#/components/schemas/ProblemDetails"}, "examples": examples}
         by_status[status] = {"description": title, "content": {MEDIA_TYPE: content}}
+        if status == 401:
+            by_status[status]["headers"] = {"WWW-Authenticate": _CHALLENGE}
         if status == 503:
             by_status[status]["headers"] = {
                 "Retry-After": {"description": "Seconds to wait", "schema": {"type": "integer"}}

@@ -1,4 +1,4 @@
-"""The API as a process: one listening socket, on loopback unless somebody insists, and a clean end."""
+"""The API as a process: one listening socket, on loopback unless others have a way in, and a clean end."""
 
 import asyncio
 import contextlib
@@ -8,58 +8,76 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 
-from api.address import DEFAULT_HOST, DEFAULT_PORT, require_loopback
+from api.address import require_guarded
 from api.app import create_app
-from streams.errors import Misconfigured
+from api.connection import Connection, ConnectionConfig, raise_file_limit
+from api.tls import server_context
 from streams.logs import set_up_logging
 from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
-_MAX_CONNECTIONS = 512
 _KEEP_ALIVE_S = 5
 _STOP_S = 5
+_SHUTDOWN_S = 2.0
 
 
-def serve(settings: Settings, host: str = DEFAULT_HOST, port: int = DEFAULT_PORT, *, unprotected: bool = False) -> int:
+def serve(settings: Settings, *, unprotected: bool = False) -> int:
     """Serve until SIGTERM or SIGINT; the exit status.
 
     Args:
-        port: 0 for a free one, which the log then names.
-        unprotected: permit a host that others can reach.
+        unprotected: let everybody in, whatever else the settings say.
+
+    Raises:
+        InvalidSettings: it would not be guarded, or a file that guards it can't be used.
     """
-    set_up_logging()
+    set_up_logging(settings.log_level)
+    raise_file_limit(settings.api_connections)
+    if not unprotected:
+        require_guarded(settings)
+    config = connection_config(create_app(settings, unprotected=unprotected), settings)
+    host, port = settings.api_listen_host, settings.api_listen_port
     try:
-        listener = listen(host, port, unprotected=unprotected)
-    except Misconfigured as error:
-        print(f"xferq api: {error}", file=sys.stderr)
-        return 2
+        listener = listen(host, port)
     except OSError as error:
         print(
             f"xferq api: can't listen on {host} port {port}: {error.strerror}. --host and --port name others.",
             file=sys.stderr,
         )
         return 1
-    with listener:
-        asyncio.run(_serve(settings, listener))
+    with listener, asyncio.Runner(loop_factory=lambda: _Loop(settings.api_head_s)) as runner:
+        runner.run(_serve(config, listener))
     return 0
 
 
-def listen(host: str, port: int, *, unprotected: bool = False) -> socket.socket:
-    """A listening socket.
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 for a free one.
 
     Raises:
-        Misconfigured: others could reach it, and that was not asked for.
         OSError: the address can't be had.
     """
-    if not unprotected:
-        require_loopback(host)
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     listener = socket.create_server(address[:2], family=family, backlog=256)
     listener.setblocking(False)
     return listener
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """asyncio's loop, whose servers don't wait long for a client's part of TLS: by default it is a minute."""
+
+    def __init__(self, patience_s: float) -> None:
+        super().__init__()
+        self._patience_s = patience_s
+
+    async def create_server(self, *args: Any, **more: Any) -> asyncio.Server:
+        """As asyncio's."""
+        if more.get("ssl") is not None:
+            more |= {"ssl_handshake_timeout": self._patience_s, "ssl_shutdown_timeout": _SHUTDOWN_S}
+        return await super().create_server(*args, **more)
 
 
 class _Server(uvicorn.Server):
@@ -70,10 +88,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
-    config = uvicorn.Config(
-        create_app(settings),
-        http="h11",
+def connection_config(app: FastAPI, settings: Settings) -> ConnectionConfig:
+    """How uvicorn is to serve the app.
+
+    Raises:
+        InvalidSettings: the certificate, its key or the authority of clients can't be used.
+    """
+    context = server_context(settings)
+    return ConnectionConfig(
+        app,
+        settings,
+        http=Connection,
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -81,10 +106,13 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,  # who asks stands in the status: nobody may make that up
-        limit_concurrency=_MAX_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_STOP_S,
+        ssl_context_factory=None if context is None else lambda *_: context,
     )
+
+
+async def _serve(config: ConnectionConfig, listener: socket.socket) -> None:
     server = _Server(config)
 
     def stop() -> None:
@@ -94,14 +122,15 @@ async def _serve(settings: Settings, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    _log.info("api.listening url=%s", url_of(listener))
+    _log.info("api.listening url=%s", url_of(listener, is_tls=config.is_ssl))
     await server.serve(sockets=[listener])
     _log.info("api.stopped")
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, is_tls: bool = False) -> str:
     """Where a listening socket is reached from this machine."""
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:
         host = "::1" if ":" in host else "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if is_tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"

@@ -15,6 +15,7 @@ from streams.domain.topic import topic_of
 from streams.errors import XferqError
 from streams.lanes import Lanes
 from streams.ledger import Ledger
+from streams.patience import find_topic
 from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -61,9 +62,10 @@ class Submissions:
                         self._settings.commands_topic, [(command.queue.encode(), command.to_bytes())]
                     )
             except (XferqError, TimeoutError) as error:
-                _log.warning("command.unpublished id=%s error=%s", command.id, error)
+                _log.warning("command.unpublished id=%s by=%r error=%s", command.id, command.requested_by, error)
                 raise _unpublished(command.id) from error
-        _log.info("command.accepted id=%s type=%s queue=%r", command.id, command.type, command.queue)
+        who = command.requested_by
+        _log.info("command.accepted id=%s type=%s queue=%r by=%r", command.id, command.type, command.queue, who)
 
     async def _write_down(self, command: CancelCommand | StartCommand, *, is_new: bool) -> bool:
         """Record the command as accepted; whether it is to be published."""
@@ -76,18 +78,10 @@ class Submissions:
             # Accepted, but was it published? A crash may have come between; twice does no harm.
             return known.state == "accepted"
         name = topic_of(command.queue)
-        if isinstance(command, CancelCommand) and not await self._exists(name):
+        if isinstance(command, CancelCommand) and await find_topic(self._link.kafka, name) is None:
             raise Problem("unknown-queue", f"{shown(command.queue)} is not a current scheduled queue")
         await ledger.record_status(name, status)
         return True
-
-    async def _exists(self, topic: str) -> bool:
-        """Whether the topic exists; looks again, as a broker may not know yet of one that was just created."""
-        for pause_s in (0.0, 0.1, 0.3):
-            await asyncio.sleep(pause_s)
-            if await self._link.kafka.topic(topic) is not None:
-                return True
-        return False
 
 
 async def _known(ledger: Ledger, id: str) -> Status | None:

@@ -4,13 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 
+from api.access import caller_of
 from api.body import JsonRoute
 from api.models import Done, XferCancelRequest
 from api.paths import CANCEL_PATH
 from api.problem import Problem, shown
 from api.responses import ACCEPTED, problems
 from api.submission import Submissions, command_id
-from streams.domain.command import CancelCommand
+from streams.domain.command import ID_PATTERN, CancelCommand
 from streams.domain.queue_name import is_xfer
 from streams.domain.timestamp import format_time
 
@@ -20,6 +21,7 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
+        json_schema_extra={"pattern": ID_PATTERN},
         description="Becomes the command's id: 1 to 128 characters of `A-Z a-z 0-9 . _ -`. The same key with the "
         "same body again changes nothing; with another body it is refused.",
     ),
@@ -64,16 +66,11 @@ async def cancel(
         queue_name=body.queue_name,
         reason=body.reason,
         requested_at=format_time(submissions.now()),
-        requested_by=peer(request),
+        requested_by=caller_of(request),
     )
     await submissions.submit(command, is_new=idempotency_key is None)
     point_at(response, id)
     return Done()
-
-
-def peer(request: Request) -> str | None:
-    """Who asks, as far as it is known: the other end's address."""
-    return request.client.host if request.client else None
 
 
 def point_at(response: Response, id: str) -> None:

@@ -9,10 +9,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from api.link import Link
 from api.models import EXAMPLE_ID, CommandStatus
 from api.paths import CANCEL_PATH
-from api.problem import Problem, invalid, shown
+from api.problem import Problem, shown
 from api.responses import problems
-from streams.domain.status import Status
-from streams.domain.timestamp import InvalidTime, known_time
 from streams.errors import Unavailable
 
 MAX_LIMIT = 1000
@@ -30,7 +28,7 @@ router = APIRouter(tags=["Status"])
             "description": "The commands, newest first",
             "headers": {"Link": {"description": 'The next page, `rel="next"`', "schema": {"type": "string"}}},
         },
-        **problems("invalid-request", "unavailable"),
+        **problems("unknown-command", "invalid-request", "unavailable"),
     },
 )
 async def list_statuses(
@@ -44,14 +42,14 @@ async def list_statuses(
     link: Link = request.app.state.link
     ledger = link.ledger
     await link.refresh()
-    statuses = sorted(ledger.statuses(), key=_age, reverse=True)
+    statuses = ledger.statuses()
     if queue_name is not None:
         statuses = [status for status in statuses if status.queue_name == queue_name or status.id == before]
     start = 0
     if before is not None:
         start = next((index for index, status in enumerate(statuses, 1) if status.id == before), 0)
         if start == 0:
-            raise invalid("query", "before", f"{shown(before)} is not the id of a known command")
+            raise Problem("unknown-command", f"{shown(before)} is not a known command")
     page = list(islice(statuses, start, start + limit))
     if start + limit < len(statuses):
         query = {"limit": limit, "before": page[-1].id} | ({} if queue_name is None else {"queue_name": queue_name})
@@ -79,11 +77,3 @@ async def get_status(
     if status is None:
         raise Problem("unknown-command", f"{shown(id)} is not a known command")
     return CommandStatus.of(status)
-
-
-def _age(status: Status) -> tuple[float, str]:
-    """By the moment: services write times in more than one way."""
-    try:
-        return known_time(status.requested_at or "").timestamp(), status.id
-    except InvalidTime:
-        return 0.0, status.id

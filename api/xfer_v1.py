@@ -2,12 +2,13 @@
 
 from fastapi import APIRouter, Request, Response
 
+from api.access import caller_of
 from api.body import JsonRoute
 from api.models import Done, XferRequest
 from api.paths import START_PATH
 from api.responses import ACCEPTED, problems
 from api.submission import Submissions, command_id
-from api.xfer_cancel_v1 import IdempotencyKey, peer, point_at
+from api.xfer_cancel_v1 import IdempotencyKey, point_at
 from streams.domain.command import StartCommand
 from streams.domain.timestamp import format_time
 
@@ -45,7 +46,7 @@ async def start(
     command = StartCommand(
         id=id,
         requested_at=format_time(submissions.now()),
-        requested_by=peer(request),
+        requested_by=caller_of(request),
         **body.model_dump(exclude_none=True),
     )
     await submissions.submit(command, is_new=idempotency_key is None)

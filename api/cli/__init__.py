@@ -1,15 +1,20 @@
 """`xferq`, the command line."""
 
 import sys
+from typing import Annotated
 
 import typer
 
+from api.cli.configuration import config, configurable
 from api.cli.injecting import inject
 from api.cli.inspection import log, queues, topics
 from api.cli.output import note
+from api.cli.passwords import hash_password
 from api.cli.processes import api, broker, demo, up, worker
 from api.cli.transfers import cancel, status, transfer
-from streams.errors import XferqError
+from streams import __version__
+from streams.errors import InvalidSettings, XferqError
+from streams.logs import printable, quiet_libraries
 
 app = typer.Typer(
     name="xferq",
@@ -21,11 +26,41 @@ app = typer.Typer(
     help="Transfer queues on Kafka: move scheduled mail queues to another node, and take that back.\n\n"
     "Try it: `xferq demo` shows all of it at work. `xferq up` starts Kafka, the API and a worker here; then "
     "`inject` mail, `transfer` it, `cancel` that, and look at `status`, `queues` and `log`.\n\n"
-    "Every setting is a variable `XFERQ_...`; XFERQ_BOOTSTRAP_SERVERS names a Kafka cluster, and without it the "
-    "embedded one is used.",
+    "Every setting is a variable `XFERQ_...` or stands in a file that `--config` names; `xferq config` shows what "
+    "is in force. XFERQ_BOOTSTRAP_SERVERS names a Kafka cluster, and without it the embedded one is used.",
 )
-for _command in (demo, up, broker, api, worker, inject, transfer, cancel, status, queues, log, topics):
-    app.command(_command.__name__)(_command)
+for _command in (
+    demo,
+    up,
+    broker,
+    api,
+    worker,
+    inject,
+    transfer,
+    cancel,
+    status,
+    queues,
+    log,
+    topics,
+    config,
+    hash_password,
+):
+    app.command(_command.__name__.replace("_", "-"))(configurable(_command))
+
+
+def _show_version(is_wanted: bool) -> None:
+    if is_wanted:
+        print(f"xferq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def before_commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What `xferq` takes before a command; its help is the app's."""
 
 
 def main() -> None:
@@ -33,8 +68,9 @@ def main() -> None:
     if not __debug__:
         note("xferq: don't run it with python -O or PYTHONOPTIMIZE: that disables safety checks in its Kafka library")
         sys.exit(2)
+    quiet_libraries()
     try:
         app()
     except XferqError as error:
-        note(f"xferq: {error}")
-        sys.exit(1)
+        note(f"xferq: {printable(str(error))}")
+        sys.exit(2 if isinstance(error, InvalidSettings) else 1)

@@ -20,6 +20,7 @@ from streams.domain.envelope import InvalidEnvelope, dump_envelope
 from streams.domain.queue_name import InvalidQueueName, is_xfer, validate_queue_name
 from streams.domain.schedule import InvalidSchedule, Schedule
 from streams.errors import XferqError
+from streams.logs import printable
 
 _MESSAGES_AT_ONCE = 1_000
 _BYTES_AT_ONCE = 8 << 20
@@ -83,7 +84,7 @@ async def _inject(queue: str, paths: Iterable[str], options: dict[str, Any]) -> 
         try:
             async with await open_injector(kafka, queue) as injector:
                 with progress() as bars:
-                    task = bars.add_task(f"into {queue}", total=None)
+                    task = bars.add_task(f"into {printable(queue)}", total=None)
                     for chunk in _chunks(_read(paths)):
                         messages = list(_messages(chunk, queue, injector, options, bars))
                         await injector.write(messages)
@@ -93,7 +94,7 @@ async def _inject(queue: str, paths: Iterable[str], options: dict[str, Any]) -> 
         except XferqError:
             note(f"{_are(written, 'message')} in {queue}, before this failed:")
             raise
-    print(f"{_are(written, 'message')} in {queue}" + (f", {_are(failed)} not" if failed else ""))
+    print(f"{_are(written, 'message')} in {printable(queue)}" + (f", {_are(failed)} not" if failed else ""))
     return failed
 
 
@@ -133,7 +134,7 @@ def _messages(
             yield message
         else:
             bars.console.print(
-                f"{mail.source}: larger than the topic's max.message.bytes", markup=False, highlight=False
+                f"{printable(mail.source)}: larger than the topic's max.message.bytes", markup=False, highlight=False
             )
 
 

@@ -1,7 +1,6 @@
 """`xferq queues`, `log`, `topics`: what is in Kafka."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,13 +11,14 @@ import orjson
 import typer
 
 from api.cli.kafka import open_kafka
-from api.cli.output import note, print_columns, printable
+from api.cli.output import json_line, note, print_columns, print_json
 from streams.domain.queue_name import is_xfer
 from streams.domain.topic import is_queue_topic, queue_of
 from streams.errors import Misconfigured
 from streams.kafka.depths import queue_depths
 from streams.kafka.layout import TopicReport, apply_layout, read_layout
 from streams.kafka.reader import open_tail
+from streams.logs import printable
 from streams.ports import Record
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -41,7 +41,7 @@ def queues(
         rows = [row for row in rows if row[0] is not None and is_xfer(row[0])]
     if as_json:
         keys = ("queue_name", "topic", "partitions", "depth")
-        print(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+        print_json([dict(zip(keys, row, strict=True)) for row in rows])
         return
     # A topic that only has a digest of a long name does not tell it.
     print_columns(["QUEUE", "DEPTH"], [[name or topic, depth] for name, topic, _, depth in rows])
@@ -96,7 +96,7 @@ async def _log(*, follow: bool, from_beginning: bool, as_json: bool) -> None:
 def _print_record(record: Record, *, as_json: bool) -> None:
     raw = record.value or b""
     if as_json:
-        print(raw.decode(errors="replace").replace("\n", " "))
+        print(json_line(raw))
         return
     try:
         fields = orjson.loads(raw)
@@ -128,7 +128,7 @@ def topics(
 
     reports = asyncio.run(apply())
     if as_json:
-        print(json.dumps([_as_json(report) for report in reports]))
+        print_json([_as_json(report) for report in reports])
     else:
         shown = [report for report in reports if report.outcome != "ok" or not is_queue_topic(report.topic)]
         print_columns(

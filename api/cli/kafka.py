@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from api.embedded import with_kafka
-from api.reachable import require_reachable
 from streams.kafka.cluster import Cluster
+from streams.kafka.reachable import require_reachable
 from streams.settings import Settings, load_settings
 
 
@@ -14,9 +14,10 @@ async def open_kafka() -> AsyncIterator[tuple[Cluster, Settings]]:
     """The cluster that the settings name, or the embedded one, and the settings with its address.
 
     Raises:
-        Unavailable: it can't be reached. Found out here, as Kafka's clients try for a long time.
+        Misconfigured: a setting is wrong.
+        Unavailable: it can't be reached, or does not let us in. Found out here, as Kafka's clients try for a long time.
     """
     settings = with_kafka(load_settings())
-    await require_reachable(settings.bootstrap_servers)
     async with Cluster(settings) as kafka:
+        await require_reachable(kafka.connection)
         yield kafka, settings

@@ -1,5 +1,6 @@
 """What the command line shows: data on standard output, everything else on standard error."""
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -8,17 +9,29 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from streams.logs import printable
+
+_BLANKS = dict.fromkeys(map(ord, "\t\r\n"), " ")
 _OF = re.compile(r"(\d+) of (\d+)")
 
 
 def note(text: str) -> None:
-    """A line for the person at the terminal; never mixed with data."""
-    print(text, file=sys.stderr, flush=True)
+    """A line or more for the person at the terminal; never mixed with data."""
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
 
 
-def printable(text: str) -> str:
-    """The text without anything that could steer a terminal: what comes from Kafka may hold any character."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+def print_json(value: object) -> None:
+    """JSON in ASCII: nothing in it steers a terminal."""
+    print(json.dumps(value))
+
+
+def json_line(raw: bytes) -> str:
+    """A record that should be JSON, as it is, on one line and without anything that could steer a terminal.
+
+    Valid JSON has such characters within strings only, where an escape stands for the same one.
+    """
+    text = raw.decode(errors="replace").translate(_BLANKS)
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def print_columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

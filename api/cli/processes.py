@@ -4,8 +4,6 @@ import asyncio
 import signal
 import socket
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -14,15 +12,16 @@ from typing import Annotated
 
 import typer
 
-from api.address import DEFAULT_HOST, DEFAULT_PORT, require_loopback
+from api.address import DEFAULT_HOST, require_guarded
 from api.children import Children, end_with_parent
 from api.cli.output import broker_progress, note
-from api.embedded import announced, data_folder, with_kafka
-from api.reachable import require_reachable
+from api.client import ApiClient
+from api.embedded import announced, data_folder, require_plain, with_kafka
 from streams.broker import EmbeddedBroker, PortInUseError
 from streams.errors import Misconfigured, Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
+from streams.kafka.reachable import require_reachable
 from streams.settings import EMBEDDED, Settings, load_settings
 
 KAFKA_PORT = 9092
@@ -60,7 +59,9 @@ def demo(
 def up(
     data: Data = None,
     port: Port = KAFKA_PORT,
-    api_port: Annotated[int, typer.Option(min=0, max=65535, help="The API's port.")] = DEFAULT_PORT,
+    api_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The API's port; 0 takes a free one.", show_default="8000")
+    ] = None,
 ) -> None:
     """Run Kafka, the API and a worker on this machine, until Ctrl-C.
 
@@ -69,20 +70,22 @@ def up(
 
     Example: `xferq up`, and in another terminal `xferq inject mytenant@example.com mail.mbox`
     """
-    settings = load_settings()
+    settings = load_settings(api_listen_port=api_port)
     with ExitStack() as stack:
         stack.enter_context(_ending_in_order())
         kafka: EmbeddedBroker | None = None
         if settings.bootstrap_servers == EMBEDDED:
+            require_plain(settings)
             kafka = stack.enter_context(_embedded(data, port))
             settings = settings.model_copy(update={"bootstrap_servers": kafka.bootstrap_servers})
         asyncio.run(_prepare(settings))
-        url = f"http://{DEFAULT_HOST}:{api_port or _free_port()}"
+        scheme = "https" if settings.api_tls_cert else "http"
+        url = f"{scheme}://{DEFAULT_HOST}:{settings.api_listen_port or _free_port()}"
         children = stack.enter_context(Children())
         variables = {"XFERQ_BOOTSTRAP_SERVERS": settings.bootstrap_servers}
-        children.start("api", ["api", "--port", url.rpartition(":")[2]], variables)
+        children.start("api", ["api", "--host", DEFAULT_HOST, "--port", url.rpartition(":")[2]], variables)
         children.start("worker", ["worker"], variables)
-        _await_ready(url, children)
+        _await_ready(settings.model_copy(update={"api_url": url}), children)
         stack.enter_context(announced(settings.bootstrap_servers, url))
         note(f"\nKafka:  {settings.bootstrap_servers}\nAPI:    {url}/docs\nCtrl-C ends it.\n")
         while True:
@@ -108,16 +111,19 @@ def broker(data: Data = None, port: Port = KAFKA_PORT) -> None:
 
 
 def api(
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = DEFAULT_HOST,
-    port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = DEFAULT_PORT,
+    host: Annotated[str | None, typer.Option(help="The address to listen on.", show_default=DEFAULT_HOST)] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.", show_default="8000")
+    ] = None,
     unprotected: Annotated[
-        bool, typer.Option("--unprotected", help="Permit a --host that others can reach: there is no access control.")
+        bool, typer.Option("--unprotected", help="Let everybody in who reaches it, by any name: no access control.")
     ] = False,
     with_parent: WithParent = False,
 ) -> None:
     """Run the HTTP API.
 
-    It comes up without Kafka too, answers 503 until that is there, and /readyz says what is missing.
+    It comes up without Kafka too, answers 503 until that is there, and /readyz says what is missing. Who comes from a
+    trusted host, this machine by default, may use it; others need a user of XFERQ_API_USERS_FILE or a certificate.
 
     Example: `XFERQ_BOOTSTRAP_SERVERS=kafka-1:9092,kafka-2:9092 xferq api --port 8000`
     """
@@ -125,13 +131,10 @@ def api(
 
     if with_parent:
         end_with_parent()
-    try:
-        if not unprotected:
-            require_loopback(host)
-    except Misconfigured as error:
-        note(f"xferq api: {error}")
-        raise typer.Exit(2) from None
-    raise typer.Exit(serve(with_kafka(load_settings()), host, port, unprotected=unprotected))
+    settings = load_settings(api_listen_host=host, api_listen_port=port)
+    if not unprotected:
+        require_guarded(settings)  # before Kafka is looked for
+    raise typer.Exit(serve(with_kafka(settings), unprotected=unprotected))
 
 
 def worker(
@@ -192,29 +195,21 @@ def _embedded(data: Path | None, port: int) -> Iterator[EmbeddedBroker]:
 
 
 async def _prepare(settings: Settings) -> None:
-    await require_reachable(settings.bootstrap_servers)
     async with Cluster(settings) as kafka:
+        await require_reachable(kafka.connection)
         for report in await apply_layout(kafka.connection, settings):
             if not report.is_good:
                 raise Misconfigured(f"topic {report.topic}: {'; '.join(report.details)}")
 
 
-def _await_ready(url: str, children: Children) -> None:
+def _await_ready(settings: Settings, children: Children) -> None:
     deadline = time.monotonic() + _READY_S
-    while not _is_ready(url):
-        _require_all(children)
-        if time.monotonic() > deadline:
-            raise Unavailable(f"the api did not become ready within {_READY_S:.0f} s; {url}/readyz says why")
-        time.sleep(_POLL_S)
-
-
-def _is_ready(url: str) -> bool:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(f"{url}/readyz", timeout=5) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+    with ApiClient.of(settings) as client:
+        while not client.is_ready():
+            _require_all(children)
+            if time.monotonic() > deadline:
+                raise Unavailable(f"the api did not become ready within {_READY_S:.0f} s; {client.url}/readyz says why")
+            time.sleep(_POLL_S)
 
 
 def _require_all(children: Children) -> None:

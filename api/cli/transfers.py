@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 import typer
 
-from api.cli.output import note, print_columns, printable, progress
+from api.cli.output import note, print_columns, print_json, progress
 from api.client import ApiClient
-from api.embedded import api_url
 from api.models import CommandStatus
+from streams.logs import printable
 from streams.settings import load_settings
 
 Reason = Annotated[str, typer.Option("--reason", help="Why: it goes into the delivery log.", show_default=False)]
@@ -48,7 +48,7 @@ def transfer(
         "routing_domain": routing_domain,
         "queue_names": queue or None,
     }
-    with ApiClient(api_url(load_settings())) as client:
+    with ApiClient.of(load_settings()) as client:
         key = client.start({name: value for name, value in body.items() if value is not None}, id)
         _follow(client, key, wait=wait, as_json=as_json)
 
@@ -67,7 +67,7 @@ def cancel(
 
     Example: `xferq cancel http://mx2.example.com/.xfer.kumomta.internal --reason "mx2 is full" --wait`
     """
-    with ApiClient(api_url(load_settings())) as client:
+    with ApiClient.of(load_settings()) as client:
         key = client.cancel({"queue_name": queue, "reason": reason}, id)
         _follow(client, key, wait=wait, as_json=as_json)
 
@@ -85,7 +85,7 @@ def status(
     """
     if wait and id is None:
         raise typer.BadParameter("--wait needs the ID of a command")
-    with ApiClient(api_url(load_settings())) as client:
+    with ApiClient.of(load_settings()) as client:
         if id is not None:
             found = _wait(client, id) if wait else client.status(id)
             _show(found, as_json=as_json)
@@ -94,7 +94,7 @@ def status(
             return
         listed = client.statuses(limit=limit, queue_name=queue)
     if as_json:
-        print("[" + ",\n ".join(item.model_dump_json() for item in listed) + "]")
+        print_json([item.model_dump() for item in listed])
         return
     print_columns(
         ["ID", "STATE", "RESTORED", "RETURNED", "REQUESTED", "TYPE", "QUEUE"],
@@ -133,7 +133,7 @@ def _wait(client: ApiClient, id: str) -> CommandStatus:
 
 def _show(found: CommandStatus, *, as_json: bool) -> None:
     if as_json:
-        print(found.model_dump_json())
+        print_json(found.model_dump())
         return
     for name, value in found.model_dump().items():
         if name == "returned_reasons":

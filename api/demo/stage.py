@@ -17,11 +17,13 @@ import httpx
 
 from api.children import Children
 from api.demo.report import Report
-from api.reachable import require_reachable
+from api.embedded import require_plain
 from streams.broker import EmbeddedBroker
 from streams.errors import Unavailable, XferqError
 from streams.kafka.cluster import Cluster
+from streams.kafka.connection import Connection
 from streams.kafka.layout import INTERNAL_CONFIG, apply_layout
+from streams.kafka.reachable import require_reachable
 from streams.kafka.topics import Topics
 from streams.settings import EMBEDDED, Settings
 
@@ -105,13 +107,14 @@ class Stage:
     def _start(self) -> None:
         with self._report.doing() as say:
             if self.is_embedded:
+                require_plain(self.settings)
                 broker = EmbeddedBroker(settings=_BROKER_SETTINGS, on_progress=say)
                 self._exits.callback(broker.stop)
                 broker.start()
                 self.settings = self.settings.model_copy(update={"bootstrap_servers": broker.bootstrap_servers})
                 folder = broker.data_dir  # so removed with it, even after a kill -9
             else:
-                asyncio.run(require_reachable(self.settings.bootstrap_servers))
+                asyncio.run(require_reachable(Connection(self.settings)))
                 folder = Path(tempfile.mkdtemp(prefix="xferq-demo-"))
                 self._exits.callback(shutil.rmtree, folder, ignore_errors=True)
             say("creating topics")
@@ -222,5 +225,10 @@ def _own_names(run: str) -> dict[str, str]:
 def _environment(settings: Settings, folder: Path) -> dict[str, str]:
     names = ("bootstrap_servers", *_own_names(""))
     own = {f"XFERQ_{name.upper()}": str(getattr(settings, name)) for name in names}
+    # Its own api, for this machine alone, however another one is set up.
+    plain = dict.fromkeys(("USERS_FILE", "TLS_CERT", "TLS_KEY", "TLS_KEY_PASSWORD", "TLS_CLIENT_CA"), "")
+    own |= {f"XFERQ_API_{name}": value for name, value in plain.items()}
+    own |= {"XFERQ_API_TRUSTED_HOSTS": "127.0.0.0/8", "XFERQ_API_TRUSTED_PROXIES": ""}
+    own |= {"XFERQ_API_LISTEN_HOST": "127.0.0.1", "XFERQ_LOG_LEVEL": "INFO"}
     # Faust makes a data folder where temporary things go.
     return {**own, "XFERQ_METRICS_PORT": "0", "XFERQ_WORKER_PROCESSES": "1", "TMPDIR": str(folder)}

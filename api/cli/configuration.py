@@ -1,0 +1,63 @@
+"""`xferq config`, and `--config` of every command: what is set, and where."""
+
+import inspect
+import os
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from api.cli.output import print_columns, print_json
+from api.client import without_credentials
+from streams.settings import load_with_origins
+from streams.sources import CONFIG
+
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", metavar="FILE", help=f"A TOML file with settings, by their names in lower case; or {CONFIG}."
+    ),
+]
+
+
+def configurable(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option `--config`: the file is for processes that it starts, too."""
+
+    @wraps(command)
+    def run(*, config: Path | None = None, **options: Any) -> None:
+        if config is not None:
+            os.environ[CONFIG] = str(config)
+        command(**options)
+
+    signature = inspect.signature(command)
+    option = inspect.Parameter("config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=ConfigFile)
+    run.__signature__ = signature.replace(parameters=[*signature.parameters.values(), option])  # type: ignore[attr-defined]
+    run.__annotations__ = command.__annotations__ | {"config": ConfigFile}
+    return run
+
+
+def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False) -> None:
+    """Print the settings in force, and where each comes from; nothing that is secret.
+
+    The command line comes first, then the environment, then the file, then defaults.
+
+    Example: `xferq config --config /etc/xferq.toml`
+    """
+    settings, origins = load_with_origins()
+    values = settings.shown()
+    values["api_url"] = without_credentials(settings.api_url)
+    if as_json:
+        print_json({name: {"value": value, "from": origins[name]} for name, value in values.items()})
+        return
+    print_columns(
+        ["SETTING", "VALUE", "FROM"],
+        [[name, _text(value), origins[name]] for name, value in values.items()],
+    )
+
+
+def _text(value: object) -> object:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or None
+    return value
