@@ -1,0 +1,114 @@
+"""The proxy's own process: `python -m tests.faults.proxy_process ROUTES`, started by proxy.py.
+
+ROUTES is a JSON object of node id to [port to listen on, port of the broker]. Standard input is a socket to the
+parent: an order on each line, as JSON, and a line of JSON back when it is in force. It ends when the parent does.
+"""
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+from typing import Any
+
+from streams.broker.ports import LOOPBACK
+from tests.faults.frames import Losses
+from tests.faults.proxy_connection import Node, accept
+
+
+class Orders:
+    """What the proxy can be told, by name. A node of None means every node."""
+
+    def __init__(self, nodes: dict[int, Node], losses: Losses) -> None:
+        self._nodes, self._losses = nodes, losses
+
+    async def cut(self, node: int | None) -> None:
+        for one in self._chosen(node):
+            await _reset(one)
+
+    async def refuse(self, node: int | None) -> None:
+        for one in self._chosen(node):
+            one.is_refused = True
+            await _reset(one)
+
+    async def allow(self, node: int | None) -> None:
+        for one in self._chosen(node):
+            one.is_refused = False
+
+    async def hang(self, node: int | None) -> None:
+        for one in self._chosen(node):
+            one.is_hung = True
+            _go_on(one)
+
+    async def resume(self, node: int | None) -> None:
+        for one in self._chosen(node):
+            one.is_hung = False
+            _go_on(one)
+
+    async def delay(self, node: int | None, ms: int) -> None:
+        for one in self._chosen(node):
+            one.delay_s = ms / 1000
+            _go_on(one)
+
+    async def half_close(self, node: int | None) -> None:
+        for one in self._chosen(node):
+            for connection in list(one.connections):
+                connection.half_close()
+
+    async def drop_answer(self, api: int, then: str, count: int) -> None:
+        self._losses.order(api, then, count)
+
+    async def dropped(self) -> int:
+        return self._losses.count
+
+    def _chosen(self, node: int | None) -> list[Node]:
+        return list(self._nodes.values()) if node is None else [self._nodes[node]]
+
+
+def _go_on(node: Node) -> None:
+    for connection in list(node.connections):
+        connection.go_on()
+
+
+async def _reset(node: Node) -> None:
+    """Reset the connections that are there now, and wait until their sockets are closed."""
+    connections = set(node.connections)
+    for connection in connections:
+        connection.reset()
+    while connections & node.connections:
+        await asyncio.sleep(0)
+
+
+async def _serve(routes: dict[int, tuple[int, int]], parent: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    reader, writer = await asyncio.open_connection(sock=parent)
+
+    def answer(**content: Any) -> None:
+        writer.write(json.dumps(content).encode() + b"\n")
+
+    losses = Losses()
+    nodes = {node: Node(port, losses) for node, (_, port) in routes.items()}
+    try:
+        for node, (port, _) in routes.items():
+            await loop.create_server(lambda node=node: accept(nodes[node]), LOOPBACK, port, backlog=1000)  # type: ignore[misc]
+    except OSError as error:
+        answer(error=str(error))
+        await writer.drain()
+        return
+    answer(result=None)
+    orders = Orders(nodes, losses)
+    while line := await reader.readline():
+        order = json.loads(line)
+        try:
+            answer(result=await getattr(orders, order.pop("order"))(**order))
+        except Exception as error:  # noqa: BLE001 - the parent is told, and the proxy goes on
+            answer(error=repr(error))
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; this one ends with it
+    with contextlib.suppress(ConnectionError):  # the parent has ended, and not in good order
+        asyncio.run(
+            _serve({int(node): ports for node, ports in json.loads(sys.argv[1]).items()}, socket.socket(fileno=0))
+        )

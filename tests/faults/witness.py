@@ -1,0 +1,152 @@
+"""Watches the ledger while a fault run goes on: is there work, and does it go on when nothing is in its way?"""
+
+import threading
+import time
+from collections import defaultdict
+
+import orjson
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from streams.settings import Settings
+
+_DONE = ("done", "refused")
+
+
+class Quiet:
+    """How many faults are in force."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._in_force = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._in_force += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._in_force -= 1
+
+    @property
+    def is_quiet(self) -> bool:
+        """None."""
+        return self._in_force == 0
+
+
+class Witness:
+    """Follows the ledger as a reader of committed records, in a thread of its own."""
+
+    def __init__(self, servers: str, settings: Settings, quiet: Quiet) -> None:
+        self._quiet = quiet
+        self._settings = settings
+        self._stop = threading.Event()
+        self._states: dict[str, str] = {}
+        self._expected: set[str] = set()
+        self._ranges: dict[tuple[str, str], set[str]] = {}
+        self._restored: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self.longest_stall_s = 0.0
+        """The longest time without faults in which there was work, and nothing of it was done."""
+        self.stalls: dict[int, int] = defaultdict(int)
+        """How many stalls there were, by their length in whole seconds."""
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": servers,
+                "group.id": "witness",
+                "isolation.level": "read_committed",
+                "enable.auto.commit": False,
+                "auto.offset.reset": "earliest",
+                "reconnect.backoff.max.ms": 500,
+                "socket.timeout.ms": 5_000,
+                "log_level": 0,
+            }
+        )
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        partitions = range(self._settings.ledger_partitions)
+        self._consumer.assign([TopicPartition(self._settings.ledger_topic, number, 0) for number in partitions])
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End."""
+        self._stop.set()
+        self._thread.join()
+        self._consumer.close()
+
+    def expect(self, id: str) -> None:
+        """This command was published: from now on there is work, until it has ended."""
+        with self._lock:
+            if self._states.get(id) not in _DONE:
+                self._expected.add(id)
+
+    def unfinished(self, ids: list[str]) -> int:
+        """How many of these commands have not come to their end."""
+        with self._lock:
+            return sum(self._states.get(id) not in _DONE for id in ids)
+
+    @property
+    def is_work_left(self) -> bool:
+        """Commands that have not ended, or claims with ranges that are not drained to their end."""
+        with self._lock:
+            return bool(self._expected) or any(self._ranges.values())
+
+    @property
+    def restored(self) -> int:
+        """Messages moved so far, transfers included."""
+        with self._lock:
+            return sum(self._restored.values())
+
+    def wait(self, ids: list[str], timeout_s: float) -> list[str]:
+        """Wait until these commands have ended; returns those that have not."""
+        deadline = time.monotonic() + timeout_s
+        while self.unfinished(ids) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        with self._lock:
+            return [f"{id}: {self._states.get(id)}" for id in ids if self._states.get(id) not in _DONE]
+
+    def _run(self) -> None:
+        quiet_s = 0.0
+        last = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                messages = self._consumer.consume(500, 0.1)
+            except KafkaException:
+                messages = []
+            moved = sum(self._apply(message.key(), message.value()) for message in messages if message.error() is None)
+            now = time.monotonic()
+            if moved or not self.is_work_left:
+                if quiet_s >= 1:
+                    self.stalls[int(quiet_s)] += 1
+                quiet_s = 0.0
+            elif self._quiet.is_quiet:
+                quiet_s += now - last
+            self.longest_stall_s = max(self.longest_stall_s, quiet_s)
+            last = now
+
+    def _apply(self, key: bytes | None, value: bytes | None) -> bool:
+        """Take a record into account; whether work went on: a claim, a step of a drain, a command's end."""
+        kind, _, rest = (key or b"").decode().partition("/")
+        if value is None:
+            return False
+        with self._lock:
+            if kind == "command":
+                self._states[rest] = orjson.loads(value)["state"]
+                if self._states[rest] in _DONE:
+                    self._expected.discard(rest)
+                    return True
+            elif kind == "claim":
+                topic, id = rest.split("/")
+                self._ranges[(topic, id)] = set(orjson.loads(value)["ranges"])
+                return True
+            elif kind == "progress":
+                topic, partition, id = rest.split("/")
+                step = orjson.loads(value)
+                self._restored[rest] = step["restored"]
+                if step["done"]:
+                    self._ranges[(topic, id)].discard(partition)
+                    if not self._ranges[(topic, id)]:
+                        del self._ranges[(topic, id)]
+                return True
+        return False
