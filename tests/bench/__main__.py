@@ -1,7 +1,7 @@
-"""`make bench`: the drain against the loop written by hand, the claim at any depth, many new queues.
+"""`make bench`: the drain against others who move the same messages, other shapes, the claim, many new queues.
 
 Everything in one run on one broker, contenders in turn, medians and spreads. The results go to the terminal
-and, as JSON, to bench-results/.
+and, as JSON, to bench-results/; `python -m tests.bench.report` makes a table and a plot of them.
 """
 
 import argparse
@@ -9,147 +9,116 @@ import asyncio
 import json
 import os
 import platform
-import socket
-import statistics
+import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from streams.broker import EmbeddedBroker
-from tests.bench.contenders import confluent_loop
-from tests.bench.world import World
+from streams.broker.jars import KAFKA_VERSION
+from tests.bench.claims import at_once, claims, new_queues, small
+from tests.bench.contenders import contenders
+from tests.bench.drains import OURS, Shape, compare
+from tests.bench.posts import posts
+from tests.bench.shapes import measure_shapes
+from tests.bench.tables import claim_table, drain_table, posts_table, queues_table, shapes_table
 
-_console = Console()
-_RESULTS = Path("bench-results")
-
-
-async def drains(bootstrap: str, messages: int, size: int, rounds: int) -> dict[str, object]:
-    """Messages per second of one worker and of the confluent-kafka loop, each round in another order."""
-    rates: dict[str, list[float]] = {"xferq worker": [], "confluent-kafka loop": []}
-    memory = 0.0
-    for number in range(rounds):
-        for name in sorted(rates, reverse=number % 2 == 0):
-            async with World(bootstrap).opened(queues=16) as world:
-                await asyncio.to_thread(world.fill, messages, size=size)
-                if name == "xferq worker":
-                    with world.worker() as worker:
-                        await world.cancel("warm-up-of-another-queue", queue=world.other)
-                        status, seconds = await world.cancel("drain")
-                        memory = max(memory, worker.peak_memory_mb())
-                    if status.restored != messages:
-                        raise SystemExit(f"{status.restored} of {messages} messages were restored")
-                else:
-                    claim = await world.claim()
-                    seconds = await asyncio.to_thread(
-                        confluent_loop, bootstrap, world.topic, claim, world.settings.log_topic
-                    )
-                rates[name].append(messages / seconds)
-                _console.print(f"  round {number + 1}: {name} {rates[name][-1]:,.0f} messages/s")
-    ours, theirs = (statistics.median(rates[name]) for name in ("xferq worker", "confluent-kafka loop"))
-    return {"messages": messages, "size": size, "rates": rates, "ratio": ours / theirs, "worker_memory_mb": memory}
-
-
-async def claims(bootstrap: str, depth: int, repeats: int) -> dict[str, object]:
-    """Milliseconds from HTTP 200 to the claim committed, with `depth` messages in the queue."""
-    times = []
-    memory = 0.0
-    for _ in range(repeats):
-        async with World(bootstrap).opened(queues=16) as world:
-            await asyncio.to_thread(world.fill, depth, size=256)
-            with world.worker() as worker, world.api(_free_port()) as url:
-                await world.cancel("warm-up-of-another-queue", queue=world.other)
-                await _answers(url)
-                times.append(await world.posted_to_claimed_s(url) * 1000)
-                await world.all_done()
-                memory = max(memory, worker.peak_memory_mb())
-    return {"depth": depth, "ms": times, "worker_memory_mb": memory}
-
-
-async def new_queues(bootstrap: str, queues: int, messages: int) -> dict[str, object]:
-    """Seconds of a first drain into queues that don't exist yet, and of a second one; a partition for each."""
-    async with World(bootstrap, queue_partitions=1).opened() as world:
-        with world.worker():
-            await world.cancel("warm-up-of-another-queue", queue=world.other)
-            seconds = []
-            for id in ("first", "second"):
-                await asyncio.to_thread(world.fill, messages, queues=queues, family="new")
-                seconds.append((await world.cancel(id))[1])
-    return {"queues": queues, "messages": messages, "first_s": seconds[0], "second_s": seconds[1]}
-
-
-async def _answers(url: str) -> None:
-    host, port = url.removeprefix("http://").split(":")
-    while True:
-        try:
-            _, writer = await asyncio.open_connection(host, int(port))
-        except OSError:
-            await asyncio.sleep(0.1)
-        else:
-            writer.close()
-            await asyncio.sleep(1)
-            return
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+PARTS = ("drain", "claim", "queues", "shapes")
+RESULTS = Path("bench-results")
+_WARM_UP = 5_000
+_QUICK = {"messages": 5_000, "rounds": 1, "deep": 20_000}
+_FULL = {"messages": 200_000, "rounds": 3, "deep": 1_000_000}
+_console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 async def run(options: argparse.Namespace) -> None:
     """Measure, print, keep."""
     started = time.time()
+    shape = Shape(messages=options.messages, size=options.size, transaction=options.transaction)
+    warm_up = 1_000 if options.quick else _WARM_UP
+    results: dict[str, Any] = {
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "kafka": KAFKA_VERSION,
+        "at": time.strftime("%Y-%m-%d", time.gmtime(started)),
+        "quick": options.quick,
+    }
+    _console.print(f"on {results['machine']}, the broker on the same cores")
     with EmbeddedBroker(heap_mb=1024) as broker:
         bootstrap = broker.bootstrap_servers
-        results: dict[str, object] = {
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-        }
-        table = Table("what", "measured", title=f"xferq on {results['machine']}, broker on the same cores")
         if "drain" in options.only:
-            _console.print(f"drain: {options.messages:,} messages of {options.size} B, 4 partitions, 16 queues")
-            drain = await drains(bootstrap, options.messages, options.size, options.rounds)
-            results["drain"] = drain
-            for name, rates in drain["rates"].items():  # type: ignore[attr-defined]
-                table.add_row(f"{name}, messages/s", _spread(rates))
-            table.add_row("ratio of the medians", f"{drain['ratio']:.2f}")
-            table.add_row("worker's peak memory, MB", f"{drain['worker_memory_mb']:.0f}")
+            _console.print(f"drain: {shape}")
+            chosen = contenders(options.contenders or ())
+            results["drain"] = await compare(
+                bootstrap, shape, chosen, rounds=options.rounds, warm_up=warm_up, say=_console.print
+            )
+            _console.print(drain_table(results["drain"]))
         if "claim" in options.only:
-            results["claim"] = []
-            for depth, repeats in ((1_000, 2 * options.rounds), (options.deep, max(1, options.rounds - 1))):
-                _console.print(f"claim: {depth:,} messages deep")
-                claim = await claims(bootstrap, depth, repeats)
-                results["claim"].append(claim)  # type: ignore[attr-defined]
-                table.add_row(f"HTTP 200 to claimed, {depth:,} deep, ms", _spread(claim["ms"]))  # type: ignore[arg-type]
-                table.add_row(f"worker's peak memory, {depth:,} deep, MB", f"{claim['worker_memory_mb']:.0f}")
+            _console.print("claims and small cancels")
+            many = 20 * options.rounds
+            results["claim"] = [
+                await claims(bootstrap, 1_000, many),
+                await claims(bootstrap, options.deep, max(1, options.rounds - 1)),
+                await claims(bootstrap, 1_000, 5 * options.rounds, partitions=64),
+                await at_once(bootstrap),
+                await small(bootstrap, 0, many),
+                await small(bootstrap, 1, many),
+            ]
+            _console.print(claim_table(results["claim"]))
+            results["posts"] = await posts(bootstrap, 2 if options.quick else 10)
+            _console.print(posts_table(results["posts"]))
         if "queues" in options.only:
-            _console.print("drain into 2,000 new queues")
-            many = await new_queues(bootstrap, 2_000, 20_000)
-            results["new_queues"] = many
-            table.add_row("first drain into 2,000 new queues, s", f"{many['first_s']:.1f}")
-            table.add_row("second drain into them, s", f"{many['second_s']:.1f}")
-    _console.print(table)
-    _RESULTS.mkdir(exist_ok=True)
-    path = _RESULTS / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime(started))
+            count, messages = (100, 2_000) if options.quick else (2_000, 20_000)
+            _console.print(f"drain into {count:,} new queues")
+            results["new_queues"] = await new_queues(bootstrap, count, messages)
+            _console.print(queues_table(results["new_queues"]))
+        if "shapes" in options.only:
+            results["shapes"] = await measure_shapes(
+                bootstrap,
+                shape,
+                contenders(options.contenders or [OURS]),
+                rounds=options.rounds,
+                warm_up=warm_up,
+                quick=options.quick,
+                only=options.shapes or (),
+                say=_console.print,
+            )
+            _console.print(shapes_table(results["shapes"]))
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / time.strftime("%Y%m%d-%H%M%S.json", time.gmtime(started))
     path.write_text(json.dumps(results, indent=1))
     _console.print(f"results in {path}; {time.time() - started:.0f} s")
 
 
 def main() -> None:
     """Parse the options and run."""
+    names = [contender.name for contender in contenders()]
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--messages", type=int, default=200_000, help="in the drain")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=["drain", "claim", "queues"])
+    parser.add_argument(
+        "--contenders",
+        type=lambda text: text.split(","),
+        help=f"with commas between them, of {', '.join(names)}; all of them in the drain, xferq in the shapes",
+    )
+    parser.add_argument(
+        "--shapes", type=lambda text: text.split(","), help="words of the names of the shapes that are measured"
+    )
+    parser.add_argument("--messages", type=int, help="in the drain and in most shapes (200,000)")
     parser.add_argument("--size", type=int, default=2048, help="of a message's body, in bytes")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--deep", type=int, default=1_000_000, help="messages in the deep queue of the claim")
-    parser.add_argument("--only", nargs="+", default=["drain", "claim", "queues"])
-    asyncio.run(run(parser.parse_args()))
+    parser.add_argument("--transaction", type=int, default=1_000, help="most messages in a transaction, for everybody")
+    parser.add_argument("--rounds", type=int, help="of each (3)")
+    parser.add_argument("--deep", type=int, help="messages in the deep queue of the claim (1,000,000)")
+    parser.add_argument("--quick", action="store_true", help="small numbers: whether it runs, not how fast")
+    options = parser.parse_args()
+    for name, value in (_QUICK if options.quick else _FULL).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
+    try:
+        contenders(options.contenders or ())
+    except ValueError as error:
+        parser.error(str(error))
+    asyncio.run(run(options))
 
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ import re
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
+from confluent_kafka import ConsumerGroupState
 
-from streams.domain.claim import Claim
 from streams.domain.command import CancelCommand
 from streams.domain.status import ENDED, Status
 from streams.domain.topic import topic_of
@@ -24,17 +24,31 @@ from streams.kafka.layout import apply_layout
 from streams.kafka.topics import QUEUE_CONFIG, Topics
 from streams.ledger import Ledger
 from streams.settings import Settings
+from tests.bench.contenders.contender import NODE_ID, REASON, Job, Ranges, Source, parallel
 from tests.bench.load import XFER_QUEUE, fill, scheduled_queues
 
 _numbers = itertools.count(1)
+_LOG_PARTITIONS = 4
+_WARM_UP_QUEUES = 4
+_DELETED_AT_ONCE = 500
 
 
 class World:
     """One measurement's settings, topics and messages; `cancel` drives a worker through it."""
 
-    def __init__(self, bootstrap: str, **settings: Any) -> None:
+    def __init__(self, bootstrap: str, *, partitions: int = 4, transaction: int | None = None, **settings: Any) -> None:
+        """Names and settings; nothing is made yet.
+
+        Args:
+            bootstrap: the broker.
+            partitions: of the xfer queue.
+            transaction: most messages in a transaction, for every contender; None for xferq's default.
+            settings: of xferq, in place of its defaults.
+        """
         self.number = next(_numbers)
-        name = f"bench{self.number}"
+        name = self.name = f"bench{self.number}"
+        if transaction is not None:
+            settings["transaction_messages"] = transaction
         self.settings = Settings(
             bootstrap_servers=bootstrap,
             commands_topic=f"{name}.commands",
@@ -42,35 +56,59 @@ class World:
             ledger_topic=f"{name}.ledger",
             log_topic=f"{name}.log",
             worker_group=name,
-            log_partitions=4,
+            node_id=uuid.UUID(NODE_ID),
+            log_partitions=_LOG_PARTITIONS,
             metrics_port=0,
             **settings,
         )
         self.bootstrap = bootstrap
+        self.partitions = partitions
         self.queue = XFER_QUEUE.replace("bench", name)
         self.topic = topic_of(self.queue)
+        self.warm_up_queue = XFER_QUEUE.replace("bench", f"{name}-warm-up")
+        self.warm_up_topic = topic_of(self.warm_up_queue)
+        self.warm_up_log = f"{name}.warm-up.log"
+        self.copies = f"{name}.copies"
+        self.warm_up_copies = f"{name}.warm-up.copies"
         self.other = f"http://nowhere{self.number}.invalid/.xfer.kumomta.internal"
         """A queue that does not exist: its cancel is refused, once the worker is up."""
+        self.made: list[str] = []
+        """Xfer queues that were made besides."""
         self.cluster = Cluster(self.settings)
         self.ledger = Ledger(self.cluster, self.settings)
 
     @asynccontextmanager
-    async def opened(self, *, queues: int = 0, family: str = "common") -> AsyncIterator["World"]:
-        """Create the topics, those of `queues` scheduled queues among them, and follow the ledger."""
+    async def opened(self, *, queues: int = 0, warm_up: int = 0) -> AsyncIterator["World"]:
+        """Create the topics, those of `queues` scheduled queues among them, and follow the ledger.
+
+        With `warm_up`, another xfer queue is there and has so many messages.
+        """
         settings = self.settings
+        destinations = [*map(topic_of, scheduled_queues(queues, self.name))]
+        sources = {self.topic: self.partitions}
+        if warm_up:
+            destinations += map(topic_of, scheduled_queues(_WARM_UP_QUEUES, f"warm-up.{self.name}"))
+            copying = (self.warm_up_topic, self.copies, self.warm_up_copies)
+            sources |= dict.fromkeys(copying, self.partitions)
+            sources[self.warm_up_log] = _LOG_PARTITIONS
         async with self.cluster:
             topics = Topics(self.cluster.connection)
             await apply_layout(self.cluster.connection, settings)
-            await topics.create({self.topic: 4}, QUEUE_CONFIG, 1)
-            await self.cluster.create([*map(topic_of, scheduled_queues(queues, family))])
-            while await self.cluster.topic(self.topic) is None:
-                await asyncio.sleep(0.1)
+            await topics.create(sources, QUEUE_CONFIG, 1)
+            await self.cluster.create(destinations)
+            for name in sources:
+                while await self.cluster.topic(name) is None:
+                    await asyncio.sleep(0.1)
             await self._start_ledger()
+            if warm_up:
+                await asyncio.to_thread(self._fill_warm_up, warm_up)
             try:
                 yield self
             finally:
                 await self.ledger.stop()
-                await topics.delete([self.topic, settings.log_topic])
+                for start in range(0, len(destinations), _DELETED_AT_ONCE):
+                    await topics.delete(destinations[start : start + _DELETED_AT_ONCE])
+                await topics.delete([*sources, *map(topic_of, self.made), settings.log_topic])
 
     async def _start_ledger(self) -> None:
         while True:
@@ -79,38 +117,63 @@ class World:
             except Unavailable:
                 await asyncio.sleep(0.2)  # the topic is new
 
-    def fill(self, messages: int, *, size: int = 2048, queues: int = 16, family: str = "common") -> None:
+    async def filled(
+        self, messages: int, *, size: int = 2048, queues: int = 16, compression: str = "none", metadata: int = 0
+    ) -> None:
         """Put messages into the xfer queue."""
-        fill(self.bootstrap, self.topic, messages=messages, size=size, partitions=4, queues=queues, family=family)
-
-    async def claim(self) -> Claim:
-        """What a claim would take, for contenders that don't claim."""
-        ends = await self.cluster.stable_ends(self.topic, range(4))
-        return Claim(
-            id="bench",
-            kind="xfer.cancel",
-            topic=self.topic,
-            topic_id="",
-            queue=self.queue,
+        await asyncio.to_thread(
+            fill,
+            self.bootstrap,
+            self.topic,
+            messages=messages,
+            size=size,
+            partitions=self.partitions,
+            queues=queues,
+            family=self.name,
             xfer_queue=self.queue,
-            reason="bench",
-            group="bench",
-            ranges={partition: (0, end) for partition, end in ends.items()},
-            claimed_at="",
+            compression=compression,
+            metadata=metadata,
         )
 
-    async def posted_to_claimed_s(self, url: str) -> float:
-        """Cancel over HTTP; seconds from the answer to the claim being there for everybody to read."""
-        async with httpx.AsyncClient() as client:
-            answer = await client.post(
-                f"{url}/api/admin/xfer/cancel/v1", json={"queue_name": self.queue, "reason": "bench"}
-            )
-        answered = time.perf_counter()
-        answer.raise_for_status()
-        id = answer.headers["X-Command-Id"]
-        while (status := self.ledger.status(id)) is None or status.claimed_at is None:
-            await asyncio.sleep(0.001)
-        return time.perf_counter() - answered
+    def _fill_warm_up(self, messages: int) -> None:
+        fill(
+            self.bootstrap,
+            self.warm_up_topic,
+            messages=messages,
+            size=2048,
+            partitions=self.partitions,
+            queues=_WARM_UP_QUEUES,
+            family=f"warm-up.{self.name}",
+            xfer_queue=self.warm_up_queue,
+        )
+
+    async def job(self, contender: str) -> Job:
+        """What a contender other than xferq is to do: all that is in the two xfer queues now."""
+        return Job(
+            bootstrap=self.bootstrap,
+            name=f"{self.name}.{contender}",
+            drain=Source(self.topic, self.queue, self.settings.log_topic, self.copies, await self._ranges(self.topic)),
+            warm_up=Source(
+                self.warm_up_topic,
+                self.warm_up_queue,
+                self.warm_up_log,
+                self.warm_up_copies,
+                await self._ranges(self.warm_up_topic),
+            ),
+            transaction=self.settings.transaction_messages,
+            destination_partitions=self.settings.queue_partitions,
+            log_partitions=_LOG_PARTITIONS,
+            threads=parallel(),
+        )
+
+    async def _ranges(self, topic: str) -> Ranges:
+        ends = await self.cluster.stable_ends(topic, range(self.partitions))
+        return {partition: (0, end) for partition, end in ends.items()}
+
+    async def log_end(self) -> int:
+        """How many offsets the log has in all: records, and a marker for each transaction and partition."""
+        ends = await self.cluster.stable_ends(self.settings.log_topic, range(_LOG_PARTITIONS))
+        return sum(ends.values())
 
     @contextmanager
     def worker(self) -> Iterator["Process"]:
@@ -126,10 +189,9 @@ class World:
 
     @contextmanager
     def _process(self, *command: str) -> Iterator["Process"]:
-        variables = {f"XFERQ_{k.upper()}": str(v) for k, v in self.settings.model_dump(exclude_defaults=True).items()}
         process = subprocess.Popen(
             [sys.executable, "-c", "from api.cli import main; main()", *command],
-            env={**os.environ, **variables},
+            env=os.environ | self.settings.as_variables(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -139,6 +201,21 @@ class World:
             process.terminate()
             process.wait(20)
 
+    async def shared_out(self) -> None:
+        """Wait until every process of the worker is a member of its group and has its share of the partitions."""
+        admin = self.cluster.connection.admin
+        group = self.settings.worker_group
+        while True:
+            found = await asyncio.wrap_future(admin.describe_consumer_groups([group])[group])
+            shares = [len(member.assignment.topic_partitions) for member in found.members]
+            if (
+                found.state is ConsumerGroupState.STABLE
+                and len(shares) == self.settings.worker_processes
+                and min(shares) * 2 > max(shares)
+            ):
+                return
+            await asyncio.sleep(0.05)
+
     async def all_done(self) -> None:
         """Wait until every command has ended."""
         while any(self.ledger.status(status.id).state not in ENDED for status in self.ledger.statuses()):  # type: ignore[union-attr]
@@ -147,7 +224,7 @@ class World:
     async def cancel(self, id: str, queue: str | None = None) -> tuple[Status, float]:
         """Cancel the transfer; the status at its end and the seconds from the claim to it."""
         queue = queue or self.queue
-        command = CancelCommand(queue_name=queue, reason="bench", id=id)
+        command = CancelCommand(queue_name=queue, reason=REASON, id=id)
         await self.cluster.publish(self.settings.commands_topic, [(queue.encode(), command.to_bytes())])
         claimed_at = None
         while True:
@@ -171,3 +248,17 @@ class Process:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         statuses = [Path(f"/proc/{one}/status").read_text() for one in (pid, *children)]
         return sum(int(found[1]) / 1024 for status in statuses if (found := re.search(r"VmHWM:\s+(\d+) kB", status)))
+
+
+async def answers(url: str) -> None:
+    """Wait until somebody listens there, and a second more."""
+    host, port = url.removeprefix("http://").split(":")
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(host, int(port))
+        except OSError:
+            await asyncio.sleep(0.1)
+        else:
+            writer.close()
+            await asyncio.sleep(1)
+            return
