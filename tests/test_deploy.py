@@ -210,7 +210,7 @@ def test_the_image_is_made_of_files_that_are_there_and_let_in() -> None:
     for name in copied:
         assert (ROOT / name).exists(), name
     # All that pip needs, and the file that the topics service applies.
-    assert {"pyproject.toml", "README.md", "streams", "api"} <= copied
+    assert {"pyproject.toml", "README.md", "LICENSE", "streams", "api"} <= copied
     target = next(rest.split()[1] for word, rest in dockerfile() if word == "COPY" and "topics.toml" in rest)
     assert SERVICES["topics"]["command"] == ["topics", "--file", target]
 

@@ -1,6 +1,5 @@
 """What README.md says is so: its tests exist, its examples are taken, its tables are complete."""
 
-import ast
 import json
 import os
 import re
@@ -19,12 +18,11 @@ from streams.domain.command import parse_command
 from streams.domain.envelope import ReturnReason, parse_envelope
 from streams.domain.topic import topic_of
 from streams.settings import Settings, settings_table
+from streams.sources import NOT_SETTINGS
+from tests.pages import ROOT, functions_of
 
-ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEPLOY_README = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
-NOT_SETTINGS = {"LOG_LEVEL", "CACHE_DIR"}
-"""Read straight from the environment, before there are settings."""
 
 
 def between(marker: str) -> str:
@@ -52,13 +50,6 @@ def shell_lines(text: str = README) -> list[str]:
 
 
 # ---- tests and files
-
-
-@cache
-def functions_of(file: str) -> frozenset[str]:
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-    functions = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return frozenset(node.name for node in ast.walk(tree) if isinstance(node, functions))
 
 
 def test_every_guarantee_names_tests_and_they_exist() -> None:
@@ -89,7 +80,7 @@ def test_the_file_map_leaves_out_nothing() -> None:
         assert f"streams/{module.name}{'/' if module.is_dir() else ''}" in mapped, module.name
 
 
-SMALL_MODULES = {"destinations", "errors", "logs", "metrics", "settings", "transform"}
+SMALL_MODULES = {"destinations", "errors", "logs", "metrics", "settings", "sources", "transform"}
 """Modules whose names say it all."""
 
 
@@ -109,8 +100,8 @@ def test_the_settings_are_those_of_today() -> None:
 
 
 def test_every_variable_exists() -> None:
-    known = {name.upper() for name in Settings.model_fields} | NOT_SETTINGS
-    for name in re.findall(r"XFERQ_([A-Z0-9]+(?:_[A-Z0-9]+)*)", README + DEPLOY_README):
+    known = {f"XFERQ_{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
+    for name in re.findall(r"XFERQ_[A-Z0-9]+(?:_[A-Z0-9]+)*", README + DEPLOY_README):
         assert name in known, name
 
 

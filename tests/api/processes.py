@@ -56,6 +56,11 @@ class ApiProcess:
         # Read on, or the pipe would fill up and stop it.
         threading.Thread(target=lambda: list(self._lines()), daemon=True).start()
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
     def _lines(self) -> Iterator[str]:
         for line in self._process.stderr or ():
             self.log.append(line.decode(errors="replace"))

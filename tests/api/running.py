@@ -16,12 +16,15 @@ from streams.settings import Settings
 CANCEL = "/api/admin/xfer/cancel/v1"
 START = "/api/admin/xfer/v1"
 JSON = {"Content-Type": "application/json"}
+MAX_BODY_BYTES: int = Settings.model_fields["api_body_bytes"].default
 
 
 @asynccontextmanager
-async def running(app: FastAPI, *, is_ready: bool = True) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the app, once that is ready (or at once)."""
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+async def running(
+    app: FastAPI, *, is_ready: bool = True, address: str = "127.0.0.1"
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app at some address, once that is ready (or at once)."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False, client=(address, 12345))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=transport, base_url="http://xferq") as client,

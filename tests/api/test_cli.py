@@ -25,7 +25,7 @@ from streams.ledger import Ledger
 from streams.settings import Settings
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
 
-COMMANDS = "up broker api worker inject transfer cancel status queues log topics demo".split()  # noqa: SIM905
+COMMANDS = "up broker api worker inject transfer cancel status queues log topics config hash-password demo".split()  # noqa: SIM905
 MBOX = b"From a\nFrom: a@x.example\nTo: u%d@example.com\nSubject: %d\n\nbody\n\n"
 
 
@@ -218,7 +218,7 @@ def test_something_else_answers(alone: dict[str, str], broker: EmbeddedBroker) -
 
 
 def test_a_setting_that_is_not_valid(alone: dict[str, str]) -> None:
-    (line,) = xferq("queues", env=alone | {"XFERQ_LOG_PARTITIONS": "many"}, status=1).stderr.splitlines()
+    (line,) = xferq("queues", env=alone | {"XFERQ_LOG_PARTITIONS": "many"}, status=2).stderr.splitlines()
     assert line.startswith("xferq: XFERQ_LOG_PARTITIONS: ")
 
 
@@ -250,8 +250,11 @@ def test_nobody_makes_up_who_asks(world: World) -> None:
     queue = a_queue()
     world.create(queue)
     with httpx.Client(base_url=world.env["XFERQ_API_URL"], trust_env=False) as client:
-        headers = {"X-Forwarded-For": "203.0.113.1", "Forwarded": "for=203.0.113.1", "Idempotency-Key": queue[7:15]}
+        headers = {"Idempotency-Key": queue[7:15]}
         body = {"queue_name": queue, "reason": "r", "requested_by": "somebody"}
+        for name, value in (("X-Forwarded-For", "203.0.113.1"), ("Forwarded", "for=203.0.113.1")):
+            forwarded = client.post("/api/admin/xfer/cancel/v1", json=body, headers=headers | {name: value})
+            assert forwarded.status_code == 401  # nobody has named that proxy
         assert client.post("/api/admin/xfer/cancel/v1", json=body, headers=headers).status_code == 200
     assert json.loads(world.run("status", queue[7:15], "--json").stdout)["requested_by"] == "127.0.0.1"
 
@@ -469,7 +472,10 @@ def test_following_the_log(world: World, from_beginning: bool) -> None:
         while after not in "".join(seen) and time.monotonic() < deadline:
             world.publish(world.settings.log_topic, [a_log_record(after)])  # until it is there to see it
         following.send_signal(signal.SIGINT)
-        assert following.wait(30) == 0
+        try:
+            assert following.wait(30) == 0
+        finally:
+            following.kill()
         reading.join()
     assert after in "".join(seen)
     assert (before in "".join(seen)) == from_beginning

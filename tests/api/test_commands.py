@@ -11,14 +11,13 @@ import orjson
 import pytest
 
 from api.app import create_app
-from api.body import MAX_BODY_BYTES
 from streams.domain.command import CancelCommand
 from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
 from streams.ledger import Ledger, command_key
 from streams.settings import Settings
-from tests.api.running import CANCEL, JSON, START, problem_of, published, running
+from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, START, problem_of, published, running
 
 Published = list[dict[str, Any]]
 
@@ -209,7 +208,11 @@ async def test_a_larger_body(refusing: httpx.AsyncClient, queue: str) -> None:
         problem_of(answer, 413, "too-large")
 
 
-@pytest.mark.parametrize("broken", [b"not gzip", gzip.compress(b"{}")[:-1], gzip.compress(b"{}") + b"rest", b""])
+@pytest.mark.parametrize(
+    "broken",
+    [b"not gzip", gzip.compress(b"{}")[:-1], gzip.compress(b"{}") + b"rest", b""],
+    ids=["no gzip at all", "cut off", "something behind it", "nothing"],
+)
 async def test_a_body_that_is_not_gzip(refusing: httpx.AsyncClient, broken: bytes) -> None:
     answer = await refusing.post(CANCEL, content=broken, headers={**JSON, "Content-Encoding": "gzip"})
     problem_of(answer, 400, "malformed-body")

@@ -11,10 +11,9 @@ import pytest
 
 from api.address import is_loopback
 from api.app import create_app
-from api.body import MAX_BODY_BYTES
 from streams.settings import Settings
 from tests.api.processes import ApiProcess, environment, xferq
-from tests.api.running import CANCEL, JSON, problem_of, running
+from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, problem_of, running
 
 NO_KAFKA = {"XFERQ_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 
@@ -57,13 +56,13 @@ def test_a_client_that_gives_up_harms_nobody(server: ApiProcess, client: httpx.C
     assert "Traceback" not in "".join(server.log)
 
 
-async def test_a_body_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_does_not_come() -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b"{"
         await asyncio.sleep(60)
 
-    monkeypatch.setattr("api.body.BODY_TIMEOUT_S", 0.05)
-    async with running(create_app(Settings(bootstrap_servers="127.0.0.1:1")), is_ready=False) as client:
+    settings = Settings(bootstrap_servers="127.0.0.1:1", api_body_s=0.05)
+    async with running(create_app(settings), is_ready=False) as client:
         problem_of(await client.post(CANCEL, content=body(), headers=JSON), 408, "too-slow")
 
 

@@ -98,13 +98,16 @@ async def test_the_pages_of_one_queue_lead_on(client: httpx.AsyncClient, kafka: 
         ("limit=0", "limit"),
         ("limit=1001", "limit"),
         ("limit=x", "limit"),
-        ("before=nope", "before"),
-        ("before=", "before"),
     ],
 )
 async def test_a_query_that_is_not_valid(client: httpx.AsyncClient, query: str, field: str) -> None:
     (error,) = problem_of(await client.get(f"{CANCEL}?{query}"), 422, "invalid-request")["errors"]
     assert (error["location"], error["field"]) == ("query", field)
+
+
+@pytest.mark.parametrize("before", ["nope", "", "one%0A"])
+async def test_a_page_after_a_command_that_is_not_known(client: httpx.AsyncClient, before: str) -> None:
+    problem_of(await client.get(f"{CANCEL}?before={before}"), 404, "unknown-command")
 
 
 async def test_a_status_has_all_fields_and_no_others(

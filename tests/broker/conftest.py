@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from streams.broker import EmbeddedBroker
+from tests.broker.secured import Secured, secured_broker
 from tests.broker.world import World, XferQueue
 
 
@@ -37,3 +38,10 @@ def running(mortal: EmbeddedBroker) -> EmbeddedBroker:
     if not mortal.is_running:
         mortal.start()
     return mortal
+
+
+@pytest.fixture(scope="session")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
+    """A broker that asks who one is, shared by the whole run: use names of your own."""
+    with secured_broker(tmp_path_factory.mktemp("secured")) as running:
+        yield running

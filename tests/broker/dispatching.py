@@ -167,11 +167,14 @@ def _confluent(servers: str, topic: str, group: str, auto_commit: bool, config: 
             **config,
         }
     )
+    # A call of consume takes messages from its queue, then may learn of a loss, then returns the messages: they
+    # come first in the book, as they did in the queue.
+    told: list[tuple[str, str]] = []
     consumer.subscribe(
         [topic],
-        on_assign=lambda _, partitions: _write("assigned") if partitions else None,
-        on_revoke=lambda _, partitions: _write("lost", text="revoked") if partitions else None,
-        on_lost=lambda _, partitions: _write("lost", text="lost") if partitions else None,
+        on_assign=lambda _, partitions: told.append(("assigned", "")) if partitions else None,
+        on_revoke=lambda _, partitions: told.append(("lost", "revoked")) if partitions else None,
+        on_lost=lambda _, partitions: told.append(("lost", "lost")) if partitions else None,
     )
     while True:
         messages = consumer.consume(_AT_ONCE, 0.05)
@@ -179,9 +182,13 @@ def _confluent(servers: str, topic: str, group: str, auto_commit: bool, config: 
             if message.error() is not None:
                 _write("failed", text=str(message.error()))
         places = [(message.partition(), message.offset()) for message in messages if message.error() is None]
+        if places:
+            _write("polled", places)
+        for what, text in told:
+            _write(what, text=text)
+        told.clear()
         if not places:
             continue
-        _write("polled", places)
         time.sleep(_PAUSE_S)
         if not auto_commit:
             try:

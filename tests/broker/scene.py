@@ -106,6 +106,7 @@ class WorkerProcess:
         self._process.send_signal(signal.SIGSTOP)
         deadline = time.monotonic() + WAIT_S
         while not re.search(r"^State:\s+T", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE):
+            assert self.is_running
             assert time.monotonic() < deadline
             time.sleep(0.001)
 
@@ -120,6 +121,14 @@ class WorkerProcess:
     def wait(self, timeout_s: float = WAIT_S) -> int:
         """Its exit status, once it has ended."""
         return self._process.wait(timeout_s)
+
+    def waits_for(self, why: str) -> None:
+        """See that it waits, says why, and ends in order when it is told to."""
+        self.says("worker.waiting")
+        assert why in self.log
+        self.terminate()
+        assert self.wait(15) == 0
+        assert "Traceback" not in self.log
 
     def close(self) -> None:
         """End it, however it is."""

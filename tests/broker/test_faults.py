@@ -2,23 +2,15 @@
 
 import asyncio
 import random
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from streams.broker import EmbeddedBroker
-from streams.claim import Claimer, Request
-from streams.domain.claim import Claim
-from streams.domain.command import CancelCommand
-from streams.domain.status import Status
-from streams.engine import utc_now
 from streams.errors import Unavailable
 from streams.kafka.cluster import Cluster
-from streams.ledger import Ledger
 from tests.broker import checker
+from tests.broker.moments import claimed, in_the_middle, left_over, meanwhile
 from tests.broker.scene import Scene, WorkerProcess, wait_until
 
 pytestmark = pytest.mark.broker
@@ -28,64 +20,9 @@ _SMALL = {"transaction_messages": 5}
 """Drains in many small transactions, so that something can happen in the middle."""
 
 
-def in_the_middle(scene: Scene, at_least: float = 0.1) -> None:
-    """Wait until the drain is on its way."""
-    wanted = max(1, int(len(scene.sent) * at_least))
-    scene.until(lambda ledger: scene.restored(ledger) >= wanted)
-
-
-def left_over(scene: Scene) -> int:
-    """How many messages are not restored yet: a test of an interruption needs some."""
-    for _ in range(20):
-        ledger = scene.ledger(0.02)
-    return len(scene.sent) - scene.restored(ledger)
-
-
 def draining(*workers: WorkerProcess) -> WorkerProcess:
     """The one of the workers that drains more partitions."""
     return max(workers, key=lambda worker: worker.log.count("drain.started"))
-
-
-async def claimed(scene: Scene, id: str) -> Claim:
-    """Claim the queue without a worker, and without publishing any drain task."""
-    command = CancelCommand(queue_name=scene.queue, reason="test", id=id)
-    request = Request(
-        id=id,
-        kind="xfer.cancel",
-        queue=scene.queue,
-        topic=scene.topic,
-        xfer_queue=scene.queue,
-        reason="test",
-        status=Status.of(command, state="waiting", requested_at="2026-11-24T10:00:00Z"),
-    )
-    async with Cluster(scene.settings) as kafka:
-        ledger = Ledger(kafka, scene.settings)
-        await ledger.start()
-        claimer = Claimer(kafka, ledger, scene.settings, utc_now)
-        claim = await claimer.claim(request)
-        await claimer.stop()
-        await ledger.stop()
-    scene.ids.append(id)
-    return claim
-
-
-@contextmanager
-def putting(scene: Scene) -> Iterator[None]:
-    """Messages keep coming into the queue meanwhile."""
-    stop = threading.Event()
-
-    def put() -> None:
-        while not stop.is_set():
-            scene.put(20)
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=put)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 # ---- workers
@@ -190,7 +127,8 @@ def test_sigterm_ends_a_worker_at_the_edge_of_a_large_drain(broker: EmbeddedBrok
         in_the_middle(scene)
         worker.terminate()
         assert worker.wait(10) == 0
-        assert scene.open_transactions() == []
+        # A commit is answered before its markers are written; what was left open would stay so for longer.
+        wait_until(lambda: scene.open_transactions() == [], 5)
         assert left_over(scene) > 0
         scene.worker()
         scene.done()
@@ -203,11 +141,11 @@ def test_two_sigterms_are_one(broker: EmbeddedBroker) -> None:
         worker = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene)
-        worker.terminate()
-        time.sleep(0.05)
-        worker.terminate()
+        while worker.is_running:  # however late one comes
+            worker.terminate()
+            time.sleep(0.001)
         assert worker.wait(10) == 0
-        assert scene.open_transactions() == []
+        wait_until(lambda: scene.open_transactions() == [], 5)
         assert left_over(scene) > 0
         scene.worker()
         scene.done()
@@ -218,15 +156,17 @@ def test_two_sigterms_are_one(broker: EmbeddedBroker) -> None:
 
 
 def test_broker_killed_and_restarted_in_the_middle_of_claims_and_drains(running: EmbeddedBroker) -> None:
+    # Not stopped in order: an only node that is told to stop may complete a commit without writing its markers (see
+    # "The only node is stopped" in docs/exactly-once.md). Of three nodes, fault runs stop one all the time.
     with Scene(running.bootstrap_servers, **_SMALL) as scene:
         worker = scene.worker().started()
-        for id, end in (("a", running.kill), ("b", running.stop), ("c", running.kill)):
+        for id in ("a", "b", "c"):
             scene.put(2000)
             scene.cancel(id)
             if id != "c":  # the third dies at about the time of the claim
                 wanted = len(scene.sent) - 1800
                 scene.until(lambda ledger, wanted=wanted: scene.restored(ledger) >= wanted)  # type: ignore[misc]
-            end()
+            running.kill()
             time.sleep(1)
             running.start()
             assert left_over(scene) > 0
@@ -299,7 +239,7 @@ def test_cancels_of_one_queue_by_two_workers_at_once_while_messages_come_in(brok
         owners = scene.owners()
         here = min(owners)
         there = next(partition for partition, owner in owners.items() if owner != owners[here])
-        with putting(scene):
+        with meanwhile(lambda: scene.put(20), 0.01):
             for number in range(15):
                 scene.cancel(f"here{number}", partition=here)
                 scene.cancel(f"there{number}", partition=there)

@@ -116,3 +116,23 @@ async def test_looking_for_a_topic_does_not_create_it() -> None:
             await producer.close()
             config = await Topics(kafka.connection).config("queue.new.example")
             assert config["retention.ms"] == "-1"
+
+
+async def test_an_offset_that_is_not_told_is_no_offset(
+    kafka: Cluster, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """librdkafka gives -1001, without an error, where a leader that just went away did not answer for a partition.
+    A claim took that for the end of the log: it called the topic truncated, and refused the cancel."""
+    real = type(kafka.connection.admin).list_offsets
+
+    def with_a_gap(*args: Any, **kwargs: Any) -> Any:
+        futures = real(*args, **kwargs)
+        for future in futures.values():
+            future.result().offset = -1001
+        return futures
+
+    assert await kafka.stable_ends(topic, [0]) == {0: 0}
+    monkeypatch.setattr(type(kafka.connection.admin), "list_offsets", with_a_gap)
+    for offsets_of in (kafka.stable_ends, kafka.high_watermarks, kafka.log_starts):
+        with pytest.raises(Unavailable, match="partition 0"):
+            await offsets_of(topic, [0])

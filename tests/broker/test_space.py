@@ -9,8 +9,8 @@ from streams.domain.topic import topic_of
 from streams.engine import Engine
 from streams.kafka.cluster import Cluster
 from tests.broker import checker
+from tests.broker.moments import claimed
 from tests.broker.scene import Scene, wait_until
-from tests.broker.test_faults import claimed
 from tests.broker.world import World
 
 pytestmark = pytest.mark.broker

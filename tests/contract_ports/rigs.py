@@ -51,7 +51,9 @@ class Member(Protocol):
 class Rig(Protocol):
     kafka: Kafka
 
-    async def topic(self, partitions: int = 1, max_message_bytes: int | None = None) -> str: ...
+    async def topic(
+        self, partitions: int = 1, max_message_bytes: int | None = None, older_ms: int | None = None
+    ) -> str: ...
     async def delete(self, topic: str) -> None: ...
     async def write(self, topic: str, keys: Sequence[bytes], partition: int = 0) -> None: ...
     async def open_transaction(
@@ -79,9 +81,13 @@ class FakeRig:
         self.kafka = FakeKafka(self.broker, self.settings)
         self._numbers = itertools.count()
 
-    async def topic(self, partitions: int = 1, max_message_bytes: int | None = None) -> str:
+    async def topic(
+        self, partitions: int = 1, max_message_bytes: int | None = None, older_ms: int | None = None
+    ) -> str:
         name = f"t{next(self._numbers)}"
         self.broker.create(name, partitions, max_message_bytes or 1_048_588)
+        if older_ms is not None:
+            self.broker.topics[name].timestamp_limits = (older_ms, 1 << 62)
         return name
 
     async def delete(self, topic: str) -> None:
@@ -165,9 +171,12 @@ class BrokerRig:
         self._servers = bootstrap_servers
         self._closing: list[Any] = []
 
-    async def topic(self, partitions: int = 1, max_message_bytes: int | None = None) -> str:
+    async def topic(
+        self, partitions: int = 1, max_message_bytes: int | None = None, older_ms: int | None = None
+    ) -> str:
         name = f"ports-{uuid.uuid4().hex[:12]}"
         config = {"max.message.bytes": str(max_message_bytes)} if max_message_bytes else {}
+        config |= {"message.timestamp.before.max.ms": str(older_ms)} if older_ms else {}
         assert await self.kafka._topics.create({name: partitions}, config, 1) == {}
 
         async def there() -> bool:

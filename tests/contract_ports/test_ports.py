@@ -202,6 +202,18 @@ async def test_a_rejected_write_among_the_first_ones_is_as_bad(rig: Rig) -> None
     assert await keys_in(rig, other) == []
 
 
+async def test_a_timestamp_that_the_topic_does_not_take(rig: Rig) -> None:
+    topic = await rig.topic(older_ms=3_600_000)
+    assert (await rig.kafka.timestamp_limits(topic))[0] == 3_600_000
+    assert (await rig.kafka.timestamp_limits(await rig.topic()))[0] > 1 << 60
+    producer = await rig.kafka.producer(name())
+    with pytest.raises(Rejected) as caught:
+        await producer.transact([write(producer, topic, [b"a"])])
+    assert caught.value.reasons == {(topic, 0): "timestamp"}
+    await producer.close()
+    assert await keys_in(rig, topic) == []
+
+
 async def test_a_producer_is_fenced_by_the_next_one_with_its_id(rig: Rig) -> None:
     topic, group, id = await rig.topic(), name(), name()
     first = await rig.kafka.producer(id)

@@ -63,7 +63,10 @@ def test_on_a_cluster_of_somebody_else_nothing_is_touched_and_nothing_left(
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     before = topics(broker)
-    ended = demo(temporary, "--mail", str(tmp_path / "own.mbox"), XFERQ_BOOTSTRAP_SERVERS=broker.bootstrap_servers)
+    # And an api that is guarded in whatever way is not the demo's.
+    guarded = {"XFERQ_API_TRUSTED_HOSTS": "", "XFERQ_API_TLS_CERT": "/nope", "XFERQ_API_TLS_KEY": "/nope"}
+    kafka = {"XFERQ_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+    ended = demo(temporary, "--mail", str(tmp_path / "own.mbox"), **kafka, **guarded)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert sums(ended.stdout)[0] == 30
     assert {topic for topic in topics(broker) - before if "demo" in topic} == set()

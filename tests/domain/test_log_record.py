@@ -3,9 +3,12 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from streams.domain.envelope import InvalidEnvelope
+from streams.domain.envelope import MAX_ATTEMPTS, InvalidEnvelope
 from streams.domain.log_record import rebind_content, rebind_record
+from streams.domain.timestamp import format_time, unix_seconds
 
 NODE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 FROM = "http://bogus.example/.xfer.kumomta.internal"
@@ -106,3 +109,47 @@ def test_the_content_is_a_single_line(reason: str, line: str) -> None:
     content = f"Rebound from {FROM} to d: {line}"
     assert rebind_content(FROM, "d", reason) == content
     assert orjson.loads(record(queue="d", reason=reason))["response"]["content"] == content
+
+
+@given(
+    id=st.text(),
+    sender=st.text(),
+    recipient=st.text() | st.lists(st.text(), min_size=1, max_size=3),
+    queue=st.text(),
+    reason=st.text(),
+    size=st.integers(0, 2**40),
+    attempts=st.integers(0, MAX_ATTEMPTS),
+    protocol=st.none() | st.text() | st.integers(),
+    headers=st.dictionaries(st.text(), st.text(), max_size=2),
+    now=st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30), timezones=st.timezones()),
+)
+def test_it_is_what_orjson_writes_of_the_whole(
+    id: str,
+    sender: str,
+    recipient: Any,
+    queue: str,
+    reason: str,
+    size: int,
+    attempts: int,
+    protocol: Any,
+    headers: dict[str, str],
+    now: datetime,
+) -> None:
+    envelope = {
+        "sender": sender,
+        "recipient": recipient,
+        "num_attempts": attempts,
+        "meta": {"reception_protocol": protocol},
+    }
+    found = record(envelope, id=id, queue=queue, reason=reason, size=size, headers=headers, now=now)
+    fields = orjson.loads(found)
+    assert orjson.dumps(fields) == found
+    assert (fields["id"], fields["sender"], fields["queue"], fields["size"]) == (id, sender, queue, size)
+    assert fields["recipient"] == (recipient[0] if type(recipient) is list and len(recipient) == 1 else recipient)
+    assert fields["num_attempts"] == attempts
+    assert fields["reception_protocol"] == (protocol if type(protocol) is str else None)
+    assert fields["headers"] == headers
+    assert fields["response"]["content"] == rebind_content(FROM, queue, reason)
+    assert fields["event_time"] == format_time(now)
+    assert fields["timestamp"] == unix_seconds(now)
+    assert (fields["created"], fields["created_time"]) == (1795168800, "2026-11-20T10:00:00.250000Z")

@@ -102,6 +102,110 @@ async def test_a_dispatcher_that_joins_while_the_queue_is_claimed(moment: str, l
         assert [got.key for got in dispatcher.poll(100)] == [id.encode() for id in new]
 
 
+class _Asleep(Faults):
+    """Stands still, for a while, where a point is passed for the n-th time from now on."""
+
+    def stand_still(self, point: str, times: int, for_s: float) -> None:
+        self.asleep = asyncio.Event()
+        self._still = [point, times, for_s]
+
+    async def point(self, name: str, *, counted: bool = True) -> None:
+        await super().point(name, counted=counted)
+        still = getattr(self, "_still", None)
+        if still and still[0] in name:
+            still[1] -= 1
+            if still[1] == 0:
+                self.asleep.set()
+                await asyncio.sleep(still[2])
+
+
+@pytest.mark.parametrize("seat", [True, False], ids=["a dispatcher was evicted", "nobody was there"])
+@timeless
+async def test_a_claimer_that_stands_still_between_its_look_and_its_commit(seat: bool) -> None:
+    """Longer than its seat in the group lasts. What dispatchers have sent and committed meanwhile, as members in
+    good standing, is not claimed: nobody has evicted them, so they do nothing wrong."""
+    async with World(partitions=1, guard_ms=600_000, space_s=10_000.0) as world:
+        world.inject(10)
+        dispatcher = world.dispatcher()
+        if seat:
+            dispatcher.join()
+            dispatcher.poll(1)
+        faults = _Asleep()
+        worker = world.worker(faults)
+        await world.until(lambda: worker.engine.ledger._tail is not None)
+        faults.stand_still("transact:xferq.claim", 1, 60.0)
+        world.cancel()
+        async with asyncio.timeout(100):
+            await faults.asleep.wait()
+        group = world.broker.group(world.settings.group_of(TOPIC))
+        assert (group.holder is not None) == seat
+        if group.holder is not None:  # a process that stands still sends no heartbeats: its session ends
+            group.leave([group.holder])
+        dispatcher.heartbeat()  # an evicted one learns of it
+        dispatcher.join()
+        sent = dispatcher.poll(4)
+        assert len(sent) == 4
+        assert dispatcher.commit()
+        status = await world.ended("c1")
+        assert status.total == 10 - (5 if seat else 4)  # an evicted one commits what it had polled, as consumers do
+        Checker(world).check()
+
+
+@timeless
+async def test_a_head_that_is_put_back_does_not_show_again_what_was_sent_meanwhile() -> None:
+    """1. Offsets are rewound; the guard sees it, and stands still before it puts them right.
+    2. A dispatcher joins, and sends and commits all there is, also what came after the claim.
+    3. The guard goes on: the head of the claim would lie below that, and the next claim take it."""
+    async with World(partitions=1, space_s=10_000.0) as world:
+        world.inject(10)
+        faults = _Asleep()
+        worker = world.worker(faults, drop_tasks=True)
+        world.cancel("c1")
+        await world.until(lambda: bool(worker.acked))
+        faults.stand_still("transact:xferq.claim", 1, 30.0)
+        world.broker.group(world.settings.group_of(TOPIC)).set_offset(TOPIC, 0, 9)
+        async with asyncio.timeout(100):
+            await faults.asleep.wait()
+        world.inject(2)
+        dispatcher = world.dispatcher()
+        dispatcher.join()
+        assert len(dispatcher.poll(100)) == 3
+        assert dispatcher.commit()
+        await asyncio.sleep(40)
+        world.cancel("c2")
+        assert (await world.ended("c2")).total == 0
+
+
+@timeless
+async def test_who_joins_before_a_head_that_is_put_back_is_to_be_seen() -> None:
+    """1. A dispatcher joins after the eviction, gets the old head, commits behind the claim's pending offset, leaves.
+    2. The marker comes, the head lies below the claim; the claimer puts it back.
+    3. Before that marker comes another one joins: it is told the old head."""
+    async with World(partitions=1, guard_ms=600_000) as world:
+        world.inject(10)
+        faults = Faults()
+        worker = world.worker(faults, drop_tasks=True)
+        world.broker.marker_delay = lambda: 0.3
+        world.cancel()
+        already = len(faults.passed)
+        await _passed(world, faults, "transact:xferq.claim", already)
+        first, second = world.dispatcher(), world.dispatcher()
+        first.join()
+        first.poll(2)
+        await _passed(world, faults, ".written", already)
+        assert first.commit()
+        first.leave()
+        await _passed(world, faults, ".committed", already)
+        already = len(faults.passed)
+        await _passed(world, faults, ".committed", already)
+        await asyncio.sleep(0.1)
+        second.join()
+        await world.until(lambda: bool(worker.acked))
+        second.heartbeat()
+        assert second.poll(100) == []
+        Checker(world).heads_hold()
+
+
 async def _passed(world: World, faults: Faults, point: str, after: int) -> None:
     async with asyncio.timeout(100):
         while not any(point in name for name in faults.passed[after:]):

@@ -22,6 +22,7 @@ class FakeTopic:
     logs: list[PartitionLog]
     changes: Changes
     max_message_bytes: int = 1_048_588
+    timestamp_limits: tuple[int, int] = (1 << 62, 1 << 62)
 
 
 @dataclass(eq=False)

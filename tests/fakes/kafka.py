@@ -60,6 +60,10 @@ class FakeKafka:
         await self.faults.point(f"max_message_bytes:{topic}")
         return self._topic(topic).max_message_bytes
 
+    async def timestamp_limits(self, topic: str) -> tuple[int, int]:
+        await self.faults.point(f"timestamp_limits:{topic}")
+        return self._topic(topic).timestamp_limits
+
     async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         await self.faults.point(f"high_watermarks:{topic}")
         return {p: self._topic(topic).logs[p].end for p in partitions}
@@ -81,11 +85,13 @@ class FakeKafka:
             log.start = max(log.start, offset)
         await self.faults.point(f"delete_before:{topic}.done")
 
-    async def committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    async def committed(
+        self, group: str, topic: str, partitions: Iterable[int], *, stable: bool = True
+    ) -> dict[int, int]:
         await self.faults.point(f"committed:{topic}")
         there = self.broker.group(group)
         wanted = list(partitions)
-        if any(there.is_pending((topic, p)) for p in wanted):
+        if stable and any(there.is_pending((topic, p)) for p in wanted):
             raise Unavailable(f"group {group}: a transaction is pending")
         found = {p: there.offset(topic, p) for p in wanted}
         return {p: offset for p, offset in found.items() if offset is not None}

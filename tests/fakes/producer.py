@@ -1,9 +1,9 @@
 """The holder of a transactional id."""
 
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from streams.errors import Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
+from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavailable, XferqError
 from streams.ports import Batch, GroupOffsets, Header, Write
 from streams.settings import Settings
 from tests.fakes.broker import Broker
@@ -62,7 +62,12 @@ class FakeProducer:
         await self._faults.point("partitions")
         return {name: len(self._broker.topics[name].logs) for name in topics if name in self._broker.topics}
 
-    async def transact(self, writes: Sequence[Write], offsets: GroupOffsets | None = None) -> None:
+    async def transact(
+        self,
+        writes: Sequence[Write],
+        offsets: GroupOffsets | None = None,
+        before_commit: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """Points, in this order: `transact:<id>`, `.begun` (all but the last write are there), `.written` (all
         of them and the offsets), `.committed` (but no answer yet)."""
         if self._spent:
@@ -85,12 +90,14 @@ class FakeProducer:
                 self._check_epoch()
                 group = self._broker.group(offsets.group)
                 group.commit_pending(transaction, {(offsets.topic, p): o for p, o in offsets.offsets.items()})
+            if before_commit is not None:
+                await before_commit()
             committing = True
             await self._faults.point(f"{name}.written")
             self._check_epoch()
             self._broker.decide(transaction, commit=True)
             await self._faults.point(f"{name}.committed")
-        except (Unavailable, Rejected) as error:
+        except (Unavailable, Rejected, Overtaken) as error:
             if committing:
                 raise OutcomeUnknown(f"committing: {error}") from error
             self._abort(transaction)
@@ -112,8 +119,12 @@ class FakeProducer:
             batch = write.batch
             if not isinstance(batch, FakeBatch):
                 raise AssertionError("a batch of another producer")
+            older, newer = topic.timestamp_limits
+            now_ms = self._broker.now_ms()
             if batch.sent_bytes() > topic.max_message_bytes:
                 reasons[(write.topic, write.partition)] = "too_large"
+            elif not all(now_ms - older <= (at or now_ms) <= now_ms + newer for at, *_ in batch.rows):
+                reasons[(write.topic, write.partition)] = "timestamp"
             else:
                 topic.logs[write.partition].append(batch.rows, transaction)
         if reasons:

@@ -1,0 +1,85 @@
+"""Moments of a scene at which something may happen, and what goes on meanwhile."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from confluent_kafka import Consumer
+
+from streams.claim import Claimer, Request
+from streams.domain.claim import Claim
+from streams.domain.command import CancelCommand
+from streams.domain.status import Status
+from streams.engine import utc_now
+from streams.kafka.cluster import Cluster
+from streams.ledger import Ledger
+from tests.broker.scene import Scene
+
+
+def in_the_middle(scene: Scene, at_least: float = 0.1) -> None:
+    """Wait until the drain is on its way."""
+    wanted = max(1, int(len(scene.sent) * at_least))
+    scene.until(lambda ledger: scene.restored(ledger) >= wanted)
+
+
+def left_over(scene: Scene) -> int:
+    """How many messages are not restored yet: a test of an interruption needs some."""
+    for _ in range(20):
+        ledger = scene.ledger(0.02)
+    return len(scene.sent) - scene.restored(ledger)
+
+
+async def claimed(scene: Scene, id: str) -> Claim:
+    """Claim the queue without a worker, and without publishing any drain task."""
+    command = CancelCommand(queue_name=scene.queue, reason="test", id=id)
+    request = Request(
+        id=id,
+        kind="xfer.cancel",
+        queue=scene.queue,
+        topic=scene.topic,
+        xfer_queue=scene.queue,
+        reason="test",
+        status=Status.of(command, state="waiting", requested_at="2026-11-24T10:00:00Z"),
+    )
+    async with Cluster(scene.settings) as kafka:
+        ledger = Ledger(kafka, scene.settings)
+        await ledger.start()
+        claimer = Claimer(kafka, ledger, scene.settings, utc_now)
+        claim = await claimer.claim(request)
+        await claimer.stop()
+        await ledger.stop()
+    scene.ids.append(id)
+    return claim
+
+
+def dispatcher(scene: Scene) -> Consumer:
+    """A dispatcher's consumer that has not joined its group."""
+    return Consumer(
+        {
+            "bootstrap.servers": scene.servers,
+            "group.id": scene.group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "session.timeout.ms": 6_000,
+            "heartbeat.interval.ms": 500,
+            "log_level": 0,
+        }
+    )
+
+
+@contextmanager
+def meanwhile(act: Callable[[], object], every_s: float) -> Iterator[None]:
+    """Do something again and again, in a thread of its own, for as long as the block lasts."""
+    stop = threading.Event()
+
+    def again() -> None:
+        while not stop.wait(every_s):
+            act()
+
+    thread = threading.Thread(target=again)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

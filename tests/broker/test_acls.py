@@ -1,0 +1,92 @@
+"""Permissions that are taken away while a drain is at work, and given back: nothing is lost, all goes on by itself.
+
+The broker's StandardAuthorizer, with `allow.everyone.if.no.acl.found`: everybody may do everything, but for the
+topics that a test says otherwise about.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from confluent_kafka.admin import AclBinding, AclBindingFilter, AclOperation, AclPermissionType, ResourcePatternType
+from confluent_kafka.admin import ResourceType as Resource
+
+from streams.broker import EmbeddedBroker
+from streams.domain.topic import topic_of
+from tests.broker.moments import in_the_middle, left_over
+from tests.broker.scene import Scene
+
+pytestmark = pytest.mark.broker
+
+_SMALL = {"transaction_messages": 5}
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[EmbeddedBroker]:
+    """A broker that asks who may do what."""
+    settings = {
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "true",
+    }
+    with EmbeddedBroker(settings=settings) as broker:
+        yield broker
+
+
+@contextmanager
+def denied(scene: Scene, topic: str, *operations: AclOperation) -> Iterator[None]:
+    """Within the block nobody may do this with the topic, but everything else."""
+    who = {"restype": Resource.TOPIC, "name": topic, "resource_pattern_type": ResourcePatternType.LITERAL}
+    rules = [(AclOperation.ALL, AclPermissionType.ALLOW)] + [(name, AclPermissionType.DENY) for name in set(operations)]
+    bindings = [
+        AclBinding(**who, principal="User:*", host="*", operation=operation, permission_type=permission)
+        for operation, permission in rules
+    ]
+    for future in scene.admin.create_acls(bindings).values():
+        future.result(30)
+    try:
+        yield
+    finally:
+        everything = AclBindingFilter(
+            **who, principal=None, host=None, operation=AclOperation.ANY, permission_type=AclPermissionType.ANY
+        )
+        for future in scene.admin.delete_acls([everything]).values():
+            assert len(future.result(30)) == len(bindings)
+
+
+@pytest.mark.parametrize("operation", [AclOperation.WRITE, AclOperation.DESCRIBE], ids=["write", "describe"])
+def test_a_destination_without_permission(guarded: EmbeddedBroker, operation: AclOperation) -> None:
+    with Scene(guarded.bootstrap_servers, **_SMALL) as scene:
+        scene.put(1200)
+        worker = scene.worker().started()
+        scene.cancel("a")
+        in_the_middle(scene)
+        closed = topic_of(scene.sent[0].queue)
+        # Who may not describe a topic may not write to it either: to Kafka the one includes the other.
+        with denied(scene, closed, AclOperation.WRITE, operation):
+            assert left_over(scene) > 0
+            status = scene.done().status("a") or {}
+        assert 0 < status["returned"] < 300
+        assert status["returned_reasons"] == {"destination_unavailable": status["returned"]}
+        assert status["restored"] == 1200 - status["returned"]
+        assert scene.problems(all_restored=False) == []
+        scene.cancel("b")
+        assert (scene.done("b").status("b") or {})["restored"] == status["returned"]
+        assert scene.problems() == []
+        assert worker.is_running
+
+
+@pytest.mark.parametrize("what", ["log_topic", "ledger_topic"])
+def test_without_permission_for_what_no_message_can_do_without_a_drain_waits(
+    guarded: EmbeddedBroker, what: str
+) -> None:
+    with Scene(guarded.bootstrap_servers, **_SMALL) as scene:
+        scene.put(1200)
+        worker = scene.worker().started()
+        scene.cancel("a")
+        in_the_middle(scene)
+        with denied(scene, getattr(scene.settings, what), AclOperation.WRITE):
+            worker.says("drain.again", 8)  # each of four partitions, and not only once
+            assert left_over(scene) > 0
+        scene.done()
+        assert scene.problems() == []
+        assert worker.is_running

@@ -1,0 +1,104 @@
+"""What must not grow: what a drain asks of Kafka, of JSON and of memory for a thousand messages.
+
+Counts, not times: they are the same on a slow day.
+"""
+
+import gc
+import tracemalloc
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import orjson
+import pytest
+from aiokafka.conn import AIOKafkaConnection
+
+from streams import range_drain
+from streams.broker import EmbeddedBroker
+from streams.drain import Drainer
+from streams.engine import utc_now
+from streams.health import Health
+from streams.kafka.cluster import Cluster
+from streams.ledger import Ledger
+from tests.broker.moments import claimed
+from tests.broker.scene import Scene
+
+pytestmark = pytest.mark.broker
+
+_MESSAGES = 12_000
+_QUEUES = 16
+MOST = {
+    "ApiVersion": 2.0,
+    "Metadata": 3.0,
+    "FindCoordinator": 0.67,
+    "InitProducerId": 0.67,
+    "AddPartitionsToTxn": 0.67,
+    "Produce": 3.4,
+    "EndTxn": 0.34,
+    "Fetch": 4.5,
+}
+"""Requests for a thousand messages of 2 KB to 16 queues, of drains that each begin and end within 3,000 of them."""
+MOST_MEMORY_BYTES = 48 << 20
+
+
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    """Requests by their kind and calls of orjson, while in it."""
+    counts: Counter[str] = Counter()
+
+    def counting(function: Any, name: str) -> Any:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            counts[name] += 1
+            return function(*args, **kwargs)
+
+        return call
+
+    send = AIOKafkaConnection.send
+
+    def sending(connection: Any, request: Any, expect_response: bool = True) -> Any:
+        counts[type(request).__name__.removesuffix("Request").removeprefix("Lean")] += 1
+        return send(connection, request, expect_response)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(AIOKafkaConnection, "send", sending)
+        patch.setattr(range_drain, "_OPEN_S", 3_600)  # on a slow day, too, a transaction takes what it can
+        patch.setattr(orjson, "loads", counting(orjson.loads, "loads"))
+        patch.setattr(orjson, "dumps", counting(orjson.dumps, "dumps"))
+        yield counts
+
+
+async def test_a_thousand_messages(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers, request_timeout_ms=30_000, transaction_timeout_ms=60_000) as scene:
+        scene.put(_MESSAGES, size=2_000, queues=_QUEUES)
+        claim = await claimed(scene, "a")
+        async with Cluster(scene.settings) as kafka:
+            ledger = Ledger(kafka, scene.settings)
+            await ledger.start()
+            try:
+                drainer = Drainer(kafka, ledger, scene.settings, utc_now, Health())
+                # The first one creates the destinations, and fills the caches of names and times.
+                await drainer.drain(claim.topic, 0, lambda: True)
+                gc.collect()
+                tracemalloc.start()
+                try:
+                    with counted() as counts:
+                        for partition in (1, 2, 3):
+                            await drainer.drain(claim.topic, partition, lambda: True)
+                    _, peak = tracemalloc.get_traced_memory()
+                finally:
+                    tracemalloc.stop()
+                await ledger.barrier_all()
+                status = ledger.status("a")
+            finally:
+                await ledger.stop()
+    assert status is not None
+    assert status.restored == _MESSAGES
+    thousands = _MESSAGES * 3 / 4 / 1_000
+    assert counts.pop("loads") == thousands * 1_000  # the envelope
+    # The envelope, and three texts of the log record; what a queue's response or a time looks like is kept.
+    assert thousands * 4_000 <= counts.pop("dumps") <= thousands * 4_000 + 200
+    per_thousand = {name: count / thousands for name, count in counts.items()}
+    assert per_thousand.keys() <= MOST.keys()
+    assert all(count <= MOST[name] for name, count in per_thousand.items()), per_thousand
+    assert peak <= MOST_MEMORY_BYTES

@@ -1,0 +1,161 @@
+"""A worker is killed, or stands still until others have finished its work, at each step of claim and drain.
+
+Several queues side by side, each with a chain of workers: one meets its fate, the next one takes over and meets
+another, and so on; the last one lives. Then those that were stopped wake up. Nothing is lost, nothing is twice.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from streams.broker import EmbeddedBroker
+from tests.broker import mortal
+from tests.broker.moments import dispatcher, meanwhile
+from tests.broker.scene import Scene
+
+pytestmark = pytest.mark.broker
+
+Point = tuple[str, mortal.When, int]
+Fate = tuple[str, mortal.When, int, mortal.Signal]
+
+CLAIM: Sequence[Point] = (
+    ("command.barrier", "after", 1),
+    ("claim.fence", "after", 1),
+    ("claim.barrier", "after", 1),
+    ("claim.stable_ends", "after", 1),  # settled
+    ("claim.hold", "after", 1),
+    ("claim.committed", "after", 2),  # the snapshot
+    ("claim.transact", "before", 1),
+    ("claim.ledger", "after", 1),
+    ("claim.offsets", "after", 1),
+    ("claim.topic", "after", 2),  # the last look
+    ("claim.end", "before", 1),
+    ("claim.end", "during", 1),
+    ("claim.end", "after", 1),
+    ("claim.committed", "after", 4),  # the second look
+    ("claim.members", "after", 1),
+    ("claim.evict", "after", 1),
+    ("claim.release", "before", 1),
+    ("claim.close", "before", 1),
+    ("command.tasks", "before", 1),
+    ("command.tasks", "after", 1),
+    ("command", "after", 1),
+    ("ack", "after", 1),
+)
+DRAIN: Sequence[Point] = (
+    ("task", "before", 1),
+    ("drain.fence", "after", 1),
+    ("drain.barrier", "after", 1),
+    ("drain.reader", "after", 1),
+    ("drain.read", "after", 1),
+    ("drain.topic", "after", 2),
+    ("drain.partitions", "after", 1),
+    ("drain.create", "after", 1),
+    ("drain.transact", "before", 2),
+    ("drain.send", "after", 1),
+    ("drain.ledger", "before", 2),
+    ("drain.ledger", "after", 1),
+    ("drain.end", "before", 2),
+    ("drain.end", "during", 1),
+    ("drain.end", "after", 3),
+    ("drain.close", "before", 1),
+    ("task.record", "before", 1),
+    ("task.record", "after", 1),
+    ("task.delete_before", "after", 1),
+)
+HOW: Sequence[mortal.Signal] = ("KILL", "STOP")
+FATES: Sequence[Fate] = [(*point, how) for point in (*CLAIM, *DRAIN) for how in HOW]
+_CHAINS = 14
+_SETTINGS = {"transaction_messages": 5, "transaction_timeout_ms": 600_000}
+"""Drains of many transactions; and no time-out helps: what is left open is ended by whoever takes over."""
+_DONE_S = 300.0
+"""What a chain has left open, the last worker ends command by command, while thirteen others do the same."""
+
+
+@contextmanager
+def members(scenes: Sequence[Scene]) -> Iterator[None]:
+    """Each queue's group has a member, so that there is somebody to hold out; it dispatches nothing."""
+    consumers = []
+    for scene in scenes:
+        consumer = dispatcher(scene)
+        consumer.subscribe([scene.topic], on_assign=lambda consumer, partitions: consumer.pause(partitions))
+        consumers.append(consumer)
+
+    def poll() -> None:
+        for consumer in consumers:
+            consumer.poll(0)
+
+    try:
+        with meanwhile(poll, 0.1):
+            yield
+    finally:
+        for consumer in consumers:
+            consumer.close()
+
+
+def chain(scene: Scene, fates: Sequence[Fate]) -> None:
+    """One worker after the other meets its fate; a last one finishes, then the stopped ones wake up."""
+    asleep = []
+    for number, (step, when, nth, how) in enumerate(fates):
+        # One destination that was not there before, for those that die creating it.
+        scene.put(48, queues=3 + number)
+        worker = scene.worker(*mortal.OPTIONS, variables=mortal.fate(step, when, nth, how))
+        scene.cancel(f"c{number}")
+        mortal.meets(worker)
+        if how == "STOP":
+            asleep.append(worker)
+    scene.worker()
+    scene.done(timeout_s=_DONE_S)
+    for worker in asleep:
+        times = worker.log.count("worker.assigned")
+        worker.resume()
+        worker.says("worker.assigned", times + 1)
+    scene.put(48)
+    scene.cancel("last")
+    ledger = scene.done(timeout_s=_DONE_S)
+    assert scene.problems() == []
+    assert sum((ledger.status(id) or {})["total"] for id in scene.ids) == len(scene.sent)
+    assert all(worker.is_running for worker in asleep)
+
+
+def test_killed_or_stopped_at_every_step(broker: EmbeddedBroker) -> None:
+    fates = list(FATES)
+    random.shuffle(fates)
+    scenes = [Scene(broker.bootstrap_servers, **_SETTINGS) for _ in range(_CHAINS)]
+    try:
+        for scene in scenes:
+            scene.__enter__()
+        with members(scenes), ThreadPoolExecutor(_CHAINS) as pool:
+            chains = [pool.submit(chain, scene, fates[number::_CHAINS]) for number, scene in enumerate(scenes)]
+            for done in chains:
+                done.result()
+    finally:
+        for scene in scenes:
+            scene.__exit__(None, None, None)
+
+
+def test_every_step_of_claim_and_drain_is_among_them() -> None:
+    others = {"command.create", "command.record"}  # a transfer's
+    assert {step for step, *_ in (*CLAIM, *DRAIN)} == {
+        step for step in mortal.STEPS if step not in others and not step.startswith("guard.")
+    }
+
+
+@pytest.mark.parametrize("step", ["claim.end", "drain.end"])
+def test_a_worker_that_is_started_again_waits_for_no_time_out_of_a_transaction(
+    broker: EmbeddedBroker, step: str
+) -> None:
+    # 1. A worker dies with a transaction open; it has written to the ledger, whose readers wait there.
+    # 2. Another one, or the same again, starts. It would read the ledger to its end before it does anything.
+    # 3. Only what it does next, the fence, ends that transaction before its time-out.
+    with Scene(broker.bootstrap_servers, **_SETTINGS) as scene:
+        scene.put(400)
+        scene.cancel("a")
+        mortal.meets(scene.worker(*mortal.OPTIONS, variables=mortal.fate(step, "before")))
+        assert scene.open_transactions() != []
+        scene.worker()
+        scene.done()
+        assert scene.problems() == []

@@ -1,0 +1,61 @@
+"""What Faust does to commands around a rebalance, on a real broker; the engine is one that notes what it is given."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.agents import Handoff, create_app
+from streams.broker import EmbeddedBroker
+from streams.commands import CommandRecord
+from streams.health import Health
+from streams.kafka.connection import Connection
+from tests.broker.scene import Scene
+
+pytestmark = pytest.mark.broker
+
+
+class Noting:
+    """Stands where the engine does."""
+
+    def __init__(self) -> None:
+        self.health = Health()
+        self.commands: list[tuple[int, int]] = []
+        self.has_place = asyncio.Event()
+
+    def take_shares(self, shares: Any) -> None:
+        if shares:
+            self.has_place.set()
+
+    async def on_command(self, record: CommandRecord, is_ours: Any) -> bool:
+        self.commands.append((record.partition, record.offset))
+        return True
+
+
+@pytest.mark.parametrize("acknowledged", [0, 1])
+async def test_a_command_that_comes_while_a_rebalance_stops_the_flow(
+    broker: EmbeddedBroker, tmp_path: Path, acknowledged: int
+) -> None:
+    """With nothing acknowledged in its partition so far there is no offset to go back to."""
+    engine: Any = Noting()
+    with Scene(broker.bootstrap_servers) as scene:
+        app = create_app(scene.settings, engine, Connection(scene.settings), Handoff(), str(tmp_path))
+        await app.start()
+        try:
+            async with asyncio.timeout(60):
+                await engine.has_place.wait()
+                await app.consumer.can_resume_flow.wait()
+                for number in range(acknowledged):
+                    scene.cancel(f"before {number}", partition=2)
+                while len(engine.commands) < acknowledged:
+                    await asyncio.sleep(0.05)
+                await asyncio.sleep(1.5)  # acknowledged and committed; and records are being asked for
+                app.consumer.stop_flow()
+                scene.cancel("a", partition=2)
+                await asyncio.sleep(1.5)  # they have come, and were thrown away
+                app.consumer.resume_flow()
+                while (2, acknowledged) not in engine.commands:
+                    await asyncio.sleep(0.05)
+        finally:
+            await app.stop()

@@ -1,0 +1,86 @@
+"""What really goes through Kafka agrees with the documents for other services."""
+
+import json
+from typing import Any
+
+import jsonschema
+import pytest
+from confluent_kafka.admin import ConfigResource, ResourceType
+
+from streams.asyncapi import asyncapi
+from streams.broker import EmbeddedBroker
+from streams.domain.schema import document
+from streams.kafka.connection import Connection
+from streams.kafka.layout import apply_layout
+from streams.settings import Settings
+from tests.broker.checker import Found
+from tests.broker.scene import WAIT_S, Scene
+from tests.broker.world import World
+
+pytestmark = pytest.mark.broker
+
+ENVELOPE = jsonschema.Draft202012Validator(document("envelope"))
+LOG_RECORD = jsonschema.Draft202012Validator(document("log-record"))
+
+
+def test_records_of_a_transfer_and_of_its_cancel(world: World) -> None:
+    queue = world.queue()
+    scheduled = f"mytenant@{queue.domain}"
+    schedule = {"dow": "Mon,Tue,Wed,Thu,Fri,Sat,Sun", "tz": "Europe/Berlin", "start": "00:00", "end": "23:59:59"}
+    put = queue.put(*queue.messages(20, tenant="mytenant", info={"schedule": schedule, "due": "2026-11-20T10:00:00Z"}))
+    queue.cancelled()
+    target = queue.name.removesuffix(".xfer.kumomta.internal")
+    world.done(world.transfer(target, queue_names=[scheduled]))
+    transferred = world.read(queue.topic)
+    queue.cancelled(reason="a\nb")
+
+    log: dict[bytes | None, list[Found]] = {message.key: [] for message in put}
+    for record in world.records(world.settings.log_topic):
+        if record.id in log:
+            log[record.id].append(record)
+    for records in log.values():
+        assert len(records) == 3  # back, there, back
+        for record in records:
+            check_log_record(record)
+    restored = queue.restored("mytenant")
+    assert len(restored) == len(transferred) == 20
+    for message in [*restored, *transferred]:
+        ENVELOPE.validate(message.envelope)
+
+
+def check_log_record(record: Found) -> None:
+    """Key, header and value as they are described."""
+    value = json.loads(record.value or b"")
+    LOG_RECORD.validate(value)
+    assert list(value) == list(document("log-record")["$defs"]["AdminRebind"]["properties"])
+    assert value["id"] == (record.id or b"").decode()
+    assert record.headers == (("type", b"AdminRebind"),)
+
+
+async def test_the_topics_are_as_described(broker: EmbeddedBroker) -> None:
+    scene = Scene(broker.bootstrap_servers)
+    settings = Settings(
+        **{
+            **{name: value for name, value in scene.values.items() if name != "log_level"},
+            "commands_topic": f"{scene.name}.described.commands",
+            "log_topic": f"{scene.name}.described.log",
+            "drains_topic": f"{scene.name}.described.drains",
+            "ledger_topic": f"{scene.name}.described.ledger",
+        }
+    )
+    connection = Connection(settings)
+    reports = await apply_layout(connection, settings)
+    assert {settings.commands_topic, settings.log_topic} <= {report.topic for report in reports if report.is_good}
+    for channel in asyncapi(settings)["channels"].values():
+        if "{" not in channel["address"]:
+            check_topic(scene, channel["address"], channel["bindings"]["kafka"])
+
+
+def check_topic(scene: Scene, name: str, described: dict[str, Any]) -> None:
+    """Its partitions and each of its settings that are described."""
+    topic = scene.admin.list_topics(name, timeout=10).topics[name]
+    assert len(topic.partitions) == described["partitions"]
+    resource = ConfigResource(ResourceType.TOPIC, name)
+    config = scene.admin.describe_configs([resource])[resource].result(WAIT_S)
+    for key, value in described["topicConfiguration"].items():
+        assert config[key].value == (",".join(value) if type(value) is list else str(value)), key

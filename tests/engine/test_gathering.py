@@ -1,0 +1,87 @@
+"""A transaction takes in several reads, up to its limits; what was gathered before a failing read is not held back."""
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from streams.domain.topic import topic_of
+from streams.errors import Unreadable
+from streams.ports import Record
+from tests.engine.checker import Checker
+from tests.engine.world import XFER_QUEUE, World
+from tests.fakes.clock import timeless
+from tests.fakes.reader import FakeReader
+
+TOPIC = topic_of(XFER_QUEUE)
+Read = Callable[[FakeReader], Any]
+
+
+def offsets_committed(world: World) -> list[int]:
+    """Where the progress of the range stood, transaction by transaction."""
+    ledger = world.broker.topics[world.settings.ledger_topic]
+    steps = [record for log in ledger.logs for record in log.records(log.start, log.end)]
+    return [json.loads(step.value)["offset"] for step in steps if (step.key or b"").startswith(b"progress/")]
+
+
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"transaction_messages": 100}, [20]),
+        ({"transaction_messages": 10}, [10, 20]),
+        ({"transaction_messages": 6}, [6, 12, 18, 20]),
+        ({"transaction_messages": 100, "transaction_bytes": 3_000}, [8, 16, 20]),  # two reads of four, with their log
+    ],
+)
+@timeless
+async def test_reads_are_gathered_up_to_the_limits(limits: dict[str, int], expected: list[int]) -> None:
+    async with World(partitions=1, **limits) as world:
+        world.inject(20, value=b"x" * 20)
+        world.worker()
+        world.cancel()
+        await world.ended("c1")
+        assert offsets_committed(world) == expected
+        Checker(world).check()
+
+
+@timeless
+async def test_what_was_gathered_is_committed_where_the_next_read_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    fails = True
+    read: Read = FakeReader.read
+
+    async def failing(self: FakeReader) -> Sequence[Record]:
+        if self._topic == TOPIC and self.position >= 8 and fails:
+            raise Unreadable("a batch that would unpack to gigabytes")
+        return await read(self)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(FakeReader, "read", failing)
+    async with World(partitions=1, transaction_messages=100) as world:
+        world.inject(20)
+        world.worker()
+        world.cancel()
+        await asyncio.sleep(20)
+        assert offsets_committed(world) == [8]
+        fails = False
+        assert (await world.ended("c1")).restored == 20
+        Checker(world).check()
+
+
+@timeless
+async def test_what_comes_slowly_does_not_wait_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: Read = FakeReader.read
+
+    async def slow(self: FakeReader) -> Sequence[Record]:
+        if self._topic == TOPIC:
+            await asyncio.sleep(0.6)
+        return await read(self)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(FakeReader, "read", slow)
+    async with World(partitions=1, transaction_messages=100) as world:
+        world.inject(24)
+        world.worker()
+        world.cancel()
+        await world.ended("c1")
+        assert offsets_committed(world) == [12, 24]
+        Checker(world).check()

