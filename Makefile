@@ -4,9 +4,11 @@ VENV := .venv
 STAMP := $(VENV)/.installed
 BIN := $(VENV)/bin
 MAIL ?=
+MINUTES ?= 10
+SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format bench clean
+.PHONY: help install demo up test check format bench faults clean
 
 help: ## This list
 	@printf 'xferq: transfer queues on Kafka. Needs Python 3.11 or newer; everything else goes into %s.\n\n' '$(VENV)'
@@ -21,7 +23,7 @@ up: $(STAMP) ## Kafka, HTTP API and a worker on this machine, until Ctrl-C
 	$(BIN)/xferq up
 
 test: $(STAMP) ## All tests (PYTEST='-m "not broker"' for those without Kafka)
-	$(BIN)/python -m pytest $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
 
 check: $(STAMP) ## Formatting, lint, types
 	$(BIN)/ruff format --check .
@@ -32,8 +34,11 @@ format: $(STAMP) ## Format and fix what can be fixed by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## Messages per second, claim times, memory
-	$(BIN)/python -m tests.bench
+bench: $(STAMP) ## The drain against others, claims, posts, new queues (BENCH='--only shapes' and others: BENCH=--help)
+	$(BIN)/python -m tests.bench $(BENCH)
+
+faults: $(STAMP) ## Kills, pauses, cuts and delays for 10 minutes, then the verdict (MINUTES=60, SEED=1)
+	$(BIN)/python -m tests.faults --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 clean: ## Remove .venv and what tools left here (not the fetched Kafka in the user's cache)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
