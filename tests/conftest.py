@@ -37,11 +37,33 @@ def cluster(_cluster_of_the_run: EmbeddedCluster) -> EmbeddedCluster:
     return _cluster_of_the_run
 
 
+_STARTED = time.monotonic()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What a machine with a limit of time sets."""
+    parser.addoption(
+        "--minutes", type=float, metavar="N", help="skip what is marked slow and has not begun after N minutes"
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a real Kafka, so that `-m "not broker"` is the quick run."""
+    """Mark what needs a real Kafka, so that `-m "not broker"` is the quick run; what is slow comes last."""
     for item in items:
         if {"broker", "cluster"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("broker")
+    items.sort(key=_is_slow)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what is slow once the time is over."""
+    minutes: float | None = item.config.getoption("--minutes")
+    if minutes is not None and _is_slow(item) and time.monotonic() - _STARTED > minutes * 60:
+        pytest.skip(f"slow, and the {minutes:g} minutes are over")
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    return any(item.get_closest_marker(name) for name in ("slow", "packaging", "model"))
 
 
 def _printer(config: pytest.Config) -> Callable[[str], None]:

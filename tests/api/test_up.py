@@ -18,6 +18,8 @@ from streams.errors import Misconfigured
 from streams.settings import Settings
 from tests.api.processes import XFERQ, environment, xferq
 
+pytestmark = pytest.mark.slow
+
 XFER_QUEUE = "http://mx2.example/.xfer.kumomta.internal"
 
 
@@ -69,7 +71,6 @@ def is_alive(pid: int) -> bool:
     return bool(state.strip()) and not state.startswith("Z")
 
 
-@pytest.mark.slow
 def test_up_is_all_that_is_needed(env: dict[str, str], tmp_path: Path) -> None:
     with started(env, "up", "--port", "0", "--api-port", "0") as (process, running):
         assert running.pid == process.pid

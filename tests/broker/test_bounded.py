@@ -26,7 +26,7 @@ from streams.settings import Settings
 from tests.broker import checker
 from tests.broker.scene import Scene, wait_until
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 _REQUEST_MS = 1_000
 _TRANSACTION_MS = 5_000
@@ -258,7 +258,6 @@ _LONGER_S = 32.0
 """Than sessions, transactions and requests of a `Scene` last."""
 
 
-@pytest.mark.slow
 def test_a_broker_that_hangs_for_long(running: EmbeddedBroker) -> None:
     with Scene(running.bootstrap_servers, **_SMALL) as scene:
         watched = Watched(scene)
