@@ -16,14 +16,18 @@ from api.limits import LimitHeads, LimitRequests, RefuseControls
 from api.link import Link
 from api.models import EXAMPLE_STATUSES, ProblemDetails
 from api.problem import handle_problems
+from api.spans import TracePosts
 from api.submission import Submissions
 from streams import __version__
 from streams.errors import Misconfigured
 from streams.kafka.cluster import Cluster
 from streams.metrics import REQUESTS
 from streams.settings import Settings
+from streams.traces import NO_TRACES, open_traces
 
 OPENAPI_PATH = "/api-docs/openapi.json"
+_TRACES_S = 2.0
+"""How long the last spans may hold up the end."""
 _ABOUT = (
     "Transfer queues on Kafka: move a mail platform's scheduled queues to another node, and take that back, "
     "each message exactly once. Every error is an RFC 9457 problem (application/problem+json). Who comes from a "
@@ -39,19 +43,20 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
         unprotected: answer everybody.
 
     Raises:
-        Misconfigured: Python runs with -O, the file of users can't be used, or settings of TLS or the login for Kafka
-            are wrong by themselves.
+        Misconfigured: Python runs with -O, the file of users can't be used, settings of TLS or the login for Kafka
+            are wrong by themselves, or traces are on and can't be.
     """
     if not __debug__:
         raise Misconfigured("don't run xferq with python -O or PYTHONOPTIMIZE: it disables safety checks")
     access = None if unprotected else Access(settings)
     cluster = kafka or Cluster(settings)
+    traces = open_traces(settings, "xferq-api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         link = Link(cluster, settings)
         app.state.link = link
-        app.state.submissions = Submissions(link, settings)
+        app.state.submissions = Submissions(link, settings, traces=traces)
         link.start()
         try:
             yield
@@ -61,6 +66,7 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
                 await cluster.close()
             if access is not None:
                 access.close()
+            await traces.close(_TRACES_S)
 
     app = FastAPI(
         title="xferq",
@@ -73,6 +79,8 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
         lifespan=lifespan,
     )
     handle_problems(app)
+    if traces is not NO_TRACES:
+        app.add_middleware(TracePosts, traces=traces)
     app.add_middleware(RefuseControls)
     if access is None:
         app.add_middleware(NoteCaller)

@@ -17,6 +17,7 @@ from streams.lanes import Lanes
 from streams.ledger import Ledger
 from streams.patience import find_topic
 from streams.settings import Settings
+from streams.traces import COMMAND_ID, NO_TRACES, QUEUE, Traces, about_record
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 256
@@ -30,9 +31,12 @@ def utc_now() -> datetime:
 class Submissions:
     """Takes commands, each id once."""
 
-    def __init__(self, link: Link, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self, link: Link, settings: Settings, now: Callable[[], datetime] = utc_now, traces: Traces = NO_TRACES
+    ) -> None:
         self._link = link
         self._settings = settings
+        self._traces = traces
         self.now = now
         self._lanes = Lanes(_AT_ONCE)
         self._limit_s = settings.request_timeout_ms / 1000 + 5
@@ -58,14 +62,20 @@ class Submissions:
                 raise _unavailable(error) from error
             try:
                 async with asyncio.timeout(self._limit_s):
-                    await self._link.kafka.publish(
-                        self._settings.commands_topic, [(command.queue.encode(), command.to_bytes())]
-                    )
+                    await self._publish(command)
             except (XferqError, TimeoutError) as error:
                 _log.warning("command.unpublished id=%s by=%r error=%s", command.id, command.requested_by, error)
                 raise _unpublished(command.id) from error
         who = command.requested_by
         _log.info("command.accepted id=%s type=%s queue=%r by=%r", command.id, command.type, command.queue, who)
+
+    async def _publish(self, command: CancelCommand | StartCommand) -> None:
+        """Publish it, with the span that this is in the record's headers."""
+        topic = self._settings.commands_topic
+        about = about_record(topic, "publish", kind="send") | {COMMAND_ID: command.id, QUEUE: command.queue}
+        with self._traces.span(f"publish {topic}", "producer", about) as span:
+            headers = [] if span.trace is None else span.trace.headers()
+            await self._link.kafka.publish(topic, [(command.queue.encode(), command.to_bytes())], headers=headers)
 
     async def _write_down(self, command: CancelCommand | StartCommand, *, is_new: bool) -> bool:
         """Record the command as accepted; whether it is to be published."""

@@ -191,6 +191,7 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
                 offset=message.offset,
                 timestamp=int((message.timestamp or 0) * 1000),
                 value=message.value,
+                headers=message.headers or (),
             )
             await handoff.take(event, _bound(engine.on_command, record))
 

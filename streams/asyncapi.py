@@ -14,6 +14,7 @@ from streams import __version__
 from streams.domain.queue_name import XFER_SUFFIX
 from streams.domain.schema import DEFINITIONS, DOCUMENTS, UNSAID, Schema, definitions, document
 from streams.domain.topic import TOPIC_PREFIX, topic_of
+from streams.domain.trace import TRACEPARENT, TRACEPARENT_PATTERN, TRACESTATE
 from streams.kafka.layout import Layout
 from streams.settings import Settings, load_settings
 
@@ -150,6 +151,15 @@ def _command(title: str, schema: str) -> Schema:
     return {
         "title": title,
         "description": _unsaid("command"),
+        "headers": {
+            "type": "object",
+            "description": "W3C's trace context, optional: where xferq makes traces, the command's is that one. "
+            "What is not valid counts as not being there; no command is refused for it.",
+            "properties": {
+                TRACEPARENT: {"type": "string", "pattern": TRACEPARENT_PATTERN},
+                TRACESTATE: {"type": "string"},
+            },
+        },
         "payload": {"$ref": f"{DEFINITIONS}{schema}"},
         "bindings": _key("the name of the xfer queue"),
     }

@@ -28,6 +28,7 @@ from functools import partial
 from streams.domain.claim import Claim, Head, Kind, Waiting
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
+from streams.domain.trace import TraceContext
 from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
 from streams.heads import Heads, Snapshot
 from streams.lanes import Lanes
@@ -59,6 +60,7 @@ class Request:
     xfer_queue: str
     reason: str
     status: Status | None = None
+    trace: TraceContext | None = None
 
 
 class Claimer:
@@ -166,6 +168,8 @@ class Claimer:
             group=self._settings.group_of(topic.name),
             ranges=snapshot.ranges,
             claimed_at=format_time(self._now()),
+            traceparent=request.trace.traceparent if request.trace else None,
+            tracestate=(request.trace.state or None) if request.trace else None,
         )
         if not claim.ranges and request.status is None:
             return claim  # nothing to remember: one of many queues, and an empty one

@@ -8,8 +8,8 @@ import asyncio
 import logging
 import random
 import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from streams.claim import Claimer, Request
@@ -31,8 +31,9 @@ from streams.health import Health
 from streams.lanes import Lanes
 from streams.ledger import Ledger
 from streams.metrics import COMMANDS
-from streams.ports import Kafka
+from streams.ports import Header, Kafka
 from streams.settings import Settings
+from streams.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Traces
 from streams.transform import ENVELOPE
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class CommandRecord:
     offset: int
     timestamp: int
     value: bytes | None
+    headers: Sequence[Header] = ()
 
 
 class Commands:
@@ -66,6 +68,7 @@ class Commands:
         settings: Settings,
         now: Callable[[], datetime],
         health: Health,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._kafka = kafka
         self._ledger = ledger
@@ -73,6 +76,7 @@ class Commands:
         self._settings = settings
         self._now = now
         self._health = health
+        self._traces = traces
         self._taken: dict[str, str | None] = {}
         self._finishing = Lanes(settings.concurrent_claims)
 
@@ -104,8 +108,10 @@ class Commands:
 
     async def carry_out(
         self, command: CancelCommand | StartCommand, record: CommandRecord, is_ours: Callable[[], bool]
-    ) -> None:
+    ) -> str:
         """Do all of it, or find that it was done; tries again through every error of Kafka's.
+
+        Returns what came of it, in a word: `claimed`, `refused`, or `known` where it was carried out before.
 
         Raises:
             Abandoned: `is_ours` became false.
@@ -113,7 +119,7 @@ class Commands:
         status = Status.of(command, state="waiting", requested_at=_time(record))
         if not self._take(command.id, status.command):
             _log.warning("command.refused id=%s reason='the id is being used for another command'", command.id)
-            return
+            return "refused"
         work = f"command {command.id}"
         failures = 0
         recorded = ""
@@ -123,9 +129,9 @@ class Commands:
                 self._taken.pop(command.id, None)
                 raise Abandoned
             try:
-                await self._carry_out(command, status)
+                outcome = await self._carry_out(command, status)
                 self._health.goes_on(work)
-                return
+                return outcome
             except XferqError as error:
                 failures += 1
                 _log.warning("command.again id=%s queue=%r error=%s", command.id, command.queue, error)
@@ -145,15 +151,15 @@ class Commands:
             del self._taken[next(iter(self._taken))]
         return True
 
-    async def _carry_out(self, command: CancelCommand | StartCommand, status: Status) -> None:
+    async def _carry_out(self, command: CancelCommand | StartCommand, status: Status) -> str:
         name = topic_of(command.queue)
         await self._read_ledger(name)
         known = self._ledger.recorded_status(command.id)
         if known is not None and known.command is not None and known.command != status.command:
             _log.warning("command.refused id=%s reason='the id was used for another command'", command.id)
-            return
+            return "refused"
         if known is not None and known.state in ENDED:
-            return
+            return "known"
         if known is not None:
             status = known
         try:
@@ -167,6 +173,8 @@ class Commands:
             )
             await self._ledger.record_status(name, status)
             self._ended(status)
+            return "refused"
+        return "claimed"
 
     async def _read_ledger(self, name: str) -> None:
         """All that the ledger says about the queue, past a transaction that a claim of it may have left open.
@@ -209,7 +217,7 @@ class Commands:
             reason=command.reason,
             status=status,
         )
-        claim = await self._claimer.claim(request)
+        claim = await self._claim(request)
         await self.publish_tasks([claim])
         if not claim.ranges:
             self._ended(status.model_copy(update={"state": "done"}))
@@ -249,7 +257,7 @@ class Commands:
     async def _claim_one(self, command: StartCommand, topic: str, queue: str, slots: asyncio.Semaphore) -> Claim | None:
         async with slots:
             try:
-                return await self._claimer.claim(
+                return await self._claim(
                     Request(
                         id=command.id,
                         kind="xfer.start",
@@ -261,6 +269,18 @@ class Commands:
                 )
             except NotAQueue:
                 return None  # named but unknown, or deleted since it was listed
+
+    async def _claim(self, request: Request) -> Claim:
+        """Claim one queue; its drains, in whatever process, go on with the span that this is."""
+        with self._traces.span("claim", attributes={COMMAND_ID: request.id, QUEUE: request.queue}) as span:
+            try:
+                claim = await self._claimer.claim(replace(request, trace=span.trace))
+            except Refused:
+                span.set({OUTCOME: "refused"})
+                raise
+            outcome = "claimed" if claim.ranges else "empty"
+            span.set({OUTCOME: outcome, "xferq.partitions": len(claim.ranges), "xferq.offsets": claim.offsets_total})
+            return claim
 
     async def _matching(self, command: StartCommand) -> dict[str, str]:
         """The queues to transfer: topic to queue name."""

@@ -10,7 +10,7 @@ import logging
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from datetime import datetime
 
 from streams.destinations import Destinations
@@ -24,6 +24,7 @@ from streams.patience import SURE_S, find_topic
 from streams.ports import Kafka
 from streams.range_drain import RangeDrain
 from streams.settings import Settings
+from streams.traces import COMMAND_ID, NO_TRACES, QUEUE, Span, Traces, about_record
 
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
@@ -40,13 +41,20 @@ class Drainer:
     """Drains queue partitions; one call per partition at a time."""
 
     def __init__(
-        self, kafka: Kafka, ledger: Ledger, settings: Settings, now: Callable[[], datetime], health: Health
+        self,
+        kafka: Kafka,
+        ledger: Ledger,
+        settings: Settings,
+        now: Callable[[], datetime],
+        health: Health,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._kafka = kafka
         self._ledger = ledger
         self._settings = settings
         self._now = now
         self._health = health
+        self._traces = traces
         # Held while at work, not while waiting after an error: what fails for hours must not stop the others.
         self._slots = asyncio.Semaphore(settings.concurrent_drains)
         self._paces: dict[tuple[str, int], Pace] = {}  # of those that had to slow down
@@ -144,12 +152,23 @@ class Drainer:
             for claim in self._ledger.unfinished(topic, partition):
                 drain = RangeDrain(
                     self._kafka, self._ledger, self._settings, self._now, self._health,
-                    claim, partition, producer, destinations, pace,
+                    claim, partition, producer, destinations, pace, self._traces,
                 )  # fmt: skip
-                if await find_topic(self._kafka, topic, id=claim.topic_id, looks_s=SURE_S) is None:
-                    await drain.give_up()
-                else:
-                    await drain.run(is_ours)
+                with self._span(claim, partition) as span:
+                    before = pace.committed
+                    try:
+                        if await find_topic(self._kafka, topic, id=claim.topic_id, looks_s=SURE_S) is None:
+                            await drain.give_up()
+                        else:
+                            await drain.run(is_ours)
+                    finally:
+                        span.set({"xferq.transactions": pace.committed - before, **drain.moved})
                 finished.append(claim)
         finally:
             await producer.close()
+
+    def _span(self, claim: Claim, partition: int) -> AbstractContextManager[Span]:
+        """One try to drain a range, in the trace of its claim, whoever made that."""
+        about = about_record(claim.topic, "drain", kind="process", partition=partition)
+        about |= {COMMAND_ID: claim.id, QUEUE: claim.queue}
+        return self._traces.span("drain", "consumer", about, claim.trace)

@@ -12,6 +12,7 @@ from streams.claim import Claimer
 from streams.commands import CommandRecord, Commands
 from streams.domain.command import InvalidCommand
 from streams.domain.topic import is_queue_topic
+from streams.domain.trace import trace_of
 from streams.drain import Drainer
 from streams.errors import Abandoned, XferqError
 from streams.health import Health
@@ -20,6 +21,7 @@ from streams.lanes import Lanes
 from streams.ledger import Ledger
 from streams.ports import Kafka
 from streams.settings import Settings
+from streams.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Span, Traces, about_record
 
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 60.0
@@ -41,15 +43,17 @@ class Engine:
         settings: Settings,
         now: Callable[[], datetime] = utc_now,
         health: Health | None = None,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self.health = health or Health()
         self._settings = settings
+        self._traces = traces
         self._stopping = False
         self._shares: frozenset[int] = frozenset()
         self.ledger = Ledger(kafka, settings)
         self.claimer = Claimer(kafka, self.ledger, settings, now)
-        self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health)
-        self.drainer = Drainer(kafka, self.ledger, settings, now, self.health)
+        self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health, traces)
+        self.drainer = Drainer(kafka, self.ledger, settings, now, self.health, traces)
         self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self._is_mine)
         self._command_lanes = Lanes(settings.concurrent_claims)
         self._drain_lanes = Lanes()  # how many work at a time, the drainer sees to
@@ -89,14 +93,23 @@ class Engine:
         def go_on() -> bool:
             return is_ours() and not self._stopping
 
+        about = about_record(record.topic, "process", kind="process", partition=record.partition)
+        about |= {"messaging.kafka.offset": record.offset, "messaging.consumer.group.name": self._settings.worker_group}
+        with self._traces.span(f"process {record.topic}", "consumer", about, trace_of(record.headers)) as span:
+            return await self._on_command(record, go_on, span)
+
+    async def _on_command(self, record: CommandRecord, go_on: Callable[[], bool], span: Span) -> bool:
         try:
             command = self.commands.parse(record)
         except InvalidCommand as error:
+            span.set({COMMAND_ID: error.id, OUTCOME: "refused"})
             return await self._refuse(record, error, go_on)
+        span.set({COMMAND_ID: command.id, QUEUE: command.queue, "xferq.command.type": command.type})
         try:
             async with self._command_lanes.lane(command.queue):
-                await self.commands.carry_out(command, record, go_on)
+                span.set({OUTCOME: await self.commands.carry_out(command, record, go_on)})
         except Abandoned:
+            span.set({OUTCOME: "abandoned"})
             return False
         return True
 

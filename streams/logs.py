@@ -7,7 +7,13 @@ ends a line, begins one that looks like another event, or steers the terminal th
 import logging
 from typing import Any
 
-_QUIET = {"aiokafka": logging.CRITICAL, "faust": logging.ERROR, "mode": logging.ERROR, "asyncio": logging.ERROR}
+_QUIET = {
+    "aiokafka": logging.CRITICAL,
+    "faust": logging.ERROR,
+    "mode": logging.ERROR,
+    "asyncio": logging.ERROR,
+    "opentelemetry": logging.CRITICAL,
+}
 """Libraries that log what the engine deals with anyway, and says itself."""
 
 

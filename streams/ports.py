@@ -252,9 +252,13 @@ class Kafka(Protocol):
         ...
 
     async def publish(
-        self, topic: str, records: Sequence[tuple[bytes, bytes | None]], partition: int | None = None
+        self,
+        topic: str,
+        records: Sequence[tuple[bytes, bytes | None]],
+        partition: int | None = None,
+        headers: Sequence[Header] = (),
     ) -> None:
-        """Write keyed records outside any transaction (acks=all, idempotent).
+        """Write keyed records outside any transaction (acks=all, idempotent), each with these headers.
 
         To `partition`, or by murmur2 of the key.
 

@@ -22,6 +22,7 @@ from streams.metrics import MESSAGES, TRANSACTION_SECONDS, TRANSACTIONS
 from streams.pace import Pace
 from streams.ports import Kafka, Producer, Reader, Record
 from streams.settings import Settings
+from streams.traces import NO_TRACES, Traces
 from streams.transform import Moved, Transform
 
 _log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class RangeDrain:
         producer: Producer,
         destinations: Destinations,
         pace: Pace,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self._kafka = kafka
         self._ledger = ledger
@@ -53,6 +55,9 @@ class RangeDrain:
         self._now = now
         self._health = health
         self._pace = pace
+        self._traces = traces
+        self.moved = {"xferq.restored": 0, "xferq.returned": 0}
+        """Messages whose transactions were committed, as the span of this drain has it."""
         self._claim = claim
         self._partition = partition
         self._producer = producer
@@ -269,7 +274,8 @@ class RangeDrain:
         writes = [*outbox.writes, self._ledger.write(self._producer, claim.topic, [(key, progress.to_bytes())])]
         started = time.monotonic()
         try:
-            await self._producer.transact(writes)
+            with self._traces.span("transaction", attributes={"messaging.batch.message_count": outbox.messages}):
+                await self._producer.transact(writes)
         except XferqError as error:
             self._pace.failed(time.monotonic() - started)
             TRANSACTIONS.labels(outcome=type(error).__name__).inc()
@@ -280,6 +286,8 @@ class RangeDrain:
         TRANSACTION_SECONDS.observe(time.monotonic() - started)
         MESSAGES.labels(kind=claim.kind, outcome="moved").inc(outbox.restored)
         MESSAGES.labels(kind=claim.kind, outcome="returned").inc(outbox.returned)
+        self.moved["xferq.restored"] += outbox.restored
+        self.moved["xferq.returned"] += outbox.returned
 
     async def give_up(self) -> None:
         """The topic was deleted, and perhaps created again: what was claimed of it is gone."""

@@ -152,6 +152,9 @@ class Settings(BaseSettings):
 
     # Watching it.
     log_level: LogLevel = Field("INFO", description="`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`")
+    traces: Literal["none", "otlp"] = Field(
+        "none", description="`otlp`: OpenTelemetry spans, to where OTEL_EXPORTER_OTLP_ENDPOINT says (docs/traces.md)"
+    )
     metrics_port: int = Field(
         8001,
         ge=0,

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import sys
@@ -23,6 +24,7 @@ from streams.logs import set_up_logging
 from streams.metrics import show_health
 from streams.probes import Probes, serve_probes
 from streams.settings import Settings
+from streams.traces import Traces, open_traces
 
 _log = logging.getLogger(__name__)
 CAN_T_START = 1
@@ -40,6 +42,8 @@ _LOOK_S = 2.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _END_S = 9.5
 """After so long a worker that was told to stop ends for sure."""
+_TRACES_S = 2.0
+"""How long the last spans may take, of the time that is left."""
 
 
 def run_worker(settings: Settings, *, supervised: bool = False) -> int:
@@ -73,6 +77,8 @@ def refuse_optimised() -> None:
 async def _run(settings: Settings, supervised: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    traces = open_traces(settings, "xferq-worker")
+    ends_at = math.inf
     if supervised:
 
         def orphaned() -> None:
@@ -82,7 +88,9 @@ async def _run(settings: Settings, supervised: bool) -> int:
         loop.add_reader(sys.stdin.fileno(), orphaned)
 
     def told_to_stop() -> None:
+        nonlocal ends_at
         if not stop.is_set():
+            ends_at = loop.time() + _END_S
             _end_for_sure()
         stop.set()
 
@@ -100,9 +108,10 @@ async def _run(settings: Settings, supervised: bool) -> int:
     turning = asyncio.create_task(_turn(probes))
     try:
         with TemporaryDirectory(prefix="xferq-worker-") as scratch:
-            return await _work(settings, stop, health, scratch)
+            return await _work(settings, stop, health, scratch, traces)
     finally:
         turning.cancel()
+        await traces.close(min(_TRACES_S, max(0.0, ends_at - loop.time() - 0.2)))
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # this process ends
 
@@ -113,11 +122,11 @@ async def _turn(probes: Probes) -> None:
         await asyncio.sleep(_TURN_S)
 
 
-async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch: str) -> int:
+async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch: str, traces: Traces) -> int:
     async with Cluster(settings) as kafka:
         health.lacks("kafka", f"still connecting to Kafka at {kafka.connection.bootstrap_servers}")
         health.lacks("group", f"waiting for a place in group {settings.worker_group}")
-        engine = Engine(kafka, settings, health=health)
+        engine = Engine(kafka, settings, health=health, traces=traces)
         handoff = Handoff()
         app = create_app(settings, engine, kafka.connection, handoff, scratch)
         starting = asyncio.create_task(_start(engine, app, kafka, settings))

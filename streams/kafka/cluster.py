@@ -12,7 +12,7 @@ from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
 from streams.kafka.topics import QUEUE_CONFIG, Topics
 from streams.kafka.transaction import TransactionalProducer, open_producer
 from streams.kafka.translate import translating
-from streams.ports import Topic
+from streams.ports import Header, Topic
 from streams.settings import Settings
 
 _ANY_MS = 2**63 - 1
@@ -96,7 +96,11 @@ class Cluster:
         return await open_tail(self.connection, topic, partitions)
 
     async def publish(
-        self, topic: str, records: Sequence[tuple[bytes, bytes | None]], partition: int | None = None
+        self,
+        topic: str,
+        records: Sequence[tuple[bytes, bytes | None]],
+        partition: int | None = None,
+        headers: Sequence[Header] = (),
     ) -> None:
         connected = False
         try:
@@ -106,7 +110,8 @@ class Cluster:
                 connected = True
                 with translating(f"publishing to {topic}", f"Write on topic {topic}"):
                     futures = [
-                        await producer.send(topic, value, key=key, partition=partition) for key, value in records
+                        await producer.send(topic, value, key=key, partition=partition, headers=list(headers))
+                        for key, value in records
                     ]
                     await asyncio.gather(*futures)
         except TimeoutError as error:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -170,11 +170,13 @@ class World:
             logs[self._count % len(logs)].append([row], transaction)
         return Open(self, transaction, queue, ids)
 
-    def publish(self, command: bytes | dict[str, Any] | None, partition: int = 0) -> None:
+    def publish(
+        self, command: bytes | dict[str, Any] | None, partition: int = 0, headers: Sequence[tuple[str, bytes]] = ()
+    ) -> None:
         """Write a record to the commands topic."""
         value = orjson.dumps(command) if isinstance(command, dict) else command
         log = self.broker.topics[self.settings.commands_topic].logs[partition]
-        log.append([(self.broker.now_ms(), b"key", value, ())])
+        log.append([(self.broker.now_ms(), b"key", value, tuple(headers))])
 
     def cancel(self, id: str = "c1", queue: str = XFER_QUEUE, reason: str = "why", partition: int = 0) -> None:
         """Publish a cancel."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from aiokafka.partitioner import murmur2
 
 from streams.errors import Refused, Unavailable
-from streams.ports import Topic
+from streams.ports import Header, Topic
 from streams.settings import Settings
 from tests.fakes.broker import Broker, FakeTopic
 from tests.fakes.faults import Faults
@@ -146,7 +146,11 @@ class FakeKafka:
         return FakeTail(there, self.faults)
 
     async def publish(
-        self, topic: str, records: Sequence[tuple[bytes, bytes | None]], partition: int | None = None
+        self,
+        topic: str,
+        records: Sequence[tuple[bytes, bytes | None]],
+        partition: int | None = None,
+        headers: Sequence[Header] = (),
     ) -> None:
         await self.faults.point(f"publish:{topic}")
         logs = self._topic(topic).logs
@@ -154,7 +158,7 @@ class FakeKafka:
             if len(key) + len(value or b"") > self._topic(topic).max_message_bytes:
                 raise Refused(f"publishing to {topic}: it is larger than Kafka takes")
             where = (murmur2(key) & 0x7FFFFFFF) % len(logs) if partition is None else partition
-            logs[where].append([(self.broker.now_ms(), key, value, ())])
+            logs[where].append([(self.broker.now_ms(), key, value, tuple(headers))])
         await self.faults.point(f"publish:{topic}.done")
 
     def _topic(self, name: str) -> FakeTopic:

@@ -13,6 +13,7 @@ from streams.commands import CommandRecord
 from streams.engine import Engine
 from streams.errors import XferqError
 from streams.settings import Settings
+from streams.traces import NO_TRACES, Traces
 from tests.fakes.broker import Broker
 from tests.fakes.clock import now
 from tests.fakes.faults import Crash, Faults
@@ -71,9 +72,11 @@ class FakeWorker:
         at_a_time: int = 4,
         drop_tasks: bool = False,
         repeat_tasks: int = 0,
+        traces: Traces = NO_TRACES,
     ) -> None:
         self.faults = faults or Faults()
-        self.engine = Engine(FakeKafka(broker, settings, self.faults, at_a_time=at_a_time), settings, now)
+        kafka = FakeKafka(broker, settings, self.faults, at_a_time=at_a_time)
+        self.engine = Engine(kafka, settings, now, traces=traces)
         self.acked: list[tuple[TP, int]] = []
         self._broker = broker
         self._group = group
@@ -136,7 +139,9 @@ class FakeWorker:
     async def _hand_over(self, tp: TP, record: FakeRecord) -> None:
         event: Any = FakeEvent(FakeMessage(tp, record.offset), self.acknowledge)
         if tp.topic == self._settings.commands_topic:
-            command = CommandRecord(tp.topic, tp.partition, record.offset, record.timestamp, record.value)
+            command = CommandRecord(
+                tp.topic, tp.partition, record.offset, record.timestamp, record.value, record.headers
+            )
             await self._handoff.take(event, self._command(command))
         elif self._drop_tasks:
             await self._handoff.take(event, _lose)

@@ -1,0 +1,46 @@
+"""A span for each request that asks for a command, from whoever may: part of the trace that the request names."""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.paths import CANCEL_PATH, START_PATH
+from streams.domain.trace import trace_of
+from streams.traces import COMMAND_ID, Traces
+
+_PATHS = frozenset({CANCEL_PATH, START_PATH})
+_ID_HEADER = b"x-command-id"
+_FAILED = 500
+
+
+class TracePosts:
+    """Traces what posts a command. To be put inside of what asks who it is: those who may not leave no trace."""
+
+    def __init__(self, app: ASGIApp, traces: Traces) -> None:
+        self._app = app
+        self._traces = traces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or scope["path"] not in _PATHS:
+            await self._app(scope, receive, send)
+            return
+        path = scope["path"]
+        attributes = {
+            "http.request.method": "POST",
+            "http.route": path,
+            "url.path": path,
+            "url.scheme": scope["scheme"],
+        }
+        parent = trace_of((name.decode("latin-1"), value) for name, value in scope["headers"])
+        with self._traces.span(f"POST {path}", "server", attributes, parent) as span:
+
+            async def watch(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    status = message["status"]
+                    span.set({"http.response.status_code": status})
+                    for name, value in message.get("headers", ()):
+                        if name == _ID_HEADER:
+                            span.set({COMMAND_ID: value.decode("latin-1")})
+                    if status >= _FAILED:
+                        span.fail(str(status))
+                await send(message)
+
+            await self._app(scope, receive, watch)

@@ -1,0 +1,113 @@
+"""Traces that are off, that can't be on, and whose collector is not there."""
+
+import asyncio
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from streams.errors import Misconfigured
+from streams.logs import quiet_libraries
+from streams.otlp import open_otlp
+from streams.settings import Settings
+from streams.traces import NO_TRACES, open_traces
+from tests.api.processes import environment, xferq
+
+# What FastAPI imports itself, later versions OpenTelemetry's API among it, is its own.
+OFF = """
+import sys
+import streams.worker
+print(*(name for name in sys.modules if name.startswith("opentelemetry")))
+import api.app, api.server
+from streams.settings import Settings
+api.app.create_app(Settings(bootstrap_servers="127.0.0.1:1"))
+print(*(name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))))
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith(("OTEL_", "XFERQ_")):
+            monkeypatch.delenv(name)
+
+
+def test_off_by_default_and_then_nothing_of_it_is_imported() -> None:
+    assert Settings().traces == "none"
+    variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}  # is no wish to have it on
+    command = [sys.executable, "-c", OFF]
+    result = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True)
+    assert result.stdout.split("\n") == ["", "", ""]
+
+
+def test_off_is_one_and_the_same_span_that_does_nothing() -> None:
+    assert open_traces(Settings(), "x") is NO_TRACES
+    with NO_TRACES.span("a") as one, NO_TRACES.span("b", "server", {"c": 1}) as other:
+        one.set({"d": 2})
+        one.fail("e")
+        assert one is other
+        assert one.trace is None
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_on_without_the_extra_a_start_is_refused(command: str, tmp_path: Path) -> None:
+    # As if it were not installed: its module can't be imported.
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['opentelemetry.exporter.otlp'] = None\n")
+    variables = {
+        "XFERQ_TRACES": "otlp",
+        "XFERQ_BOOTSTRAP_SERVERS": "127.0.0.1:1",
+        "XFERQ_METRICS_PORT": "0",
+        "XFERQ_WORKER_PROCESSES": "1",
+        "PYTHONPATH": str(tmp_path),
+    }
+    result = xferq(command, env=environment(variables, tmp_path), status=1)
+    assert "XFERQ_TRACES is otlp" in result.stderr
+    assert "pip install 'xferq[otel]'" in result.stderr
+
+
+def test_a_variable_of_opentelemetrys_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "1")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "2")
+    with pytest.raises(Misconfigured, match="OTEL_"):
+        open_traces(Settings(traces="otlp"), "x")
+
+
+async def test_a_collector_that_is_not_there_costs_a_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    quiet_libraries()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    traces = open_otlp("x")
+    with caplog.at_level(logging.INFO):
+        began = time.monotonic()
+        for _ in range(10_000):  # more than the queue holds
+            with traces.span("a", attributes={"b": 1}):
+                pass
+        assert time.monotonic() - began < 5
+        async with asyncio.timeout(10):
+            while not caplog.messages:
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)
+    assert [message.partition(":")[0] for message in caplog.messages] == ["traces.unsent"]
+    await traces.close(0.1)
+
+
+async def test_the_end_waits_for_no_collector(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections, and never answers
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        traces = open_otlp("x")
+        with traces.span("a"):
+            pass
+        began = time.monotonic()
+        await traces.close(0.2)
+        assert time.monotonic() - began < 2
+        # None that the interpreter would wait for.
+        assert all(thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread())
