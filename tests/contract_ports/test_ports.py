@@ -331,6 +331,18 @@ async def test_published_records_keep_their_order_and_go_by_murmur2(rig: Rig) ->
     assert await keys_in(rig, topic, (where + 1) % 3) == [b"k"]
 
 
+@pytest.mark.parametrize("headers", [[], [("a", b"1"), ("b", b"\xff"), ("a", b"")]])
+async def test_published_records_have_the_headers_they_were_given(rig: Rig, headers: list[tuple[str, bytes]]) -> None:
+    topic = await rig.topic()
+    await rig.kafka.publish(topic, [(b"k", b"v"), (b"l", None)], partition=0, headers=headers)
+    reader = await rig.kafka.reader(topic, 0, 0, 2)
+    found = []
+    while reader.position < 2:
+        found += [list(record.headers) for record in await reader.read()]
+    await reader.close()
+    assert found == [headers, headers]
+
+
 # ---- topics
 
 
