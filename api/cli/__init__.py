@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from api.cli.checkup import health
 from api.cli.configuration import config, configurable
 from api.cli.injecting import inject
 from api.cli.inspection import log, queues, topics
@@ -35,6 +36,7 @@ for _command in (
     broker,
     api,
     worker,
+    health,
     inject,
     transfer,
     cancel,

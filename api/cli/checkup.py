@@ -1,0 +1,108 @@
+"""`xferq health`: whether what runs here can work, for whatever watches a container and has no curl."""
+
+import ipaddress
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+import httpx
+import typer
+
+from streams.errors import Misconfigured, Unavailable
+from streams.settings import Settings, load_settings
+
+_TIMEOUT_S = 4.0
+
+
+class Part(StrEnum):
+    """What has a port that can be asked."""
+
+    API = "api"
+    WORKER = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    url: str
+    is_there: bool
+    is_well: bool = False
+    said: str = ""
+
+
+def health(
+    part: Annotated[
+        Part | None, typer.Argument(help="Which one to ask; by default what is there.", show_default=False)
+    ] = None,
+) -> None:
+    """Ask the api or the worker on this machine whether it can work: exit status 0 if it can, 1 if not.
+
+    It goes by the settings, as they do: the addresses and ports, TLS, and how many processes the worker has. It shows
+    no password and needs none: an api that doesn't let even this machine in is well if it is alive.
+
+    Example: `xferq health worker`
+    """
+    settings = load_settings()
+    asked = [_ask_all(urls) for name, urls in _doors(settings).items() if part in (None, name)]
+    if part is not None and not any(asked):
+        raise Misconfigured("XFERQ_METRICS_PORT is 0: the worker has no port that could be asked")
+    there = [answers for answers in asked if any(answer.is_there for answer in answers)]
+    if not there:
+        urls = " and ".join(answer.url for answers in asked for answer in answers)
+        raise Unavailable(f"nothing of xferq's listens at {urls}")
+    # Where some of a worker's processes are there, all have to be.
+    answers = [answer for answers in there for answer in answers]
+    for answer in answers:
+        if not answer.is_well:
+            raise Unavailable(f"{answer.url}: {answer.said}")
+    for answer in answers:
+        print(f"{answer.url}: {answer.said}")
+
+
+def _doors(settings: Settings) -> dict[Part, list[str]]:
+    """By part, the URLs at which it listens where the settings are these."""
+    scheme = "https" if settings.api_tls_cert else "http"
+    api = f"{scheme}://{_reachable(settings.api_listen_host)}:{settings.api_listen_port}"
+    host = _reachable(getattr(settings, "metrics_host", "127.0.0.1"))
+    first = settings.metrics_port
+    ports = range(first, first + settings.worker_processes) if first else ()
+    return {Part.API: [api], Part.WORKER: [f"http://{host}:{port}" for port in ports]}
+
+
+def _reachable(host: str) -> str:
+    """Where who listens on this is found from here, as it stands in a URL."""
+    try:
+        address = ipaddress.ip_address(host or "0.0.0.0")  # noqa: S104 - looked at, not listened on
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return host if address.version == 4 else f"[{host}]"
+
+
+def _ask_all(urls: list[str]) -> list[_Answer]:
+    # We ask ourselves, and tell nothing: the certificate is for the name that others know.
+    with httpx.Client(verify=False, timeout=_TIMEOUT_S, trust_env=False) as http:  # noqa: S501
+        return list(_ask(http, urls))
+
+
+def _ask(http: httpx.Client, urls: list[str]) -> Iterator[_Answer]:
+    for url in urls:
+        try:
+            answer = http.get(f"{url}/readyz")
+            if answer.status_code == httpx.codes.UNAUTHORIZED:
+                is_alive = http.get(f"{url}/livez").is_success
+                yield _Answer(url, True, is_alive, "alive; whether it can work it tells whom it lets in")
+            else:
+                yield _Answer(url, True, answer.is_success, "ok" if answer.is_success else _detail(answer))
+        except httpx.ConnectError as error:
+            yield _Answer(url, False, said=str(error) or "can't be reached")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            yield _Answer(url, True, said=str(error) or type(error).__name__)
+
+
+def _detail(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status_code}"
