@@ -1,6 +1,7 @@
 """What stands in deploy/ fits what it deploys."""
 
 import asyncio
+import ipaddress
 import json
 import os
 import re
@@ -9,20 +10,29 @@ import shutil
 import subprocess
 import sys
 import uuid
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 
+from api.address import require_guarded
+from api.app import create_app
+from api.tls import server_context
+from streams import __version__
 from streams.broker import EmbeddedBroker, EmbeddedCluster
 from streams.broker.jars import KAFKA_VERSION
 from streams.errors import Misconfigured
 from streams.kafka.connection import Connection
 from streams.kafka.layout import apply_layout, read_layout
 from streams.kafka.topics import QUEUE_CONFIG, Topics
-from streams.settings import Settings
+from streams.settings import Settings, load_settings
+from streams.sources import NOT_SETTINGS, variable
+from tests.api.running import running
+from tests.api.test_access import LINE
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -30,9 +40,18 @@ COMPOSE_FILE = DEPLOY / "compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 NODES = ["kafka-1", "kafka-2", "kafka-3"]
-OURS = ["topics", "api", "worker"]
-NOT_SETTINGS = {"LOG_LEVEL", "CACHE_DIR"}
-"""Read straight from the environment, before there are settings."""
+OURS = ["topics", "api", "api-tls", "worker"]
+WATCHING = ["prometheus", "grafana"]
+(BROKER_IN_README,) = map(
+    yaml.safe_load, re.findall(r"(?ms)^```yaml\n(.*?)^```$", (DEPLOY / "README.md").read_text(encoding="utf-8"))
+)
+COMING = {"metrics_host", "log_format"}
+"""Settings that are not there yet."""
+
+
+def known_settings() -> set[str]:
+    """The names of all settings, in lower case."""
+    return set(Settings.model_fields) | COMING
 
 
 def seconds(text: str) -> int:
@@ -50,7 +69,7 @@ def broker_settings(service: str) -> dict[str, str]:
 
 
 def test_the_services_are_those() -> None:
-    assert sorted(SERVICES) == sorted([*NODES, *OURS])
+    assert sorted(SERVICES) == sorted([*NODES, *OURS, *WATCHING])
 
 
 @pytest.mark.parametrize("node", NODES)
@@ -91,11 +110,16 @@ def test_what_a_node_tells_the_host_is_where_the_host_finds_it(node: str) -> Non
     assert SERVICES[node]["ports"] == [advertised["HOST"] + listeners["HOST"]]
 
 
-@pytest.mark.parametrize("service", [*NODES, *OURS])
-def test_nothing_is_published_but_on_loopback(service: str) -> None:
+@pytest.mark.parametrize("service", SERVICES)
+def test_nothing_is_published_but_on_loopback_or_with_passwords(service: str) -> None:
     for port in SERVICES[service].get("ports", []):
-        assert port.startswith("127.0.0.1:"), port
+        assert port.startswith("127.0.0.1:") or service == "api-tls", port
     assert "network_mode" not in SERVICES[service]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_an_image_is_of_a_version(service: str) -> None:
+    assert re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+", SERVICES[service]["image"])
 
 
 def test_the_api_is_where_the_readme_says() -> None:
@@ -104,7 +128,7 @@ def test_the_api_is_where_the_readme_says() -> None:
 
 def test_there_are_two_workers_and_time_to_end_them_cleanly() -> None:
     assert SERVICES["worker"]["deploy"]["replicas"] == 2
-    assert seconds(SERVICES["worker"]["stop_grace_period"]) > 10
+    assert seconds(SERVICES["worker"]["stop_grace_period"]) > Settings().transaction_timeout_ms / 1000 + 10
     assert SERVICES["worker"]["restart"] == "unless-stopped"
 
 
@@ -113,10 +137,20 @@ def test_topics_are_made_once_kafka_is_there_and_before_anybody_needs_them() -> 
     assert {name: wait["condition"] for name, wait in SERVICES["topics"]["depends_on"].items()} == dict.fromkeys(
         NODES, "service_healthy"
     )
-    for service in ("api", "worker"):
+    for service in ("api", "api-tls", "worker"):
         assert SERVICES[service]["depends_on"] == {"topics": {"condition": "service_completed_successfully"}}
-    for service in (*NODES, "api", "worker"):
+    for service in (*NODES, "prometheus"):
         assert SERVICES[service]["healthcheck"]["test"][0] == "CMD"
+
+
+@pytest.mark.parametrize("service", ["api", "api-tls", "worker"])
+def test_whether_it_is_well_is_asked_of_what_runs_there(service: str) -> None:
+    kind, program, *arguments = SERVICES[service]["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", "xferq")
+    assert arguments == ["health", *SERVICES[service]["command"]]
+    help_of("health")
+    # `topics` runs once: it has no port.
+    assert SERVICES["topics"]["healthcheck"] == {"disable": True}
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -134,18 +168,80 @@ def test_ours_run_the_image_with_no_more_rights_than_they_need(service: str) -> 
 @pytest.mark.parametrize("service", OURS)
 def test_the_command_line_takes_what_the_service_runs(service: str) -> None:
     command, *options = SERVICES[service]["command"]
-    offered = xferq(command, "--help").stdout
+    offered = help_of(command)
     for option in options:
         if option.startswith("--"):
             assert re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", offered), option
 
 
-def test_the_api_says_that_it_is_not_protected() -> None:
-    # Without the flag it refuses any address but loopback: so the compose file has to have it.
-    options = [option for option in SERVICES["api"]["command"][1:] if option != "--unprotected"]
-    assert options != SERVICES["api"]["command"][1:]
-    refused = xferq("api", *options, status=2)
-    assert "--unprotected" in refused.stderr
+def settings_of(service: str, patch: pytest.MonkeyPatch, **places: str) -> Settings:
+    """What the service's process finds; `places` are secrets, by their names without what comes after the dot."""
+    for name, value in SERVICES[service]["environment"].items():
+        if name.removeprefix("XFERQ_").lower() in Settings.model_fields:
+            secret = value.removeprefix("/run/secrets/").partition(".")[0]
+            patch.setenv(name, places[secret] if value.startswith("/run/secrets/") else value)
+    return load_settings()
+
+
+async def test_the_api_lets_in_this_machine_and_prometheus_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of("api", monkeypatch)
+    require_guarded(settings)
+    assert "--unprotected" not in SERVICES["api"]["command"]
+    (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
+    assert SERVICES["api"].get("networks") is None
+    prometheus = SERVICES["prometheus"]["networks"]["default"]["ipv4_address"]
+    others = ipaddress.ip_network(network["ip_range"])
+    assert others.subnet_of(ipaddress.ip_network(network["subnet"]))
+    assert not {ipaddress.ip_address(network["gateway"]), ipaddress.ip_address(prometheus)} & set(others)
+    for address, host, status in (
+        (network["gateway"], "127.0.0.1:8000", 503),  # there is no Kafka here
+        ("127.0.0.1", "127.0.0.1:8000", 503),
+        (prometheus, "api:8000", 503),
+        (prometheus, "rebound.example:8000", 421),
+        (str(others[5]), "api:8000", 401),
+        (str(others[5]), "127.0.0.1:8000", 401),
+    ):
+        app = create_app(settings.model_copy(update={"bootstrap_servers": "127.0.0.1:1"}))
+        async with running(app, is_ready=False, address=address) as client:
+            answer = await client.get("/readyz", headers={"Host": host})
+        assert answer.status_code == status, (address, host, answer.text)
+
+
+def test_the_other_api_asks_for_passwords_over_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {name: Path(secret["file"]) for name, secret in COMPOSE["secrets"].items()}
+    assert sorted(secrets) == sorted(SERVICES["api-tls"]["secrets"])
+    for name, file in secrets.items():
+        assert str(file) == f"secrets/{name}"
+    assert SERVICES["api-tls"]["profiles"] == ["tls"]  # up without it needs none of the files
+    pair = trustme.CA().issue_cert("xferq.example.com")
+    pair.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "pem"))
+    (tmp_path / "users").write_text(LINE)
+    pem = str(tmp_path / "pem")
+    settings = settings_of("api-tls", monkeypatch, users=str(tmp_path / "users"), cert=pem, key=pem)
+    require_guarded(settings)
+    assert server_context(settings) is not None
+    assert all(network.is_loopback for network in settings.api_trusted_hosts)
+
+
+def test_prometheus_and_grafana_read_files_that_are_there() -> None:
+    for service in WATCHING:
+        binds = [volume.split(":") for volume in SERVICES[service]["volumes"] if volume.startswith("./")]
+        assert binds
+        for source, _, mode in binds:
+            assert mode == "ro"
+            assert source.removeprefix("./") in WATCHED or (DEPLOY / source).exists(), source
+    named = {volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
+    assert {name for name in named if not name.startswith("./")} == COMPOSE["volumes"].keys()
+
+
+WATCHED = {
+    "prometheus/prometheus.yml",
+    "prometheus/alerts.yaml",
+    "grafana/provisioning/datasources",
+    "grafana/provisioning/dashboards",
+    "grafana/xferq.json",
+}
+"""Not there yet."""
 
 
 def xferq(*arguments: str, status: int = 0) -> "subprocess.CompletedProcess[str]":
@@ -161,19 +257,24 @@ def xferq(*arguments: str, status: int = 0) -> "subprocess.CompletedProcess[str]
     return result
 
 
+@cache
+def help_of(command: str) -> str:
+    """What the command line says about a command that it has."""
+    return xferq(command, "--help").stdout
+
+
 def test_every_setting_named_in_deploy_exists() -> None:
-    known = {name.upper() for name in Settings.model_fields} | NOT_SETTINGS
+    known = {variable(name) for name in known_settings()} | NOT_SETTINGS
     for file in sorted(DEPLOY.rglob("*")):
         if file.is_file():
-            for name in re.findall(r"XFERQ_([A-Z0-9]+(?:_[A-Z0-9]+)*)", file.read_text(encoding="utf-8")):
-                assert name in known, f"{file.name}: XFERQ_{name}"
+            for name in re.findall(r"XFERQ_[A-Z0-9]+(?:_[A-Z0-9]+)*", file.read_text(encoding="utf-8")):
+                assert name in known, f"{file.name}: {name}"
 
 
 @pytest.mark.parametrize("service", OURS)
 def test_the_settings_are_valid(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in SERVICES[service]["environment"].items():
-        monkeypatch.setenv(name, value)
-    settings = Settings()
+    places = dict.fromkeys(("users", "cert", "key"), "/nowhere")
+    settings = settings_of(service, monkeypatch, **places)
     assert settings.replication_factor == 3
     assert settings.bootstrap_servers.startswith("kafka-1:")
 
@@ -191,9 +292,27 @@ def test_the_image_runs_our_command_as_somebody_without_rights() -> None:
     instructions = dict(dockerfile())
     assert json.loads(instructions["ENTRYPOINT"]) == ["xferq"]
     xferq(*json.loads(instructions["CMD"]))
-    assert instructions["USER"] == "xferq"
-    assert any(word == "RUN" and rest.startswith("useradd ") and "xferq" in rest for word, rest in dockerfile())
+    # A number: Kubernetes' runAsNonRoot asks for one.
+    uid, gid = instructions["USER"].split(":")
+    (made,) = (rest for word, rest in dockerfile() if word == "RUN")
+    assert f"groupadd --system --gid {gid} xferq" in made
+    assert re.search(rf"useradd --system --uid {uid} --gid xferq .* xferq$", made)
+    assert int(uid) > 0
+    assert 'version="' + __version__ + '"' in instructions["LABEL"]
+    assert SERVICES["api"]["image"] == f"xferq:{__version__}"
     assert "PYTHONOPTIMIZE" not in (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+
+
+def test_the_image_has_a_health_check_of_its_own() -> None:
+    _, command = dict(dockerfile())["HEALTHCHECK"].split("CMD ")
+    assert json.loads(command) == ["xferq", "health"]
+
+
+def test_hadolint_finds_nothing() -> None:
+    linter = Path(sys.executable).parent / "hadolint"
+    result = subprocess.run([linter, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout == ""
 
 
 def test_the_image_is_made_of_files_that_are_there_and_let_in() -> None:

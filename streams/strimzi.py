@@ -1,0 +1,153 @@
+"""The topics and users that xferq needs, as resources of Strimzi's operators (KafkaTopic, KafkaUser).
+
+`python -m streams.strimzi FOLDER LAYOUT [CLUSTER]` writes them, for the settings in the environment: LAYOUT is a
+topics' file as in deploy/, CLUSTER the name of Strimzi's Kafka resource.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from streams.acls import PARTS, Acl, Part, acls, user_of
+from streams.errors import XferqError
+from streams.kafka.layout import Layout, read_layout
+from streams.settings import Settings, load_settings
+
+API_VERSION = "kafka.strimzi.io/v1"
+CLUSTER = "kafka"
+"""What Strimzi's Kafka resource is called, unless something else is said."""
+
+_HEAD = "# Made by `python -m streams.strimzi`: change the settings, {source}, and make it again.\n"
+_TYPES = {"topic": "topic", "group": "group", "transactional-id": "transactionalId"}
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_PLAIN = re.compile(r"[A-Za-z][\w./-]*")
+_WORDS_OF_YAML = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
+Resource = dict[str, Any]
+
+
+def topics(settings: Settings, layout: Layout, cluster: str = CLUSTER) -> list[Resource]:
+    """A KafkaTopic for each internal topic; queues are made by xferq itself.
+
+    Args:
+        layout: what each kind of topic is set to.
+        cluster: the name of the Kafka resource.
+    """
+    found = []
+    for role in ("commands", "drains", "ledger", "log"):
+        name, partitions = getattr(settings, f"{role}_topic"), getattr(settings, f"{role}_partitions")
+        spec: Resource = {"topicName": name, "partitions": partitions}
+        if settings.replication_factor > 0:
+            spec["replicas"] = settings.replication_factor
+        spec["config"] = {key: _number(value) for key, value in layout.config[role].items()}
+        found.append(_resource("KafkaTopic", _resource_name(name), cluster, spec))
+    return found
+
+
+def users(settings: Settings, cluster: str = CLUSTER) -> list[Resource]:
+    """A KafkaUser for each part, who logs in with SCRAM and is permitted just what `streams.acls` says.
+
+    Args:
+        cluster: the name of the Kafka resource.
+    """
+    everything = acls(settings)
+    return [_user(part, [acl for acl in everything if acl.part == part], cluster) for part in PARTS]
+
+
+def _user(part: Part, own: list[Acl], cluster: str) -> Resource:
+    rules: dict[tuple[str, str, bool], list[str]] = {}
+    for acl in own:
+        rules.setdefault((acl.resource, acl.name, acl.is_prefix), []).append(acl.operation)
+    granted = [
+        {
+            "resource": {
+                "type": _TYPES[kind],
+                "name": name,
+                "patternType": "prefix" if is_prefix else "literal",
+            },
+            "operations": operations,
+        }
+        for (kind, name, is_prefix), operations in rules.items()
+    ]
+    return _resource(
+        "KafkaUser",
+        user_of(part),
+        cluster,
+        {"authentication": {"type": "scram-sha-512"}, "authorization": {"type": "simple", "acls": granted}},
+    )
+
+
+def _resource(kind: str, name: str, cluster: str, spec: Resource) -> Resource:
+    metadata = {"name": name, "labels": {"strimzi.io/cluster": cluster}}
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _resource_name(topic: str) -> str:
+    """A name that Kubernetes takes; the topic's own stands in `topicName`."""
+    return re.sub(r"[^a-z0-9.-]", "-", topic.lower()).strip(".-")
+
+
+def _number(text: str) -> int | float | str:
+    if not _NUMBER.fullmatch(text):
+        return text
+    return float(text) if "." in text else int(text)
+
+
+def to_yaml(resources: list[Resource], source: str) -> str:
+    """A file of these resources.
+
+    Args:
+        source: where else what stands in them comes from.
+    """
+    return _HEAD.format(source=source) + "".join(f"---\n{_block(resource, 0)}" for resource in resources)
+
+
+def _block(value: Mapping[str, Any], depth: int) -> str:
+    pad = "  " * depth
+    lines = []
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            lines.append(f"{pad}{_scalar(key)}:\n{_block(inner, depth + 1)}")
+        elif isinstance(inner, list) and all(isinstance(item, Mapping) for item in inner):
+            items = "".join(f"{pad}  - {_block(item, depth + 2).lstrip()}" for item in inner)
+            lines.append(f"{pad}{_scalar(key)}:\n{items}")
+        elif isinstance(inner, list):
+            lines.append(f"{pad}{_scalar(key)}: [{', '.join(map(_scalar, inner))}]\n")
+        else:
+            lines.append(f"{pad}{_scalar(key)}: {_scalar(inner)}\n")
+    return "".join(lines)
+
+
+def _scalar(value: object) -> str:
+    text = str(value)
+    if isinstance(value, str) and _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_YAML:
+        return text
+    return json.dumps(value)
+
+
+def write(folder: Path, layout: Path, cluster: str = CLUSTER) -> None:
+    """Write topics.yaml and users.yaml into a folder, for the settings in the environment.
+
+    Raises:
+        Misconfigured: the layout can't be read, or asks for what would break a guarantee.
+        InvalidSettings: a setting is not valid.
+    """
+    settings = load_settings()
+    found = {
+        "topics.yaml": to_yaml(topics(settings, read_layout(layout), cluster), f"or {layout.name}"),
+        "users.yaml": to_yaml(users(settings, cluster), "or streams/acls.py"),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in found.items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) not in (3, 4):
+        sys.exit("usage: python -m streams.strimzi FOLDER LAYOUT [CLUSTER]")
+    try:
+        write(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])
+    except XferqError as error:
+        sys.exit(f"streams.strimzi: {error}")
