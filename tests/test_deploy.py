@@ -295,8 +295,8 @@ def test_the_image_runs_our_command_as_somebody_without_rights() -> None:
     # A number: Kubernetes' runAsNonRoot asks for one.
     uid, gid = instructions["USER"].split(":")
     (made,) = (rest for word, rest in dockerfile() if word == "RUN")
-    assert f"groupadd --system --gid {gid} xferq" in made
-    assert re.search(rf"useradd --system --uid {uid} --gid xferq .* xferq$", made)
+    assert f"groupadd --gid {gid} xferq" in made
+    assert re.search(rf"useradd --uid {uid} --gid xferq .* xferq$", made)
     assert int(uid) > 0
     assert 'version="' + __version__ + '"' in instructions["LABEL"]
     assert SERVICES["api"]["image"] == f"xferq:{__version__}"

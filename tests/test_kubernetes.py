@@ -199,7 +199,7 @@ def test_secrets_are_strimzis_or_those_that_the_readme_makes() -> None:
     assert names == {"kafka-cluster-ca-cert", "xferq-api", "xferq-worker"} | OPERATORS_SECRETS
     assert names - OPERATORS_SECRETS - {"kafka-cluster-ca-cert"} <= users
     for name in OPERATORS_SECRETS:
-        assert re.search(rf"kubectl -n xferq create secret [^\n]*\b{name}\b", readme), name
+        assert re.search(rf"kubectl --namespace=xferq create secret [^\n]*\b{name}\b", readme), name
     assert not [manifest for manifest in MANIFESTS if manifest["kind"] == "Secret"]
 
 
