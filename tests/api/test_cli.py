@@ -25,7 +25,10 @@ from streams.ledger import Ledger
 from streams.settings import Settings
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
 
-COMMANDS = "up broker api worker inject transfer cancel status queues log topics config hash-password demo".split()  # noqa: SIM905
+COMMANDS = [
+    *("up", "broker", "api", "worker", "health", "inject", "transfer", "cancel", "status", "queues", "log", "topics"),
+    *("config", "hash-password", "demo"),
+]
 MBOX = b"From a\nFrom: a@x.example\nTo: u%d@example.com\nSubject: %d\n\nbody\n\n"
 
 
