@@ -4,12 +4,12 @@
 topics' file as in deploy/, CLUSTER the name of Strimzi's Kafka resource.
 """
 
-import json
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from streams.acls import PARTS, Acl, Part, acls, user_of
 from streams.errors import XferqError
@@ -23,8 +23,6 @@ CLUSTER = "kafka"
 _HEAD = "# Made by `python -m streams.strimzi`: change the settings, {source}, and make it again.\n"
 _TYPES = {"topic": "topic", "group": "group", "transactional-id": "transactionalId"}
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
-_PLAIN = re.compile(r"[A-Za-z][\w./-]*")
-_WORDS_OF_YAML = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 Resource = dict[str, Any]
 
 
@@ -101,30 +99,8 @@ def to_yaml(resources: list[Resource], source: str) -> str:
     Args:
         source: where else what stands in them comes from.
     """
-    return _HEAD.format(source=source) + "".join(f"---\n{_block(resource, 0)}" for resource in resources)
-
-
-def _block(value: Mapping[str, Any], depth: int) -> str:
-    pad = "  " * depth
-    lines = []
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            lines.append(f"{pad}{_scalar(key)}:\n{_block(inner, depth + 1)}")
-        elif isinstance(inner, list) and all(isinstance(item, Mapping) for item in inner):
-            items = "".join(f"{pad}  - {_block(item, depth + 2).lstrip()}" for item in inner)
-            lines.append(f"{pad}{_scalar(key)}:\n{items}")
-        elif isinstance(inner, list):
-            lines.append(f"{pad}{_scalar(key)}: [{', '.join(map(_scalar, inner))}]\n")
-        else:
-            lines.append(f"{pad}{_scalar(key)}: {_scalar(inner)}\n")
-    return "".join(lines)
-
-
-def _scalar(value: object) -> str:
-    text = str(value)
-    if isinstance(value, str) and _PLAIN.fullmatch(text) and text.lower() not in _WORDS_OF_YAML:
-        return text
-    return json.dumps(value)
+    text = yaml.safe_dump_all(resources, explicit_start=True, sort_keys=False, default_flow_style=None, width=120)
+    return _HEAD.format(source=source) + str(text)
 
 
 def write(folder: Path, layout: Path, cluster: str = CLUSTER) -> None:
