@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from api.link import Link
 from api.problem import Problem
 from api.responses import problems
+from streams.metrics import REGISTRIES
 
 router = APIRouter(tags=["Health"])
 
@@ -42,4 +43,4 @@ async def readyz(request: Request) -> Health:
 )
 async def metrics() -> Response:
     """What this process counts; a worker has its own, on port 8001 by default."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(REGISTRIES["api"]), media_type=CONTENT_TYPE_LATEST)

@@ -10,6 +10,7 @@ from streams.kafka.layout import require_topics
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
 from streams.ledger import Ledger
+from streams.metrics import STALLED
 from streams.patience import find_topic
 from streams.settings import Settings
 
@@ -32,6 +33,7 @@ class Link:
 
     def start(self) -> None:
         """Begin to connect, and go on as long as it takes."""
+        STALLED.set_function(lambda: float(self.missing is not None))
         self._task = asyncio.create_task(self._look_after())
 
     async def stop(self) -> None:

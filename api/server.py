@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,7 @@ from api.address import require_guarded
 from api.app import create_app
 from api.connection import Connection, ConnectionConfig, raise_file_limit
 from api.tls import server_context
-from streams.logs import set_up_logging
+from streams.logs import complain, set_up_logging
 from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ def serve(settings: Settings, *, unprotected: bool = False) -> int:
     Raises:
         InvalidSettings: it would not be guarded, or a file that guards it can't be used.
     """
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, settings.log_format)
     raise_file_limit(settings.api_connections)
     if not unprotected:
         require_guarded(settings)
@@ -44,10 +43,7 @@ def serve(settings: Settings, *, unprotected: bool = False) -> int:
     try:
         listener = listen(host, port)
     except OSError as error:
-        print(
-            f"xferq api: can't listen on {host} port {port}: {error.strerror}. --host and --port name others.",
-            file=sys.stderr,
-        )
+        complain("xferq api", f"can't listen on {host} port {port}: {error.strerror}. --host and --port name others.")
         return 1
     with listener, asyncio.Runner(loop_factory=lambda: _Loop(settings.api_head_s)) as runner:
         runner.run(_serve(config, listener))

@@ -33,7 +33,7 @@ from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused
 from streams.heads import Heads, Snapshot
 from streams.lanes import Lanes
 from streams.ledger import HEADS, Ledger, claim_key, command_key, head_key, waiting_key
-from streams.metrics import CLAIM_SECONDS, CLAIMS
+from streams.metrics import CLAIM_SECONDS, CLAIMS, PRODUCERS_REPLACED, error_of
 from streams.patience import find_topic
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
 from streams.seat import Seat
@@ -89,33 +89,46 @@ class Claimer:
             Unavailable: Kafka did not let it happen in time; it may have claimed. Call again.
         """
         started = time.monotonic()
+        try:
+            claim, is_new = await self._until_claimed(request)
+        except XferqError as error:
+            _count("refused" if isinstance(error, Refused) else "failed", started)
+            raise
+        _count("resumed" if not is_new else "claimed" if claim.ranges else "empty", started)
+        return claim
+
+    async def _until_claimed(self, request: Request) -> tuple[Claim, bool]:
+        """The claim, and whether it was made here: not by this command before."""
+        may_be_ours = False
         for attempt in range(_ATTEMPTS):
             began = time.monotonic()
             try:
                 async with self._lanes.lane(request.topic):
-                    claim = await self._attempt(request)
+                    claim, is_new = await self._attempt(request)
             except (Fenced, OutcomeUnknown, Overtaken) as error:
                 # Another claimer or a dispatcher was here: let one of us finish, then look what is there. Claimers
                 # that each need longer than they pause would fence each other for ever: so by what it took.
                 _log.info("claim.again id=%s topic=%s error=%s", request.id, request.topic, error)
+                PRODUCERS_REPLACED.labels(work="claim", error=error_of(error)).inc()
+                may_be_ours = may_be_ours or isinstance(error, OutcomeUnknown)
                 took_s = max(0.01, time.monotonic() - began)
                 pause_s = random.uniform(0.5, 1) * took_s * 2 ** min(attempt, 6)  # noqa: S311 - no secret
                 await asyncio.sleep(min(pause_s, _MOST_PAUSE_S))
                 continue
-            CLAIM_SECONDS.observe(time.monotonic() - started)
-            return claim
+            return claim, is_new or may_be_ours
         raise Unavailable(f"claiming {request.queue}: other claims of it came in between again and again")
 
-    async def _attempt(self, request: Request) -> Claim:
+    async def _attempt(self, request: Request) -> tuple[Claim, bool]:
         topic = await find_topic(self._kafka, request.topic)
         if topic is None:
-            return await self._claimed_before(request)
+            return await self._claimed_before(request), False
         entered = await self._kafka.high_watermarks(topic.name, range(topic.partitions))
         producer = await self._kafka.producer(f"xferq.claim.{topic.name}")  # 1
         seat = Seat(self._kafka, self._settings.group_of(topic.name))
         try:
             await self._ledger.barrier(topic.name)  # 2
             claim = self._ledger.claim(topic.name, request.id)
+            is_new = claim is None
             if claim is None:
                 await self._settle(topic, entered)  # 3
                 snapshot = await self._heads.snapshot(topic)
@@ -124,10 +137,10 @@ class Claimer:
                     snapshot = await self._heads.snapshot(topic)  # 5
                 claim = await self._commit(request, snapshot, producer)  # 6
                 if not claim.ranges:
-                    return claim
+                    return claim, is_new
             if claim.topic_id == topic.id and not self._ledger.is_finished(claim):
                 await self._confirm(claim, producer, seat)  # 7
-            return claim
+            return claim, is_new
         finally:
             self._spawn(producer.close(), is_bounded=True)
             self._spawn(seat.release(self._settings.hold_ms))
@@ -193,7 +206,6 @@ class Claimer:
             offsets,
             None if offsets is None else partial(self._heads.hold_to, snapshot, claim.group),
         )
-        CLAIMS.labels(outcome="claimed" if claim.ranges else "empty").inc()
         _log.info(
             "claim.committed id=%s topic=%s partitions=%d offsets=%d",
             claim.id, topic.name, len(claim.ranges), claim.offsets_total,
@@ -295,3 +307,8 @@ class Claimer:
             task.cancel()
         # What closes within its own time is left to do so: cut off, a producer leaves its connections to be collected.
         await asyncio.gather(*self._background, *self._closing, return_exceptions=True)
+
+
+def _count(outcome: str, started: float) -> None:
+    CLAIMS.labels(outcome=outcome).inc()
+    CLAIM_SECONDS.labels(outcome=outcome).observe(time.monotonic() - started)

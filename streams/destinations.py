@@ -118,6 +118,7 @@ class Outbox:
         self.writes: list[Write] = []
         self.restored = 0
         self.returned = 0
+        self.reasons: dict[str, int] = {}
         self.bytes = 0
         """Of all values, the log's too; where keys and headers weigh more, the number of messages is the bound."""
 

@@ -18,7 +18,7 @@ from streams.domain.claim import Claim, Waiting
 from streams.errors import Abandoned, Fenced, Rejected, Unavailable, XferqError
 from streams.health import Health
 from streams.ledger import Ledger, waiting_key
-from streams.metrics import DRAINS_RUNNING, PRODUCERS_REPLACED
+from streams.metrics import DRAINS_RUNNING, PRODUCERS_REPLACED, error_of
 from streams.pace import Pace
 from streams.patience import SURE_S, find_topic
 from streams.ports import Kafka
@@ -95,9 +95,10 @@ class Drainer:
                 latest = str(error)
                 first = latest if failures == 0 or (len(finished), pace.committed) != before else first
                 why = latest if latest == first else f"{first}; then: {latest}"
-                PRODUCERS_REPLACED.labels(error=type(error).__name__).inc()
+                PRODUCERS_REPLACED.labels(work="drain", error=error_of(error)).inc()
                 level = logging.INFO if isinstance(error, Fenced) else logging.WARNING
-                _log.log(level, "drain.again topic=%s partition=%d error=%s", topic, partition, error)
+                id = next((claim.id for claim in self._ledger.unfinished(topic, partition)), None)
+                _log.log(level, "drain.again id=%s topic=%s partition=%d error=%s", id, topic, partition, error)
                 if isinstance(error, Rejected):
                     with suppress(XferqError):
                         await destinations.learn(error)

@@ -156,7 +156,9 @@ class Engine:
             while not drain.done():
                 await asyncio.wait([drain], timeout=_PATIENCE_S / 2)
                 if not drain.done() and self.health.waited_s(f"drain {topic}/{partition}") > _PATIENCE_S:
-                    _log.warning("drain.left topic=%s partition=%d: tried on, its task acknowledged", topic, partition)
+                    _log.warning(
+                        "drain.left id=%s topic=%s partition=%d: tried on, its task acknowledged", id, topic, partition
+                    )
                     drain.add_done_callback(_say_failure)
                     return True
         except asyncio.CancelledError:

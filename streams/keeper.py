@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
 
+from streams.backlog import Backlog
 from streams.claim import Claimer
 from streams.commands import Commands
 from streams.domain.claim import Claim
@@ -18,7 +19,7 @@ from streams.domain.timestamp import parse_time
 from streams.domain.topic import is_queue_topic, topic_of
 from streams.errors import XferqError
 from streams.ledger import HEADS, Ledger, claim_key, command_key, progress_key, waiting_key
-from streams.metrics import CLAIMS_UNFINISHED, OLDEST_CLAIM_SECONDS, SPACE_FREED, TASKS_REPUBLISHED
+from streams.metrics import SPACE_FREED, TASKS_REPUBLISHED
 from streams.ports import Kafka
 from streams.settings import Settings
 
@@ -28,6 +29,7 @@ _LOOKS_AT_ONCE = 8
 _LATE_COMMIT_S = 600.0
 """How long after a claim a dispatcher may still commit what it had polled before it."""
 _LATE_LOOK_S = 5.0
+_DEPTHS_S = 15.0
 
 
 class Keeper:
@@ -50,6 +52,7 @@ class Keeper:
         self._settings = settings
         self._now = now
         self._is_mine = is_mine
+        self._backlog = Backlog(kafka, ledger, settings, now)
         # By topic, with the heads for which it holds: nothing left to guard; and nothing left below them, with
         # the moment of the next look.
         self._safe: dict[str, tuple[tuple[int, int], ...]] = {}
@@ -65,6 +68,7 @@ class Keeper:
             (self.nudge_stalled, settings.stalled_ms / 3000),
             (self.free_space, settings.space_s),
             (self.forget_commands, _FORGET_S),
+            (self.show_depths, _DEPTHS_S),
         ):
             self._rounds.append(asyncio.create_task(self._repeat(work, every_s)))
 
@@ -152,8 +156,7 @@ class Keeper:
             for claim in self._ledger.claims(topic):
                 if not self._ledger.is_finished(claim):
                     unfinished[(topic, claim.id)] = claim
-        CLAIMS_UNFINISHED.set(len(unfinished))
-        OLDEST_CLAIM_SECONDS.set(max((self._age_s(claim) for claim in unfinished.values()), default=0.0))
+        self._backlog.show_claims(unfinished.values())
         stalled = []
         for key, claim in unfinished.items():
             progress = self._progress(claim)
@@ -188,6 +191,12 @@ class Keeper:
 
     def _age_s(self, claim: Claim) -> float:
         return (self._now() - parse_time(claim.claimed_at)).total_seconds()
+
+    # ---- queues
+
+    async def show_depths(self) -> None:
+        """Show what the xfer queues of our share hold."""
+        await self._backlog.show_depths(self._is_mine)
 
     # ---- space
 

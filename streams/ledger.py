@@ -20,8 +20,10 @@ from streams.domain.claim import Claim, Head, Progress, Waiting
 from streams.domain.status import Status
 from streams.domain.timestamp import InvalidTime, known_time
 from streams.errors import Refused, Unavailable, XferqError
+from streams.metrics import LEDGER_LAG, OPEN_SECONDS, UNREADABLE
 from streams.ports import Kafka, Producer, Record, Tail, Write
 from streams.settings import Settings
+from streams.undecided import Undecided
 
 _Outer = TypeVar("_Outer", bound=Hashable)
 _Inner = TypeVar("_Inner", bound=Hashable)
@@ -50,6 +52,7 @@ class Ledger:
         self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
         self._renew = False
         self._stuck: tuple[dict[int, int], float] | None = None
+        self._undecided = Undecided[int]()
         self.unreadable: set[str] = set()
         """Queue topics with a claim that can't be understood, written by a later version perhaps."""
 
@@ -78,10 +81,12 @@ class Ledger:
         """
         partitions = range(self._settings.ledger_partitions)
         ends = await self._kafka.stable_ends(self._settings.ledger_topic, partitions)
+        OPEN_SECONDS.labels(where="ledger").set(self._undecided.look(ends, await self._written(partitions)))
         if self._tail is None:
             raise Unavailable("reading the ledger: it is being opened")
         positions = {partition: await self._tail.position(partition) for partition in partitions}
         behind = {partition: at for partition, at in positions.items() if at < ends[partition]}
+        LEDGER_LAG.set(sum(ends[partition] - at for partition, at in behind.items()))
         now = time.monotonic()
         if not behind:
             self._stuck = None
@@ -292,6 +297,7 @@ class Ledger:
         except (ValidationError, ValueError) as error:
             if kind == "claim":
                 self.unreadable.add(rest.partition("/")[0])
+            UNREADABLE.inc()
             _log.error(
                 "ledger.unreadable_record partition=%s offset=%s error=%s", record.partition, record.offset, error
             )

@@ -1,41 +1,230 @@
-"""What is counted, for Prometheus."""
+"""What is counted, for Prometheus: all metrics, in one list, with unit, labels and the values that these may have.
 
+docs/metrics.md is made of it: `python -m streams.metrics` prints that page. Worker and api each serve their own.
+A label whose values are listed has all its series from the start, at 0: the first event is an increase, too.
+"""
+
+import itertools
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.metrics import MetricWrapperBase
 
+from streams import __version__
+from streams.domain.envelope import ReturnReason
+from streams.errors import Fenced, OutcomeUnknown, OutOfRange, Overtaken, Rejected, Unavailable, Unreadable
 from streams.health import Health
 
-CLAIMS = Counter("xferq_claims", "Queues claimed, by outcome", ["outcome"])
-CLAIM_SECONDS = Histogram(
-    "xferq_claim_seconds",
-    "Time of a claim, from taking the command up to its confirmation",
-    buckets=(0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-)
-EVICTIONS = Counter("xferq_evictions", "Dispatchers made to leave their group by a claim")
-HEADS_RESTORED = Counter("xferq_heads_restored", "Heads that had moved back below a claim and were put right")
-COMMANDS = Counter("xferq_commands", "Commands ended, by type and outcome", ["type", "outcome"])
-MESSAGES = Counter("xferq_messages", "Messages moved by drains", ["kind", "outcome"])
-TRANSACTIONS = Counter("xferq_drain_transactions", "Transactions of drains, by outcome", ["outcome"])
-TRANSACTION_SECONDS = Histogram(
-    "xferq_drain_transaction_seconds",
-    "Time of one drain transaction",
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
-)
-PRODUCERS_REPLACED = Counter("xferq_producers_replaced", "Producers dropped after an error", ["error"])
-DRAINS_RUNNING = Gauge("xferq_drains_running", "Queue partitions being drained by this worker")
-CLAIMS_UNFINISHED = Gauge("xferq_claims_unfinished", "Claims in the ledger that are not drained yet")
-OLDEST_CLAIM_SECONDS = Gauge(
-    "xferq_oldest_claim_seconds", "Age of the oldest claim in this worker's share that is not drained yet; 0: none"
-)
-TASKS_REPUBLISHED = Counter("xferq_tasks_republished", "Drain tasks published again for a claim without progress")
-SPACE_FREED = Counter("xferq_offsets_freed", "Offsets below heads and claims freed in queue topics")
-REQUESTS = Counter("xferq_http_requests", "HTTP requests, by route and status", ["route", "status"])
+Part = Literal["worker", "api"]
+Labels = Mapping[str, Sequence[str] | str]
+"""By label: all its values, or where there are others than known beforehand, what they are and how many at most."""
+_Made = TypeVar("_Made", bound=MetricWrapperBase)
 
-STALLED = Gauge("xferq_stalled", "1 while this worker can't get on with anything; /readyz says why")
-WAITING = Gauge("xferq_waiting", "Commands and drains of this worker that wait after an error")
-WAITING_SECONDS = Gauge("xferq_waiting_seconds", "For how long the one waits that has waited longest")
-PROGRESS = Gauge("xferq_last_progress_timestamp_seconds", "When this worker last got on with something, or began")
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric, as it is documented; `name` as it is scraped, `parts` are those who serve it."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    help: str
+    labels: Labels
+    parts: Sequence[Part]
+
+
+METRICS: list[Metric] = []
+"""All of them."""
+REGISTRIES: dict[Part, CollectorRegistry] = {"worker": CollectorRegistry(), "api": CollectorRegistry()}
+"""What each part serves; of the process itself, `process_*` and `python_gc_*` besides."""
+OTHER = "_other"
+"""The label value that stands for all queues without one of their own; no xfer queue is called so."""
+
+_BOTH: Sequence[Part] = ("worker", "api")
+_WORKER: Sequence[Part] = ("worker",)
+_ERRORS = [kind.__name__ for kind in (Fenced, OutcomeUnknown, OutOfRange, Overtaken, Rejected, Unavailable, Unreadable)]
+_KINDS = ("xfer.cancel", "xfer.start")
+
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that says when it began
+
+
+def _listed(made: _Made, metric: Metric) -> _Made:
+    METRICS.append(metric)
+    for part in metric.parts:
+        REGISTRIES[part].register(made)
+    values = [values for values in metric.labels.values() if not isinstance(values, str)]
+    if metric.labels and len(values) == len(metric.labels):
+        for combination in itertools.product(*values):
+            made.labels(*combination)
+    return made
+
+
+def _counter(name: str, unit: str, help: str, labels: Labels | None = None, parts: Sequence[Part] = _WORKER) -> Counter:
+    metric = Metric(name, "counter", unit, help, labels or {}, parts)
+    return _listed(Counter(name, help, [*metric.labels], registry=None), metric)
+
+
+def _gauge(name: str, unit: str, help: str, labels: Labels | None = None, parts: Sequence[Part] = _WORKER) -> Gauge:
+    metric = Metric(name, "gauge", unit, help, labels or {}, parts)
+    return _listed(Gauge(name, help, [*metric.labels], registry=None), metric)
+
+
+def _histogram(name: str, help: str, labels: Labels, buckets: Sequence[float]) -> Histogram:
+    metric = Metric(name, "histogram", "seconds", help, labels, _WORKER)
+    return _listed(Histogram(name, help, [*labels], buckets=buckets, registry=None), metric)
+
+
+# ---- commands and claims
+
+COMMANDS = _counter(
+    "xferq_commands_total",
+    "commands",
+    "Commands ended",
+    {"type": (*_KINDS, "unknown"), "outcome": ("done", "refused")},
+)
+_OUTCOMES: Labels = {"outcome": ("claimed", "empty", "resumed", "refused", "failed")}
+"""`resumed`: the command had claimed before. `failed`: Kafka did not let it happen in time; it is tried again."""
+CLAIMS = _counter("xferq_claims_total", "queues", "Claims of a queue, each try of a command", _OUTCOMES)
+CLAIM_SECONDS = _histogram(
+    "xferq_claim_seconds",
+    "Time of a claim, from taking the command up to the look that confirms it",
+    _OUTCOMES,
+    (0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+EVICTIONS = _counter("xferq_evictions_total", "dispatchers", "Dispatchers made to leave their group by a claim")
+HEADS_RESTORED = _counter(
+    "xferq_heads_restored_total", "partitions", "Group offsets that lay below a claim, or were gone, and were put right"
+)
+
+# ---- the drain
+
+MESSAGES = _counter(
+    "xferq_messages_total",
+    "messages",
+    "Messages of committed transactions: moved (by a cancel: restored), or returned to the tail of the queue",
+    {"kind": _KINDS, "outcome": ("moved", "returned")},
+)
+RETURNED = _counter(
+    "xferq_returned_messages_total",
+    "messages",
+    "The returned ones by reason",
+    {"reason": [reason.value for reason in ReturnReason]},
+)
+TRANSACTIONS = _counter(
+    "xferq_drain_transactions_total",
+    "transactions",
+    "Transactions of drains; `committed`, or the error that ended one",
+    {"outcome": ("committed", *_ERRORS)},
+)
+TRANSACTION_SECONDS = _histogram(
+    "xferq_drain_transaction_seconds",
+    "Time of a drain's transaction, from its first write to the answer to its commit or to its error",
+    {"outcome": ("committed", "failed")},
+    (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+PRODUCERS_REPLACED = _counter(
+    "xferq_producers_replaced_total",
+    "producers",
+    "Producers dropped after an error; `Fenced`: another worker has the work, or the transaction timed out",
+    {"work": ("claim", "drain"), "error": _ERRORS},
+)
+DRAINS_RUNNING = _gauge("xferq_drains_running", "partitions", "Queue partitions being drained by this process")
+LOST = _counter(
+    "xferq_lost_ranges_total",
+    "ranges",
+    "Claimed ranges of which Kafka had lost messages before they were drained, each time one is come upon",
+)
+
+# ---- what is claimed and not drained yet: each process for its share of the queues, so their sum is all of it
+
+UNDRAINED = _gauge(
+    "xferq_undrained_messages",
+    "offsets",
+    "Claimed but not drained yet: what workers have to do. In offsets, of which transaction markers take some",
+)
+UNFINISHED_TOTAL = _gauge(
+    "xferq_unfinished_messages",
+    "offsets",
+    "All that the unfinished claims took: their progress is 1 - xferq_undrained_messages / xferq_unfinished_messages",
+)
+CLAIMS_UNFINISHED = _gauge("xferq_claims_unfinished", "claims", "Claims that are not drained yet")
+OLDEST_CLAIM_SECONDS = _gauge("xferq_oldest_claim_seconds", "seconds", "Age of the oldest of them; 0: none")
+SILENT_SECONDS = _gauge(
+    "xferq_silent_claim_seconds",
+    "seconds",
+    "For how long the one of them has shown no progress that has shown none for longest; 0: none",
+)
+TASKS_REPUBLISHED = _counter(
+    "xferq_tasks_republished_total", "tasks", "Drain tasks published again for a claim without progress"
+)
+
+# ---- queues
+
+DEPTH = _gauge(
+    "xferq_xfer_queue_depth",
+    "offsets",
+    "What is in an xfer queue, from its head to its end; each process for its share of the queues",
+    {"queue": f"an xfer queue: the XFERQ_METRICS_QUEUES deepest of each process; `{OTHER}`: all others together"},
+)
+SPACE_FREED = _counter("xferq_offsets_freed_total", "offsets", "Freed in queue topics, below heads and claims")
+
+# ---- the ledger and open transactions
+
+LEDGER_LAG = _gauge(
+    "xferq_ledger_lag", "offsets", "Committed to the ledger and not read by this process yet", parts=_BOTH
+)
+UNREADABLE = _counter(
+    "xferq_unreadable_ledger_records_total",
+    "records",
+    "Ledger records, each time they are read, that can't be understood: written by a later version, perhaps",
+    parts=_BOTH,
+)
+OPEN_SECONDS = _gauge(
+    "xferq_open_transaction_seconds",
+    "seconds",
+    "For how long the oldest open transaction has been seen: in the ledger, or in an xfer queue of this process",
+    {"where": ("ledger", "xfer_queues")},
+    parts=_BOTH,
+)
+
+# ---- how a process is
+
+STALLED = _gauge(
+    "xferq_stalled", "boolean", "1 while this process can't get on with anything; /readyz says why", parts=_BOTH
+)
+WAITING = _gauge("xferq_waiting", "pieces of work", "Commands and drains of this process that wait after an error")
+WAITING_SECONDS = _gauge("xferq_waiting_seconds", "seconds", "For how long the one waits that has waited longest")
+PROGRESS = _gauge(
+    "xferq_last_progress_timestamp_seconds", "seconds", "When this process last got on with something, or began"
+)
+INFO = _gauge("xferq_info", "", "Always 1", {"version": "xferq's; one for each process"}, parts=_BOTH)
+INFO.labels(version=__version__).set(1)
+
+# ---- the api
+
+REQUESTS = _counter(
+    "xferq_http_requests_total",
+    "requests",
+    "HTTP requests to the api",
+    {"route": "a path of the api as OpenAPI has it, or `unmatched`", "status": "the answer's"},
+    parts=("api",),
+)
+
+for _registry in REGISTRIES.values():
+    ProcessCollector(registry=_registry)
+    GCCollector(registry=_registry)
 
 
 def show_health(health: Health) -> None:
@@ -44,3 +233,60 @@ def show_health(health: Health) -> None:
     WAITING.set_function(lambda: float(health.waiting))
     WAITING_SECONDS.set_function(lambda: health.waiting_s)
     PROGRESS.set_function(lambda: time.time() - health.idle_s)
+
+
+def error_of(error: Exception) -> str:
+    """The error as a label: its class, or the nearest one above it that is listed."""
+    return next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), Unavailable.__name__)
+
+
+_HEAD = """\
+# Metrics
+
+What `xferq worker` and `xferq api` tell Prometheus under `/metrics`. The list is fixed, and made from
+[streams/metrics.py](../streams/metrics.py): `python -m streams.metrics` prints this page
+(`tests/test_watching.py::test_the_page_of_metrics_is_current`).
+
+The api serves its own on its port. Each process of a worker has a port of its own, `XFERQ_METRICS_PORT` and the next
+ones, on `XFERQ_METRICS_HOST`: `xferq worker --processes 4` listens on 8001 to 8004. Scrape all of them, and add up.
+What is told of claims and queues is told by one process each, by a hash of the queue's name: the sum over all of them
+is all there is. While the workers' group is rebalanced, a queue may be told of by none or by two for some seconds.
+
+Besides these there are `process_*` and `python_gc_*` of each process.
+
+- **Offsets are no numbers of messages.** A transaction's marker takes an offset, too: a gauge in offsets is at least
+  the number of messages, and above it by about one in some thousand for queues that are filled in large transactions,
+  and by half for those that are filled one by one.
+- **Autoscaling** goes by `sum(xferq_undrained_messages)`: what is claimed and waits for workers
+  (`tests/test_watching.py::test_what_is_claimed_and_not_drained`). It is looked at every third of `XFERQ_STALLED_MS`,
+  10 s by default.
+- **Queues** are looked at every 15 s, or less often where that would take more than a tenth of the time
+  (`tests/test_watching.py::test_the_deepest_queues_have_a_label_of_their_own`). A queue whose topic has only a digest
+  of its name is among them once it was cancelled. `XFERQ_METRICS_QUEUES=0`: no looks, no depths.
+- **Claims**: `resumed` is a command that had claimed before and came again; `failed` one that Kafka did not let happen
+  in time, which is tried again.
+
+[deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has alerts,
+[deploy/grafana/xferq.json](../deploy/grafana/xferq.json) a board, both of these metrics alone
+(`tests/test_watching.py::test_alerts_and_board_use_only_what_is_listed`).
+
+| metric | type | unit | labels | what it is | of |
+|---|---|---|---|---|---|
+"""
+
+
+def metrics_page() -> str:
+    """The page in docs/, as Markdown."""
+    rows = []
+    for metric in METRICS:
+        labels = "<br>".join(
+            f"`{name}`: {values if isinstance(values, str) else ', '.join(f'`{value}`' for value in values)}"
+            for name, values in metric.labels.items()
+        )
+        cells = (f"`{metric.name}`", metric.kind, metric.unit, labels, metric.help, ", ".join(metric.parts))
+        rows.append(f"| {' | '.join(cells)} |\n")
+    return _HEAD + "".join(rows)
+
+
+if __name__ == "__main__":
+    print(metrics_page(), end="")

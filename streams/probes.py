@@ -1,23 +1,27 @@
-"""A worker's own port: /livez, /readyz and /metrics, on 127.0.0.1.
+"""A worker's own port: /livez, /readyz and /metrics, on loopback unless a setting says otherwise.
 
 In a thread of its own: it answers, and says so, also when the event loop does not turn any more.
 """
 
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from socketserver import ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import make_wsgi_app
 
 from streams.errors import Misconfigured
 from streams.health import Health
+from streams.metrics import REGISTRIES
 
 _HUNG_S = 30.0
 """An event loop that has not turned for so long won't again."""
+_AT_ONCE = 16
+"""Connections that are served side by side; who comes then is turned away. Nobody needs more to watch a worker."""
 _Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -27,7 +31,7 @@ class Probes:
     def __init__(self, health: Health) -> None:
         self._health = health
         self._turned = time.monotonic()
-        self._metrics = make_wsgi_app()
+        self._metrics = make_wsgi_app(REGISTRIES["worker"])
 
     def turn(self) -> None:
         """The event loop turns."""
@@ -59,6 +63,35 @@ def _answer(start: _Start, status: str, body: dict[str, Any]) -> Iterable[bytes]
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
+    request_queue_size = 64
+
+    def __init__(self, family: socket.AddressFamily, address: tuple[str, int]) -> None:
+        self.address_family = family
+        self._slots = threading.BoundedSemaphore(_AT_ONCE)
+        super().__init__(address, _Handler)
+
+    def server_bind(self) -> None:
+        """As the base does it, which also looks up the host's name: with all addresses, that may take seconds."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread, if there is one left."""
+        if not self._slots.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """The thread."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._slots.release()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """No traceback for a client that went away."""
 
 
 class _Handler(WSGIRequestHandler):
@@ -68,14 +101,20 @@ class _Handler(WSGIRequestHandler):
         """No line per request."""
 
 
-def serve_probes(probes: Probes, port: int) -> None:
-    """Answer on 127.0.0.1 for as long as the process lives.
+def serve_probes(probes: Probes, host: str, port: int) -> None:
+    """Answer on this address for as long as the process lives.
 
     Raises:
-        Misconfigured: the port can't be listened on.
+        Misconfigured: it can't be listened on.
     """
     try:
-        server = make_server("127.0.0.1", port, probes, server_class=_Server, handler_class=_Handler)
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     except OSError as error:
-        raise Misconfigured(f"XFERQ_METRICS_PORT: port {port} can't be listened on: {error}") from error
+        raise Misconfigured(f"XFERQ_METRICS_HOST: {host} is no address: {error.strerror}") from error
+    try:
+        server = _Server(family, (str(address[0]), port))
+    except OSError as error:
+        message = f"port {port} on {host} (XFERQ_METRICS_HOST) can't be listened on: {error.strerror}"
+        raise Misconfigured(f"XFERQ_METRICS_PORT: {message}") from error
+    server.set_app(probes)
     threading.Thread(target=server.serve_forever, daemon=True, name="probes").start()

@@ -18,7 +18,7 @@ from streams.domain.topic import topic_of
 from streams.errors import Abandoned, OutOfRange, Unavailable, XferqError
 from streams.health import Health
 from streams.ledger import Ledger, progress_key
-from streams.metrics import MESSAGES, TRANSACTION_SECONDS, TRANSACTIONS
+from streams.metrics import LOST, MESSAGES, RETURNED, TRANSACTION_SECONDS, TRANSACTIONS, error_of
 from streams.pace import Pace
 from streams.ports import Kafka, Producer, Reader, Record
 from streams.settings import Settings
@@ -88,9 +88,11 @@ class RangeDrain:
                 not say why.
         """
         claim, partition = self._claim, self._partition
-        where = f"id={claim.id} topic={claim.topic} partition={partition}"
         await self._skip_lost()
-        _log.info("drain.started %s offset=%d end=%d", where, self._progress.offset, self._end)
+        _log.info(
+            "drain.started id=%s topic=%s partition=%d offset=%d end=%d",
+            claim.id, claim.topic, partition, self._progress.offset, self._end,
+        )  # fmt: skip
         reader = await self._kafka.reader(claim.topic, partition, self._progress.offset, self._end)
         silent_since: float | None = None
         try:
@@ -117,7 +119,10 @@ class RangeDrain:
                     self._committing.exception()
             await reader.close()
         progress = self._progress
-        _log.info("drain.finished %s restored=%d returned=%d", where, progress.restored, progress.returned)
+        _log.info(
+            "drain.finished id=%s topic=%s partition=%d restored=%d returned=%d",
+            claim.id, claim.topic, partition, progress.restored, progress.returned,
+        )  # fmt: skip
 
     async def _read(self, reader: Reader) -> Sequence[Record]:
         """What one fetch brought, if it was this claim's. Where it fails, what was gathered before is committed:
@@ -206,6 +211,7 @@ class RangeDrain:
             )
         (start,) = (await self._kafka.log_starts(claim.topic, [partition])).values()
         if start > self._progress.offset:
+            LOST.inc()
             _log.error(
                 "drain.lost id=%s topic=%s partition=%d from=%d to=%d",
                 claim.id, claim.topic, partition, self._progress.offset, start,
@@ -250,7 +256,8 @@ class RangeDrain:
         reasons = dict(self._progress.reasons)
         for record, reason in sorted(returned, key=lambda item: item[0].offset):
             outbox.give_back(record)
-            reasons[reason.value] = reasons.get(reason.value, 0) + 1
+            for counts in (reasons, outbox.reasons):
+                counts[reason.value] = counts.get(reason.value, 0) + 1
         restored = len(records) - len(returned)
         outbox.restored += restored
         outbox.returned += len(returned)
@@ -277,21 +284,27 @@ class RangeDrain:
             with self._traces.span("transaction", attributes={"messaging.batch.message_count": outbox.messages}):
                 await self._producer.transact(writes)
         except XferqError as error:
-            self._pace.failed(time.monotonic() - started)
-            TRANSACTIONS.labels(outcome=type(error).__name__).inc()
+            took_s = time.monotonic() - started
+            self._pace.failed(took_s)
+            TRANSACTIONS.labels(outcome=error_of(error)).inc()
+            TRANSACTION_SECONDS.labels(outcome="failed").observe(took_s)
             raise
-        self._pace.ended(time.monotonic() - started)
+        took_s = time.monotonic() - started
+        self._pace.ended(took_s)
         self._health.goes_on(f"drain {claim.topic}/{self._partition}")
         TRANSACTIONS.labels(outcome="committed").inc()
-        TRANSACTION_SECONDS.observe(time.monotonic() - started)
+        TRANSACTION_SECONDS.labels(outcome="committed").observe(took_s)
         MESSAGES.labels(kind=claim.kind, outcome="moved").inc(outbox.restored)
         MESSAGES.labels(kind=claim.kind, outcome="returned").inc(outbox.returned)
         self.moved["xferq.restored"] += outbox.restored
         self.moved["xferq.returned"] += outbox.returned
+        for reason, count in outbox.reasons.items():
+            RETURNED.labels(reason=reason).inc(count)
 
     async def give_up(self) -> None:
         """The topic was deleted, and perhaps created again: what was claimed of it is gone."""
         claim = self._claim
         progress = self._progress.model_copy(update={"done": True, "lost": True, "at": format_time(self._now())})
         await self._commit(self._empty_outbox(), progress)
+        LOST.inc()
         _log.error("drain.lost id=%s topic=%s partition=%d", claim.id, claim.topic, self._partition)

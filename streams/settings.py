@@ -48,6 +48,10 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
+def _lower(value: object) -> object:
+    return value.lower() if isinstance(value, str) else value
+
+
 def _if_any(value: object) -> object:
     """An empty variable is one that is not set."""
     return None if value == "" else value
@@ -58,6 +62,7 @@ Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
 MaybeFile = Annotated[Path | None, BeforeValidator(_if_any)]
 MaybeText = Annotated[str | None, BeforeValidator(_if_any)]
 MaybeSecret = Annotated[SecretStr | None, BeforeValidator(_if_any)]
+LogFormat = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
 LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
 
 
@@ -152,14 +157,21 @@ class Settings(BaseSettings):
 
     # Watching it.
     log_level: LogLevel = Field("INFO", description="`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`")
+    log_format: LogFormat = Field("text", description="`text`, or `json`: an object a line")
     traces: Literal["none", "otlp"] = Field(
         "none", description="`otlp`: OpenTelemetry spans, to where OTEL_EXPORTER_OTLP_ENDPOINT says (docs/traces.md)"
+    )
+    metrics_host: str = Field(
+        "127.0.0.1", min_length=1, description="the address on which a worker's port listens; it asks for no password"
     )
     metrics_port: int = Field(
         8001,
         ge=0,
         le=65535,
-        description="of a worker's /livez, /readyz, /metrics on 127.0.0.1; the next for more processes; 0: none",
+        description="of a worker's /livez, /readyz, /metrics; the next for more processes; 0: none",
+    )
+    metrics_queues: int = Field(
+        100, ge=0, description="xfer queues with a depth of their own in a process's metrics, the deepest; 0: none"
     )
 
     # The api: where it listens, who may use it.

@@ -27,7 +27,7 @@ _END_S = 10.0
 
 def run_workers(settings: Settings) -> int:
     """Run `settings.worker_processes` workers until SIGTERM or SIGINT; the exit status."""
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, settings.log_format)
     supervisor = _Supervisor(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, supervisor.stop)

@@ -20,7 +20,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.layout import require_topics, unsafe_queues
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
-from streams.logs import set_up_logging
+from streams.logs import complain, set_up_logging
 from streams.metrics import show_health
 from streams.probes import Probes, serve_probes
 from streams.settings import Settings
@@ -51,13 +51,13 @@ def run_worker(settings: Settings, *, supervised: bool = False) -> int:
 
     A supervised one also ends when its standard input does: when its supervisor is gone, even by kill -9.
     """
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, settings.log_format)
     settle_heap()
     try:
         refuse_optimised()
         return asyncio.run(_run(settings, supervised))
     except XferqError as error:
-        print(f"xferq worker: {error}", file=sys.stderr)
+        complain("xferq worker", error)
         return CAN_T_START
     except Exception:  # noqa: BLE001 - a bug, ours or Faust's: said, and told from what no start can mend
         _log.exception("worker.crashed")
@@ -103,7 +103,7 @@ async def _run(settings: Settings, supervised: bool) -> int:
     health = Health()
     probes = Probes(health)
     if settings.metrics_port:
-        serve_probes(probes, settings.metrics_port)
+        serve_probes(probes, settings.metrics_host, settings.metrics_port)
         show_health(health)
     turning = asyncio.create_task(_turn(probes))
     try:

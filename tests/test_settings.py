@@ -278,5 +278,12 @@ def test_every_setting_says_what_it_is_for() -> None:
     for name, field in Settings.model_fields.items():
         assert field.description, name
         if field.annotation in (int, float) and not name.endswith(("_partitions", "_port", "_processes")):
-            counts = ("replication_factor", "transaction_messages", "concurrent_", "api_requests", "api_connections")
+            counts = (
+                "replication_factor",
+                "transaction_messages",
+                "metrics_queues",
+                "concurrent_",
+                "api_requests",
+                "api_connections",
+            )
             assert name.endswith(("_ms", "_s", "_bytes", "_days")) or name.startswith(counts), f"{name}: in what unit?"

@@ -15,7 +15,7 @@ from api.cli.processes import api, broker, demo, up, worker
 from api.cli.transfers import cancel, status, transfer
 from streams import __version__
 from streams.errors import InvalidSettings, XferqError
-from streams.logs import printable, quiet_libraries
+from streams.logs import complain, quiet_libraries
 
 app = typer.Typer(
     name="xferq",
@@ -74,5 +74,5 @@ def main() -> None:
     try:
         app()
     except XferqError as error:
-        note(f"xferq: {printable(str(error))}")
+        complain("xferq", error)
         sys.exit(2 if isinstance(error, InvalidSettings) else 1)

@@ -108,7 +108,7 @@ def test_only_the_metrics_port_is_open_and_only_on_loopback(broker: EmbeddedBrok
     (port,) = free_ports(1)
     with Scene(broker.bootstrap_servers) as scene:
         with_metrics = scene.worker(metrics_port=port).started()
-        without = scene.worker().started()
+        without = scene.worker(log_format="json", log_level="DEBUG").started()
         scene.put(40)
         scene.cancel("a")
         scene.done()
@@ -116,6 +116,12 @@ def test_only_the_metrics_port_is_open_and_only_on_loopback(broker: EmbeddedBrok
         assert list(listening_sockets(without.pid)) == []
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             assert b"xferq_messages_total" in answer.read()
+        # What Faust and aiokafka say is in the same form as our own.
+        without.terminate()
+        assert without.wait(15) == 0
+        said = [json.loads(line) for line in without.log.splitlines()]
+        assert {"streams", "aiokafka", "faust"} <= {line["logger"].partition(".")[0] for line in said}
+        assert {"worker.started", "worker.assigned", "worker.stopped"} <= {line.get("event") for line in said}
 
 
 # ---- commands
