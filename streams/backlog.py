@@ -13,7 +13,6 @@ from streams.domain.queue_name import is_xfer
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import queue_of
 from streams.errors import XferqError
-from streams.heads import Heads
 from streams.ledger import Ledger
 from streams.metrics import (
     CLAIMS_UNFINISHED,
@@ -41,8 +40,7 @@ class Backlog:
         self._kafka = kafka
         self._ledger = ledger
         self._now = now
-        self._most = settings.metrics_queues
-        self._heads = Heads(kafka, ledger, settings)
+        self._settings = settings
         self._silent: dict[tuple[str, str], tuple[int, float]] = {}
         self._depths: dict[str, int] = {}
         self._shown: set[str] = set()
@@ -81,7 +79,7 @@ class Backlog:
             Unavailable: Kafka does not say which topics there are.
         """
         began = time.monotonic()
-        if not self._most or began < self._next_look:
+        if not self._settings.metrics_queues or began < self._next_look:
             return
         names = {topic: self._name(topic) for topic in await self._kafka.topics() if is_mine(topic)}
         ours = {topic: name for topic, name in names.items() if name is not None and is_xfer(name)}
@@ -112,15 +110,23 @@ class Backlog:
         there = await self._kafka.topic(topic)
         if there is None:
             return
-        snapshot = await self._heads.snapshot(there)
-        self._depths[topic] = sum(end - head for head, end in snapshot.ranges.values())
-        self._ends[topic] = snapshot.ends, await self._kafka.high_watermarks(topic, range(there.partitions))
+        partitions = range(there.partitions)
+        # Heads as they are to be seen now: nobody waits here for a transaction that moves them.
+        committed = await self._kafka.committed(self._settings.group_of(topic), topic, partitions, stable=False)
+        starts, ends = await asyncio.gather(
+            self._kafka.log_starts(topic, partitions), self._kafka.stable_ends(topic, partitions)
+        )
+        claimed = self._ledger.heads(topic, there.id)
+        heads = {p: max(committed.get(p, 0), claimed.get(p, 0), starts[p]) for p in partitions}
+        self._depths[topic] = sum(max(0, ends[p] - heads[p]) for p in partitions)
+        self._ends[topic] = ends, await self._kafka.high_watermarks(topic, partitions)
 
     def _show_depths(self, depths: dict[str, int]) -> None:
         # In the order of their names where two are as deep, so that they don't take turns.
+        most = self._settings.metrics_queues
         deepest = sorted(depths, key=lambda name: (-depths[name], name))
-        shown = {name: depths[name] for name in deepest[: self._most]}
-        shown[OTHER] = sum(depths[name] for name in deepest[self._most :])
+        shown = {name: depths[name] for name in deepest[:most]}
+        shown[OTHER] = sum(depths[name] for name in deepest[most:])
         for name in self._shown - shown.keys():
             DEPTH.remove(name)
         for name, depth in shown.items():

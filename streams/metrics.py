@@ -262,7 +262,8 @@ Besides these there are `process_*` and `python_gc_*` of each process.
   10 s by default.
 - **Queues** are looked at every 15 s, or less often where that would take more than a tenth of the time
   (`tests/test_watching.py::test_the_deepest_queues_have_a_label_of_their_own`). A queue whose topic has only a digest
-  of its name is among them once it was cancelled. `XFERQ_METRICS_QUEUES=0`: no looks, no depths.
+  of its name is among them once it was cancelled. `XFERQ_METRICS_QUEUES=0`: no looks, no depths; nor are
+  open transactions in xfer queues seen then.
 - **Claims**: `resumed` is a command that had claimed before and came again; `failed` one that Kafka did not let happen
   in time, which is tried again.
 
