@@ -45,13 +45,11 @@ WATCHING = ["prometheus", "grafana"]
 (BROKER_IN_README,) = map(
     yaml.safe_load, re.findall(r"(?ms)^```yaml\n(.*?)^```$", (DEPLOY / "README.md").read_text(encoding="utf-8"))
 )
-COMING = {"metrics_host", "log_format"}
-"""Settings that are not there yet."""
 
 
 def known_settings() -> set[str]:
     """The names of all settings, in lower case."""
-    return set(Settings.model_fields) | COMING
+    return set(Settings.model_fields)
 
 
 def seconds(text: str) -> int:
@@ -229,19 +227,9 @@ def test_prometheus_and_grafana_read_files_that_are_there() -> None:
         assert binds
         for source, _, mode in binds:
             assert mode == "ro"
-            assert source.removeprefix("./") in WATCHED or (DEPLOY / source).exists(), source
+            assert (DEPLOY / source).exists(), source
     named = {volume.partition(":")[0] for service in SERVICES.values() for volume in service.get("volumes", [])}
     assert {name for name in named if not name.startswith("./")} == COMPOSE["volumes"].keys()
-
-
-WATCHED = {
-    "prometheus/prometheus.yml",
-    "prometheus/alerts.yaml",
-    "grafana/provisioning/datasources",
-    "grafana/provisioning/dashboards",
-    "grafana/xferq.json",
-}
-"""Not there yet."""
 
 
 def xferq(*arguments: str, status: int = 0) -> "subprocess.CompletedProcess[str]":

@@ -63,7 +63,7 @@ def _doors(settings: Settings) -> dict[Part, list[str]]:
     """By part, the URLs at which it listens where the settings are these."""
     scheme = "https" if settings.api_tls_cert else "http"
     api = f"{scheme}://{_reachable(settings.api_listen_host)}:{settings.api_listen_port}"
-    host = _reachable(getattr(settings, "metrics_host", "127.0.0.1"))
+    host = _reachable(settings.metrics_host)
     first = settings.metrics_port
     ports = range(first, first + settings.worker_processes) if first else ()
     return {Part.API: [api], Part.WORKER: [f"http://{host}:{port}" for port in ports]}
