@@ -145,12 +145,20 @@ def acls_page(settings: Settings) -> str:
             f"| {acl.resource} | `{acl.name}{'*' if acl.is_prefix else ''}` | {acl.operation} | {acl.purpose} |"
             for acl in own
         )
-        commands = " \\\n&& ".join(_commands(own))
+        commands = acl_commands(settings, part)
         parts.append(
             f"## {part.capitalize()}\n\n{what[0].upper() + what[1:]}.\n\n"
             f"| resource | name | operation | what for |\n|---|---|---|---|\n{rows}\n\n```sh\n{commands}\n```\n"
         )
     return "\n".join(parts)
+
+
+def acl_commands(settings: Settings, part: Part | None = None) -> str:
+    """Kafka's commands that grant a part what it needs, or all parts, for a shell: the first that fails is the last."""
+    found = []
+    for each in PARTS if part is None else [part]:
+        found += _commands([acl for acl in acls(settings) if acl.part == each])
+    return " \\\n&& ".join(found)
 
 
 def _commands(own: list[Acl]) -> list[str]:

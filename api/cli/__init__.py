@@ -9,6 +9,7 @@ from api.cli.checkup import health
 from api.cli.configuration import config, configurable
 from api.cli.injecting import inject
 from api.cli.inspection import log, queues, topics
+from api.cli.keeping import acls, backup, restore
 from api.cli.output import note
 from api.cli.passwords import hash_password
 from api.cli.processes import api, broker, demo, up, worker
@@ -44,6 +45,9 @@ for _command in (
     queues,
     log,
     topics,
+    backup,
+    restore,
+    acls,
     config,
     hash_password,
 ):

@@ -27,7 +27,7 @@ from tests.api.processes import XFERQ, ApiProcess, environment, xferq
 
 COMMANDS = [
     *("up", "broker", "api", "worker", "health", "inject", "transfer", "cancel", "status", "queues", "log", "topics"),
-    *("config", "hash-password", "demo"),
+    *("backup", "restore", "acls", "config", "hash-password", "demo"),
 ]
 MBOX = b"From a\nFrom: a@x.example\nTo: u%d@example.com\nSubject: %d\n\nbody\n\n"
 

@@ -62,6 +62,11 @@ def compiler_jar(on_progress: Progress) -> Path:
     return _fetched([ECJ], on_progress)[0]
 
 
+def tools_jar(on_progress: Progress) -> Path:
+    """What Kafka's scripts run, but for Kafka itself. Raises as `compiler_jar`."""
+    return _fetched([jar for jar in _CONTENDERS if jar.artifact == "kafka-tools"], on_progress)[0]
+
+
 def class_path(on_progress: Progress) -> list[Path]:
     """Kafka's jars with those of Streams and of the tools. Raises as `compiler_jar`, and BrokerError."""
     return [*kafka_jars(on_progress), *_fetched(_CONTENDERS, on_progress)]

@@ -1,0 +1,78 @@
+"""`xferq backup`, `restore`, `acls`: what an operator prepares, and hopes never to need."""
+
+import asyncio
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from api.cli.kafka import open_kafka
+from api.cli.output import note
+from streams.acls import Part, acl_commands
+from streams.backup import dump_backup, load_backup, read_ledger, write_ledger
+from streams.errors import Misconfigured
+from streams.settings import load_settings
+
+
+def backup() -> None:
+    """Print the ledger as it is now, for `xferq restore`.
+
+    It is exact as long as no drain goes on; what is drained after it would be drained again. Needs the worker's
+    permissions.
+
+    Example: `xferq backup > ledger.backup`
+    """
+
+    async def read() -> tuple[dict[bytes, bytes], list[str]]:
+        async with open_kafka() as (kafka, settings):
+            values = await read_ledger(kafka, settings)
+            return values, list(dump_backup(values, settings, datetime.now(UTC)))
+
+    values, lines = asyncio.run(read())
+    for line in lines:
+        print(line)
+    sys.stdout.flush()
+    note(f"{len(values)} records")
+
+
+def restore(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="What `xferq backup` has printed.", exists=True, dir_okay=False)
+    ],
+) -> None:
+    """Put a backup into a new, empty ledger, which may have another name and number of partitions.
+
+    Workers and api must not run. Start them only when this has ended well; where it was broken off, repeat it.
+
+    Example: `xferq topics && xferq restore ledger.backup`
+    """
+    try:
+        with file.open(encoding="ascii") as lines:
+            values = load_backup(lines)
+    except OSError as error:
+        raise Misconfigured(f"{file}: {error.strerror}") from error
+
+    async def write() -> str:
+        async with open_kafka() as (kafka, settings):
+            await write_ledger(kafka, settings, values)
+            return settings.ledger_topic
+
+    topic = asyncio.run(write())
+    print(f"{len(values)} records are in {topic}")
+
+
+def acls(
+    part: Annotated[
+        Part | None, typer.Argument(metavar="PART", help="api, worker, operator, dispatcher or reader.")
+    ] = None,
+) -> None:
+    """Print the commands that permit a part of xferq what it needs on Kafka, and no more; all parts without one.
+
+    They are Kafka's kafka-acls.sh, with the topics and groups of the settings; it takes the brokers from $KAFKA, and
+    admin.properties is a file for it.
+
+    Example: `KAFKA=kafka-1:9093 sh -c "$(xferq acls worker)"`
+    """
+    print(acl_commands(load_settings(), part))
