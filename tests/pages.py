@@ -1,6 +1,10 @@
-"""What tests of README.md and of docs/ look up in the tree."""
+"""What tests of README.md and of docs/ look up in the tree, and how they run what a page tells its reader to."""
 
 import ast
+import os
+import re
+import subprocess
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -13,3 +17,46 @@ def functions_of(file: str) -> frozenset[str]:
     tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
     functions = (ast.FunctionDef, ast.AsyncFunctionDef)
     return frozenset(node.name for node in ast.walk(tree) if isinstance(node, functions))
+
+
+def sections(page: Path) -> dict[str, str]:
+    """The text below each `##` heading of a page, by the heading's anchor."""
+    parts = re.split(r"(?m)^## (.*)\n", page.read_text(encoding="utf-8"))
+    return {
+        re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-"): text
+        for title, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def code_blocks(text: str, language: str = "sh") -> list[str]:
+    """The blocks of code in a text, in their order."""
+    return re.findall(rf"(?ms)^ *```{language}\n(.*?)^ *```$", text)
+
+
+class Reader:
+    """Somebody who types in what a page says, with names of their own for what stands for any."""
+
+    def __init__(self, folder: Path, env: Mapping[str, str], names: Mapping[str, str]) -> None:
+        self._folder = folder
+        self._env = dict(env)
+        self._names = names
+
+    def text(self, block: str) -> str:
+        """A block with these names."""
+        for name, own in self._names.items():
+            block = block.replace(name, own)
+        return block
+
+    def types(self, block: str, *, status: int = 0, **variables: object) -> str:
+        """Run a block in a shell that stops at the first command that fails; what it has printed.
+
+        The block may use the variables, and its status must be as given.
+        """
+        env = os.environ | self._env | {name: str(value) for name, value in variables.items()}
+        result = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", self.text(block)],
+            env=env, cwd=self._folder, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert result.returncode == status, f"{block}\n{result.stdout}\n{result.stderr}"
+        assert "Traceback" not in result.stdout + result.stderr
+        return result.stdout + result.stderr

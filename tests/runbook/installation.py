@@ -1,0 +1,75 @@
+"""What an operator has before them: Kafka, a worker, an api, a shell; and the runbook open beside it."""
+
+import os
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from streams.broker.ports import free_ports
+from tests.api.processes import ApiProcess, environment
+from tests.broker.scene import WorkerProcess
+from tests.broker.world import World
+from tests.pages import ROOT, Reader, code_blocks, sections
+
+RUNBOOK = ROOT / "docs" / "runbook.md"
+_NEVER_MS = 3_600_000
+
+
+def blocks(entry: str) -> list[str]:
+    """The commands of an entry, by its anchor."""
+    return code_blocks(sections(RUNBOOK)[entry])
+
+
+class Installation:
+    """xferq with topics of its own; also a context manager."""
+
+    def __init__(self, servers: str, scripts: Path, folder: Path, **settings: Any) -> None:
+        (self.port,) = free_ports(1)
+        # Small transactions, that something can happen in the middle of a drain.
+        self.world = World(servers, metrics_port=self.port, transaction_messages=50, **settings)
+        self.scene = self.world.scene
+        self._folder = folder
+        variables = {f"XFERQ_{name.upper()}": str(value) for name, value in self.scene.values.items()}
+        path = os.pathsep.join([str(scripts), str(Path(sys.executable).parent), os.environ["PATH"]])
+        self.env = environment(variables, folder) | {"PATH": path, "KAFKA": servers}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.world)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def starts_worker(self) -> WorkerProcess:
+        """A worker, once it has work."""
+        self.worker = self.world.worker()
+        return self.worker
+
+    def starts_api(self) -> None:
+        """An api; it ends with the installation."""
+        api = self._stack.enter_context(ApiProcess(self.env))
+        self.env["XFERQ_API_URL"] = api.url
+
+    def reader(self, **more: str) -> Reader:
+        """Somebody with the runbook, for whom the page's names are this installation's."""
+        settings = self.scene.settings
+        names = {
+            "xferq.worker": settings.worker_group,
+            "xferq.commands": settings.commands_topic,
+            "xferq.drains": settings.drains_topic,
+            "xferq.ledger": settings.ledger_topic,
+            "delivery-log": settings.log_topic,
+            "127.0.0.1:8001": f"127.0.0.1:{self.port}",
+        }
+        return Reader(self._folder, self.env, names | more)
+
+    def metrics(self) -> str:
+        """What the worker counts."""
+        return httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False).text
