@@ -121,14 +121,14 @@ def _name_of(key: bytes, value: bytes) -> str:
 
     Counted anew, as the new topic may have another number of partitions.
     """
-    kind, _, rest = _text(key).partition("/")
+    kind, _, rest = key.decode(errors="replace").partition("/")
     if kind != "command":
         return rest.partition("/")[0]
     try:
         queue: Any = json.loads(value).get("queue_name")
+        return topic_of(queue) if isinstance(queue, str) and queue else rest
     except (ValueError, AttributeError):
-        queue = None
-    return topic_of(queue) if isinstance(queue, str) and queue else rest
+        return rest
 
 
 def _pieces(records: list[tuple[bytes, bytes | None]]) -> Iterator[list[tuple[bytes, bytes | None]]]:

@@ -11,12 +11,12 @@ import httpx
 
 from streams.broker.ports import free_ports
 from tests.api.processes import ApiProcess, environment
+from tests.broker.checker import LedgerView
 from tests.broker.scene import WorkerProcess
 from tests.broker.world import World
 from tests.pages import ROOT, Reader, code_blocks, sections
 
 RUNBOOK = ROOT / "docs" / "runbook.md"
-_NEVER_MS = 3_600_000
 
 
 def blocks(entry: str) -> list[str]:
@@ -52,10 +52,28 @@ class Installation:
         self.worker = self.world.worker()
         return self.worker
 
-    def starts_api(self) -> None:
-        """An api; it ends with the installation."""
+    def stops_worker(self) -> None:
+        """SIGTERM; it must end in order."""
+        self.worker.terminate()
+        assert self.worker.wait(15) == 0
+        assert "worker.stopped" in self.worker.log
+
+    def starts_api(self) -> ApiProcess:
+        """An api; it ends with the installation at the latest."""
         api = self._stack.enter_context(ApiProcess(self.env))
         self.env["XFERQ_API_URL"] = api.url
+        return api
+
+    def moves(self, **settings: Any) -> None:
+        """Other settings from now on, for all that is started; what was known of the ledger is forgotten."""
+        scene = self.scene
+        scene.values.update(settings)
+        scene.settings = scene.settings.model_copy(update=settings)
+        self.world.settings = scene.settings
+        self.env |= {f"XFERQ_{name.upper()}": str(value) for name, value in settings.items()}
+        if scene._follower is not None:
+            scene._follower.close()
+        scene._follower, scene._view = None, LedgerView()
 
     def reader(self, **more: str) -> Reader:
         """Somebody with the runbook, for whom the page's names are this installation's."""

@@ -1,0 +1,114 @@
+"""A backup of the ledger: what goes in comes out, and nothing else is taken for one. On fakes: no Kafka."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from streams.backup import dump_backup, load_backup, read_ledger, write_ledger
+from streams.errors import Misconfigured, Refused
+from streams.ledger import Ledger
+from streams.settings import Settings
+from tests.fakes.broker import Broker
+from tests.fakes.kafka import FakeKafka
+
+QUEUE = "http://a.example/.xfer.kumomta.internal"
+TOPIC = "queue.http-3a-2f-2fa.example-2f.xfer.kumomta.internal"
+NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
+VALUES = {
+    f"claim/{TOPIC}/a".encode(): b'{"a": 1}',
+    f"head/{TOPIC}/0".encode(): b'{"offset": 3}',
+    b"command/a": json.dumps({"queue_name": QUEUE}).encode(),
+    b"command/none": b"{}",
+    b"command/odd": b'{"queue_name": "\\ud800"}',
+    b"command/\xff": b"\xfe \x00 no JSON",
+}
+
+
+def settings(**values: Any) -> Settings:
+    return Settings(**{"ledger_partitions": 5, **values})
+
+
+def lines(values: dict[bytes, bytes] = VALUES) -> list[str]:
+    return list(dump_backup(values, settings(), NOW))
+
+
+def test_what_goes_in_comes_out() -> None:
+    assert all(line.isascii() and "\n" not in line for line in lines())
+    assert load_backup(lines()) == VALUES
+    assert load_backup(lines({})) == {}
+
+
+def broken() -> Iterator[list[str]]:
+    whole = lines()
+    yield []
+    yield from (whole[:end] for end in range(1, len(whole)))  # cut off anywhere
+    yield whole[1:]
+    yield [*whole[:2], *whole[3:]]
+    yield [*whole[:3], whole[3][: len(whole[3]) // 2]]
+    yield [whole[0].replace('"version": 1', '"version": 2'), *whole[1:]]
+    yield ["{}", "{}"]
+    yield ["[]", "[]"]
+    yield [whole[0], '{"key": 1, "value": "x"}', '{"records": 1}']
+
+
+@pytest.mark.parametrize("text", list(broken()))
+def test_what_is_no_whole_backup_is_refused(text: list[str]) -> None:
+    with pytest.raises(Refused, match="backup of xferq's ledger"):
+        load_backup(text)
+
+
+async def fake(values: Settings) -> tuple[Broker, FakeKafka]:
+    broker = Broker()
+    broker.create(values.ledger_topic, values.ledger_partitions)
+    return broker, FakeKafka(broker, values)
+
+
+@pytest.mark.parametrize("partitions", [1, 5, 8])
+async def test_restored_each_record_is_where_it_belongs(partitions: int) -> None:
+    wanted = settings(ledger_partitions=partitions)
+    _, kafka = await fake(wanted)
+    await write_ledger(kafka, wanted, VALUES)
+    assert await read_ledger(kafka, wanted) == VALUES
+    await write_ledger(kafka, wanted, VALUES)  # broken off, perhaps
+    ledger = Ledger(kafka, wanted)
+    topic = kafka.broker.topics[wanted.ledger_topic]
+    for key, name in {b"command/a": TOPIC, f"claim/{TOPIC}/a".encode(): TOPIC, b"command/none": "none"}.items():
+        (where,) = {p for p, log in enumerate(topic.logs) for record in log.all_records() if record.key == key}
+        assert where == ledger.partition_of(name)
+
+
+async def test_what_was_removed_is_not_backed_up() -> None:
+    wanted = settings()
+    _, kafka = await fake(wanted)
+    await kafka.publish(wanted.ledger_topic, [(b"command/a", b"1"), (b"command/b", b"2")], partition=0)
+    await kafka.publish(wanted.ledger_topic, [(b"command/a", b"3"), (b"command/b", None)], partition=0)
+    assert await read_ledger(kafka, wanted) == {b"command/a": b"3"}
+
+
+async def test_a_ledger_with_anything_else_in_it_is_refused() -> None:
+    wanted = settings()
+    _, kafka = await fake(wanted)
+    await kafka.publish(wanted.ledger_topic, [(b"command/a", b"other"), (b"command/b", b"2")], partition=0)
+    with pytest.raises(Refused, match="holds 2 records that are not in the backup"):
+        await write_ledger(kafka, wanted, VALUES)
+    assert await read_ledger(kafka, wanted) == {b"command/a": b"other", b"command/b": b"2"}
+
+
+async def test_nothing_is_written_while_workers_run() -> None:
+    wanted = settings()
+    broker, kafka = await fake(wanted)
+    broker.group(wanted.worker_group).join()
+    with pytest.raises(Refused, match="workers are running"):
+        await write_ledger(kafka, wanted, VALUES)
+    assert await read_ledger(kafka, wanted) == {}
+
+
+async def test_a_ledger_that_is_not_there_or_not_as_the_settings_say() -> None:
+    _, kafka = await fake(settings())
+    with pytest.raises(Misconfigured, match="has 5 partitions, but XFERQ_LEDGER_PARTITIONS is 6"):
+        await write_ledger(kafka, settings(ledger_partitions=6), VALUES)
+    with pytest.raises(Misconfigured, match="no-such-topic .* does not exist"):
+        await read_ledger(kafka, settings(ledger_topic="no-such-topic"))
