@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).parent.parent
 
@@ -46,6 +47,18 @@ class Reader:
         for name, own in self._names.items():
             block = block.replace(name, own)
         return block
+
+    def starts(self, block: str, log: IO[bytes]) -> "subprocess.Popen[bytes]":
+        """Type in a block whose last command goes on until it is told to end; that is the process."""
+        *before, last = self.text(block).strip().splitlines()
+        # The shell becomes the command, as with a service manager: signals reach it.
+        words = last.split(" xferq ")
+        assert len(words) == 2, last
+        script = "\n".join([*before, f"export {words[0]}", f"exec xferq {words[1]}"])
+        return subprocess.Popen(
+            ["bash", "-euo", "pipefail", "-c", script],
+            env=os.environ | self._env, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        )  # fmt: skip
 
     def types(self, block: str, *, status: int = 0, **variables: object) -> str:
         """Run a block in a shell that stops at the first command that fails; what it has printed.

@@ -141,6 +141,9 @@ class WorkerProcess:
 class Scene:
     """One xfer queue, its topics, and what is done to them."""
 
+    replication = 1
+    """On how many nodes its topics are."""
+
     def __init__(self, servers: str, **settings: Any) -> None:
         name = f"t{next(_scenes)}.{_RUN}"
         self.values = {
@@ -204,7 +207,10 @@ class Scene:
         ledger = self.settings.ledger_topic
         wanted = [
             NewTopic(
-                topic, count, 1, config={"cleanup.policy": "compact"} if topic == ledger else {"retention.ms": "-1"}
+                topic,
+                count,
+                self.replication,
+                config={"cleanup.policy": "compact"} if topic == ledger else {"retention.ms": "-1"},
             )
             for topic, count in topics.items()
         ]

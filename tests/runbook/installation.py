@@ -52,11 +52,13 @@ class Installation:
         self.worker = self.world.worker()
         return self.worker
 
-    def stops_worker(self) -> None:
-        """SIGTERM; it must end in order."""
-        self.worker.terminate()
-        assert self.worker.wait(15) == 0
-        assert "worker.stopped" in self.worker.log
+    def stops_worker(self, worker: WorkerProcess | None = None) -> None:
+        """SIGTERM, to the last one that was started by default; it must end in order."""
+        worker = worker or self.worker
+        worker.terminate()
+        assert worker.wait(15) == 0
+        assert "worker.stopped" in worker.log
+        self.world._workers.remove(worker)  # which is to complain where one has ended by itself
 
     def starts_api(self) -> ApiProcess:
         """An api; it ends with the installation at the latest."""

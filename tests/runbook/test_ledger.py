@@ -169,8 +169,7 @@ def test_workers_are_replaced_one_by_one_and_a_later_version_leaves_its_mark(ins
     other.says("worker.assigned", times=2)
     assert queue.cancelled()["restored"] == 8  # by the other one meanwhile
     assert installation.starts_worker() is not old
-    other.terminate()
-    assert other.wait(15) == 0
+    installation.stops_worker(other)
     seen = reader.types(after)
     assert '{"status": "ok"}' in seen
     assert re.search(r"^later +done +3 ", seen, re.MULTILINE)
