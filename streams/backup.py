@@ -77,9 +77,7 @@ async def write_ledger(kafka: Kafka, settings: Settings, values: Mapping[bytes, 
 
 def dump_backup(values: Mapping[bytes, bytes], settings: Settings, now: datetime) -> Iterator[str]:
     """The backup's lines, without their ends."""
-    yield json.dumps(
-        {"what": _WHAT, "version": _VERSION, "topic": settings.ledger_topic, "taken_at": format_time(now)}
-    )
+    yield json.dumps({"what": _WHAT, "version": _VERSION, "topic": settings.ledger_topic, "taken_at": format_time(now)})
     for key, value in sorted(values.items()):
         yield json.dumps({"key": _text(key), "value": _text(value)})
     yield json.dumps({"records": len(values)})

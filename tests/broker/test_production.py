@@ -25,17 +25,19 @@ from tests.broker.secured import SECRET
 from tests.broker.secured_cluster import ADMIN, SecuredCluster, secured_cluster
 from tests.pages import ROOT, Reader, code_blocks, sections
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
-
 PAGE = ROOT / "docs" / "production.md"
 COUNT = 25
 QUEUE = "mytenant@example.com"
 
 
+@pytest.mark.broker
+@pytest.mark.slow
 def test_ten_steps(tmp_path: Path) -> None:
     steps = sections(PAGE)
     assert [title.partition("-")[0] for title in steps] == [str(number) for number in range(1, 11)]
-    (users, acls, settings, topics, logins, api, worker, mail, cancel, watch) = (code_blocks(text) for text in steps.values())
+    (users, acls, settings, topics, logins, api, worker, mail, cancel, watch) = (
+        code_blocks(text) for text in steps.values()
+    )
     folder = tmp_path / "etc"
     folder.mkdir()
     with secured_cluster(folder) as kafka, kafka_scripts() as scripts:
@@ -62,8 +64,9 @@ def test_ten_steps(tmp_path: Path) -> None:
         before = reader.types(said + topics[0])
         assert before.count("created") == 4
         reader.types(said + logins[0])
-        with in_the_background(reader, said + api[0], tmp_path / "api.log", "api.ready"), in_the_background(
-            reader, said + worker[0], tmp_path / "worker.log", "worker.assigned"
+        with (
+            in_the_background(reader, said + api[0], tmp_path / "api.log", "api.ready"),
+            in_the_background(reader, said + worker[0], tmp_path / "worker.log", "worker.assigned"),
         ):
             assert f"{COUNT}" in reader.types(said + mail[0])
             polled = dispatches(kafka, folder)
@@ -166,3 +169,11 @@ def in_the_background(reader: Reader, block: str, log: Path, until: str) -> Iter
         process.wait()
 
 
+def test_the_list_in_the_readme_is_of_these_steps() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    listed = re.findall(r"(?m)^\d+\. \[.*\]\(docs/production\.md#([\w-]+)\): (.*)$", readme)
+    steps = sections(PAGE)
+    assert [anchor for anchor, _ in listed] == list(steps)
+    for anchor, text in listed:
+        for words in re.findall(r"`([^`]+)`", text):
+            assert words in steps[anchor], words

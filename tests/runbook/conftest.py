@@ -26,5 +26,3 @@ def installation(
         running.starts_worker()
         running.starts_api()
         yield running
-
-

@@ -1,4 +1,4 @@
-"""A transaction of which the coordinator knows nothing, so that it never ends: what a bug in Kafka or a client leaves."""
+"""A transaction of which the coordinator knows nothing, so that it never ends: a bug's trace in Kafka."""
 
 import time
 
@@ -55,4 +55,6 @@ def _verify(servers: str, is_on: bool) -> None:
         for future in admin.incremental_alter_configs([resource]).values():
             future.result(WAIT_S)
         asked = ConfigResource(ResourceType.BROKER, node)
-        wait_until(lambda asked=asked: admin.describe_configs([asked])[asked].result(WAIT_S)[_VERIFICATION].value == value)  # type: ignore[misc]
+        wait_until(
+            lambda asked=asked: admin.describe_configs([asked])[asked].result(WAIT_S)[_VERIFICATION].value == value
+        )  # type: ignore[misc]
