@@ -1,18 +1,22 @@
-"""A backup of the ledger: what goes in comes out, and nothing else is taken for one. On fakes: no Kafka."""
+"""A backup of the ledger: what goes in comes out, and nothing else is taken for one. No Kafka is needed for that."""
 
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from streams.acls import acl_commands
 from streams.backup import dump_backup, load_backup, read_ledger, write_ledger
 from streams.errors import Misconfigured, Refused
 from streams.ledger import Ledger
 from streams.settings import Settings
+from tests.api.processes import environment, xferq
 from tests.fakes.broker import Broker
 from tests.fakes.kafka import FakeKafka
+from tests.pages import ROOT, code_blocks, sections
 
 QUEUE = "http://a.example/.xfer.kumomta.internal"
 TOPIC = "queue.http-3a-2f-2fa.example-2f.xfer.kumomta.internal"
@@ -112,3 +116,18 @@ async def test_a_ledger_that_is_not_there_or_not_as_the_settings_say() -> None:
         await write_ledger(kafka, settings(ledger_partitions=6), VALUES)
     with pytest.raises(Misconfigured, match=r"no-such-topic .* does not exist"):
         await read_ledger(kafka, settings(ledger_topic="no-such-topic"))
+
+
+def test_the_command_line_takes_no_other_file(tmp_path: Path) -> None:
+    env = environment({"XFERQ_BOOTSTRAP_SERVERS": "127.0.0.1:1"}, tmp_path)
+    (tmp_path / "rubbish").write_bytes(b"\xff\n\x00")
+    ended = xferq("restore", str(tmp_path / "rubbish"), env=env, status=1)
+    assert ended.stderr == "xferq: this is no backup of xferq's ledger, or not a whole one\n"
+
+
+def test_the_commands_for_acls_are_those_of_the_page(tmp_path: Path) -> None:
+    page = sections(ROOT / "docs" / "acls.md")
+    printed = xferq("acls", env=environment({}, tmp_path)).stdout.strip()
+    parts = {part: code_blocks(text)[0].strip() for part, text in page.items()}
+    assert printed == " \\\n&& ".join(parts.values())
+    assert acl_commands(Settings(), "worker") == parts["worker"]

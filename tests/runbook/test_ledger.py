@@ -6,7 +6,6 @@ import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -192,23 +191,19 @@ def test_the_sizes_on_the_page(installation: Installation) -> None:
     id = installation.world.done(queue.cancel())["id"]
     values = checker.read_ledger(queue.servers, installation.scene.settings.ledger_topic).values
     sizes = {key: len(key) + len(json.dumps(value)) + _BATCH for key, value in values.items()}
-    command = _sum(sizes, rf"command/{id}$|claim/{re.escape(queue.topic)}/{id}$")
-    partition = _sum(sizes, rf"(progress/{re.escape(queue.topic)}/0/{id}|head/{re.escape(queue.topic)}/0)$")
+    topic = queue.topic
+    command = sizes[f"command/{id}"] + sizes[f"claim/{topic}/{id}"]
+    progress, head = sizes[f"progress/{topic}/0/{id}"], sizes[f"head/{topic}/0"]
     lines = [
         len(record.key or b"") + len(record.value or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
         for record, _ in queue.log()
     ]
     assert len(lines) == 40
-    found = {"log record": sum(lines) // 40, "command": command, "partition": partition}
+    found = {"log record": sum(lines) // 40, "command": command, "progress": progress, "head": head}
+    assert said.keys() == found.keys()
     for name, size in found.items():
         assert said[name] / 2 < size <= said[name], found
 
 
 _BATCH = 70
 """What Kafka writes around a record that is alone in its batch."""
-
-
-def _sum(sizes: dict[str, Any], pattern: str) -> int:
-    found = [size for key, size in sizes.items() if re.match(pattern, key)]
-    assert len(found) == 2
-    return sum(found)
