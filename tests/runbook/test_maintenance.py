@@ -44,7 +44,7 @@ def test_the_only_node(scripts: Path, tmp_path: Path) -> None:
     broker = EmbeddedBroker(tmp_path / "kafka", heap_mb=256)
     with broker, Installation(broker.bootstrap_servers, scripts, tmp_path) as own:
         scene, reader = own.scene, own.reader()
-        scene.put(6_000)
+        scene.put(4_000)
         own.starts_worker()
         scene.cancel("a")
         in_the_middle(scene)
