@@ -93,3 +93,7 @@ class Installation:
     def metrics(self) -> str:
         """What the worker counts."""
         return httpx.get(f"http://127.0.0.1:{self.port}/metrics", trust_env=False).text
+
+    def readyz(self) -> str:
+        """Whether the worker can work, and if not, why."""
+        return httpx.get(f"http://127.0.0.1:{self.port}/readyz", trust_env=False).text

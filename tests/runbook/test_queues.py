@@ -43,14 +43,11 @@ def test_a_drain_that_stands_still(installation: Installation, blocked: XferQueu
     id = blocked.cancel()
     reader, worker = installation.reader(), installation.worker
     worker.says(f"drain.again topic={blocked.topic}", times=3)
-    seen = ""
-
-    def is_said() -> bool:
-        nonlocal seen
-        seen = reader.types(look, ID=id)
-        return "can't get on" in seen and f"waiting for {blocked.topic}/0: " in seen
-
-    wait_until(is_said)
+    wait_until(lambda: "can't get on" in installation.readyz())
+    wait_until(lambda: f"waiting/{blocked.topic}/0/{id}" in installation.scene.ledger(0.1).values)
+    seen = reader.types(look, ID=id)
+    assert "can't get on" in seen
+    assert f"waiting for {blocked.topic}/0: " in seen
     assert "state:            claimed" in seen
     assert re.search(r"^xferq_waiting 1\.0$", seen, re.MULTILINE)
     assert re.search(r"^xferq_waiting_seconds [1-9]", seen, re.MULTILINE)
