@@ -120,7 +120,7 @@ _HEAD = """\
 
 What each part of xferq has to be permitted where Kafka asks who may do what (`authorizer.class.name`): this much, and
 no more. It is made from [streams/acls.py](../streams/acls.py); with topics or groups of other names,
-`python -m streams.acls` prints the page for the settings in its environment.
+`python -m streams.acls` prints the page for the settings in its environment, and `xferq acls PART` a part's commands.
 
 The whole job runs with exactly these (`tests/broker/test_least_acls.py::test_the_whole_job`). Where one of them is
 missing a message names it: the operation, and on what
@@ -131,7 +131,8 @@ Kafka grants Describe with Read, Write or Delete, and DescribeConfigs with Alter
 prefixes. Each part logs in as a user of its own here; parts may share one.
 
 Besides, whoever sends commands to Kafka without the api needs Write on topic `{commands}`, and what puts mail into
-queues needs Write on the topics `queue.*`, with the transactional ids it uses.
+queues needs Write on the topics `queue.*`, with the transactional ids it uses. `xferq backup` and `restore` need what the
+worker needs.
 """
 
 
