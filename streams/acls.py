@@ -131,8 +131,8 @@ Kafka grants Describe with Read, Write or Delete, and DescribeConfigs with Alter
 prefixes. Each part logs in as a user of its own here; parts may share one.
 
 Besides, whoever sends commands to Kafka without the api needs Write on topic `{commands}`, and what puts mail into
-queues needs Write on the topics `queue.*`, with the transactional ids it uses. `xferq backup` and `restore` need what the
-worker needs.
+queues needs Write on the topics `queue.*`, with the transactional ids it uses. `xferq backup` and `restore` need what
+the worker needs.
 """
 
 
