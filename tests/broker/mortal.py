@@ -38,6 +38,7 @@ from streams.kafka.transaction import TransactionalProducer
 from streams.ledger import Ledger
 from streams.settings import Settings, load_settings
 from streams.worker import run_worker
+from tests.broker.orphan import end_with_parent
 from tests.broker.scene import WAIT_S, WorkerProcess
 
 When = Literal["before", "during", "after"]
@@ -254,6 +255,7 @@ def _wrap_all(fate: _Fate, settings: Settings) -> None:
 
 def main() -> int:
     """The process; the exit status of the worker that it is."""
+    end_with_parent()
     settings = load_settings()
     _wrap_all(_Fate(os.environ.get(_VARIABLE, "")), settings)
     return run_worker(settings)

@@ -29,7 +29,8 @@ _scenes = itertools.count(1)
 _RUN = f"{os.getpid()}x{int(time.time())}"
 _WORKER = (
     "import sys; from streams.settings import load_settings; from streams.worker import run_worker; "
-    "sys.exit(run_worker(load_settings()))"
+    "from tests.broker.orphan import end_with_parent; "
+    "end_with_parent(); sys.exit(run_worker(load_settings()))"
 )
 WAIT_S = 90.0
 """No test waits longer for anything: by then it hangs."""

@@ -1,0 +1,35 @@
+"""A test run that is killed leaves no workers behind."""
+
+import os
+import subprocess
+import sys
+import time
+
+CHILD = "import time; from tests.broker.orphan import end_with_parent; end_with_parent(); print(); time.sleep(60)"
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", sys.argv[1]], stdout=subprocess.PIPE)
+child.stdout.readline()
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_it_ends_with_its_parent() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT, CHILD], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert is_there(child)
+        parent.kill()
+        deadline = time.monotonic() + 30
+        while is_there(child):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
