@@ -1,3 +1,6 @@
 """xferq: transfer queues on Kafka."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("xferq")
+"""Of this installation: the git tag that it was built of, or what comes after it."""

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 import uuid
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,6 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from api.address import require_guarded
 from api.app import create_app
 from api.tls import server_context
-from streams import __version__
 from streams.broker import EmbeddedBroker, EmbeddedCluster
 from streams.broker.jars import KAFKA_VERSION
 from streams.errors import Misconfigured
@@ -39,6 +39,8 @@ DEPLOY = ROOT / "deploy"
 COMPOSE_FILE = DEPLOY / "compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+_PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+IMAGE_VERSION: str = _PROJECT["tool"]["setuptools_scm"]["fallback_version"].removesuffix(".dev0")
 NODES = ["kafka-1", "kafka-2", "kafka-3"]
 OURS = ["topics", "api", "api-tls", "worker"]
 WATCHING = ["prometheus", "grafana"]
@@ -286,8 +288,9 @@ def test_the_image_runs_our_command_as_somebody_without_rights() -> None:
     assert f"groupadd --gid {gid} xferq" in made
     assert re.search(rf"useradd --uid {uid} --gid xferq .* xferq$", made)
     assert int(uid) > 0
-    assert 'version="' + __version__ + '"' in instructions["LABEL"]
-    assert SERVICES["api"]["image"] == f"xferq:{__version__}"
+    assert re.findall(r"ARG VERSION=(.+)", (DEPLOY / "Dockerfile").read_text(encoding="utf-8")) == [IMAGE_VERSION] * 2
+    assert 'version="$VERSION"' in instructions["LABEL"]
+    assert SERVICES["api"]["image"] == f"xferq:{IMAGE_VERSION}"
     assert "PYTHONOPTIMIZE" not in (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
 
 

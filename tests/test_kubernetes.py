@@ -18,7 +18,7 @@ from api.address import require_guarded
 from api.app import create_app
 from api.tls import server_context
 from api.users import UsersFile
-from streams import __version__, strimzi
+from streams import strimzi
 from streams.acls import PARTS, acls, user_of
 from streams.health import Health
 from streams.kafka.layout import read_layout
@@ -28,7 +28,7 @@ from streams.settings import Settings, load_settings
 from tests.api.test_access import LINE
 from tests.manifests import KUBERNETES, Manifest, built, containers_of, documents, pod_of, require_valid
 from tests.pages import ROOT
-from tests.test_deploy import BROKER_IN_README, broker_settings, help_of, known_settings
+from tests.test_deploy import BROKER_IN_README, IMAGE_VERSION, broker_settings, help_of, known_settings
 
 MANIFESTS = built()
 STRIMZI = built(KUBERNETES / "strimzi")
@@ -214,10 +214,10 @@ def dump() -> str:
 def test_it_runs_what_the_command_line_has_and_the_image_that_is_built(part: str) -> None:
     assert container(part)["args"] == [part]
     help_of(part)
-    assert container(part)["image"] == f"registry.example.com/xferq:{__version__}"
+    assert container(part)["image"] == f"registry.example.com/xferq:{IMAGE_VERSION}"
     for file in ("api.yaml", "worker.yaml"):
         for manifest in documents(KUBERNETES / "base" / file):
-            assert all(found["image"] == f"xferq:{__version__}" for found in containers_of(manifest))
+            assert all(found["image"] == f"xferq:{IMAGE_VERSION}" for found in containers_of(manifest))
 
 
 @both_parts
