@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from streams import __version__
 from streams.domain.queue_name import XFER_SUFFIX
 from streams.domain.schema import DEFINITIONS, DOCUMENTS, UNSAID, Schema, definitions, document
 from streams.domain.topic import TOPIC_PREFIX, topic_of
@@ -18,6 +17,8 @@ from streams.domain.trace import TRACEPARENT, TRACEPARENT_PATTERN, TRACESTATE
 from streams.kafka.layout import Layout
 from streams.settings import Settings, load_settings
 
+_VERSION = "0.1.0"
+"""Of what is said here, which is not xferq's own: it changes where the contract does."""
 _KAFKA = "0.5.0"
 """The version of AsyncAPI's Kafka binding."""
 _QUEUE = "mytenant@mail.example"
@@ -34,7 +35,7 @@ def asyncapi(settings: Settings) -> Schema:
         "asyncapi": "3.0.0",
         "info": {
             "title": "xferq",
-            "version": __version__,
+            "version": _VERSION,
             "description": "Transfer queues on Kafka. Read all of these topics with `isolation.level=read_committed`: "
             "what an aborted transaction left behind was never said. Ignore fields that you don't know.",
         },

@@ -28,6 +28,7 @@ from streams.errors import Abandoned, Misconfigured, Unavailable, XferqError
 from streams.health import Health
 from streams.metrics import METRICS, OTHER, REGISTRIES, error_of, metrics_page
 from streams.probes import Probes, serve_probes
+from streams.settings import Settings
 from streams.undecided import Undecided
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import now, timeless
@@ -475,8 +476,8 @@ def test_prometheus_scrapes_what_compose_runs() -> None:
     compose = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8"))
     jobs = {job["job_name"]: job for job in config["scrape_configs"]}
     (api,) = jobs["xferq-api"]["static_configs"]
-    options = compose["services"]["api"]["command"]
-    assert api["targets"] == [f"api:{options[options.index('--port') + 1]}"]
+    settings = compose["services"]["api"]["environment"]
+    assert api["targets"] == [f"api:{settings.get('XFERQ_API_LISTEN_PORT', Settings().api_listen_port)}"]
     workers = jobs["xferq-worker"]["dns_sd_configs"] + jobs["xferq-worker-more"]["dns_sd_configs"]
     assert {tuple(found["names"]) for found in workers} == {("worker",)}
     assert "worker" in compose["services"]

@@ -42,7 +42,7 @@ def test_a_drain_that_stands_still(installation: Installation, blocked: XferQueu
     look, _ = blocks("a-drain-stands-still")
     id = blocked.cancel()
     reader, worker = installation.reader(), installation.worker
-    worker.says(f"drain.again topic={blocked.topic}", times=3)
+    worker.says(f"drain.again id={id} topic={blocked.topic}", times=3)
     wait_until(lambda: "can't get on" in installation.readyz())
     wait_until(lambda: f"waiting/{blocked.topic}/0/{id}" in installation.scene.ledger(0.1).values)
     seen = reader.types(look, ID=id)
@@ -68,7 +68,7 @@ def test_offsets_that_were_reset_or_expired(installation: Installation, blocked:
     reader, worker = installation.reader(), installation.worker
     names = {"TOPIC": blocked.topic, "GROUP": blocked.group}
     id = blocked.cancel()
-    worker.says(f"drain.again topic={blocked.topic}")
+    worker.says(f"drain.again id={id} topic={blocked.topic}")
     heads = blocked.heads()
     reader.types(reset, **names)
     wait_until(lambda: f"topic={blocked.topic}" in _after(worker.log, "claim.head_restored"))
@@ -117,7 +117,7 @@ def test_a_worker_that_is_fenced(installation: Installation, queue: XferQueue) -
         other.init_transactions(WAIT_S)
     assert "drain.again" in _after(worker.log, "another producer took over")
     seen = installation.reader().types(look, TOPIC=queue.topic, PARTITION=0)
-    assert re.search(r'^xferq_producers_replaced_total\{error="Fenced"\} [1-9]', seen, re.MULTILINE)
+    assert re.search(r'^xferq_producers_replaced_total\{error="Fenced",work="drain"\} [1-9]', seen, re.MULTILINE)
     assert f"xferq.drain.{queue.topic}.0" in seen
     assert installation.scene.settings.worker_group in seen
     assert installation.world.done(id)["restored"] == 6_000
