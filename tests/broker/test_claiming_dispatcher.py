@@ -10,7 +10,7 @@ from tests.broker import checker
 from tests.broker.scene import WAIT_S
 from tests.broker.world import XferQueue
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 _AT_ONCE = 7
 

@@ -378,9 +378,10 @@ class Hasty(Claimer):
 class Unconfirming(Claimer):
     """Goes on behind step 7 with a command that has claimed before."""
 
-    async def _attempt(self, request: Request) -> Claim:
+    async def _attempt(self, request: Request) -> tuple[Claim, bool]:
         await self._ledger.barrier(request.topic)
-        return self._ledger.claim(request.topic, request.id) or await super()._attempt(request)
+        claim = self._ledger.claim(request.topic, request.id)
+        return (claim, False) if claim is not None else await super()._attempt(request)
 
 
 @pytest.mark.parametrize("kind", [Unlooking, Claimer], ids=["weakened", "real"])

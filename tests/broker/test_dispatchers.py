@@ -21,7 +21,7 @@ from tests.broker.dispatching import DispatcherProcess, Kind, dispatching
 from tests.broker.scene import wait_until
 from tests.broker.world import Place, World, XferQueue
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 _BACKLOG = 4_000
 _SOME = 6

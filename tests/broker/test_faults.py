@@ -13,7 +13,7 @@ from tests.broker import checker
 from tests.broker.moments import claimed, in_the_middle, left_over, meanwhile
 from tests.broker.scene import Scene, WorkerProcess, wait_until
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 _NEVER_MS = 3_600_000
 _SMALL = {"transaction_messages": 5}
@@ -118,7 +118,6 @@ def test_workers_that_come_and_go_during_a_drain(broker: EmbeddedBroker) -> None
         assert third.is_running
 
 
-@pytest.mark.slow
 def test_sigterm_ends_a_worker_at_the_edge_of_a_large_drain(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers) as scene:
         scene.put(100_000, size=2000, queues=16)
@@ -194,7 +193,8 @@ async def test_a_new_cluster_whose_first_coordinator_is_not_there_yet() -> None:
 
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 def test_sigterm_ends_a_worker_while_kafka_is_away(running: EmbeddedBroker, fault: str) -> None:
-    with Scene(running.bootstrap_servers, **_SMALL) as scene:
+    # Transactions that outlast the pause: KAFKA-20734, as docs/exactly-once.md tells it, is another story.
+    with Scene(running.bootstrap_servers, **_SMALL, transaction_timeout_ms=60_000) as scene:
         scene.put(4000)
         worker = scene.worker().started()
         scene.cancel("a")
@@ -216,7 +216,9 @@ def test_sigterm_ends_a_worker_while_kafka_is_away(running: EmbeddedBroker, faul
 
 
 def test_a_broker_that_hangs_longer_than_requests_and_sessions_last(running: EmbeddedBroker) -> None:
-    with Scene(running.bootstrap_servers, **_SMALL, request_timeout_ms=2_000, stalled_ms=1_000) as scene:
+    with Scene(
+        running.bootstrap_servers, **_SMALL, request_timeout_ms=2_000, stalled_ms=1_000, transaction_timeout_ms=60_000
+    ) as scene:
         scene.put(4000)
         worker = scene.worker().started()
         scene.cancel("a")

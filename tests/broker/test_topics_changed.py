@@ -15,7 +15,7 @@ from tests.broker import checker
 from tests.broker.moments import in_the_middle, left_over, meanwhile
 from tests.broker.scene import WAIT_S, Scene, wait_until
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 _SMALL = {"transaction_messages": 5}
 

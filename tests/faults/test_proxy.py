@@ -26,7 +26,7 @@ from streams.broker.ports import free_ports
 from streams.broker.probe import live_nodes
 from tests.faults.proxy import Api, Relay, RelayError
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 LONG_S = 60
 PARENT = """

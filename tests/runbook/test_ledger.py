@@ -18,7 +18,7 @@ from tests.broker.scene import Scene, wait_until
 from tests.runbook.hanging import hang
 from tests.runbook.installation import RUNBOOK, Installation, blocks
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
 @pytest.fixture

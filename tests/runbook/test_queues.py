@@ -14,7 +14,7 @@ from tests.outside import bombs
 from tests.runbook.hanging import hang
 from tests.runbook.installation import Installation, blocks
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
 @pytest.fixture
