@@ -59,7 +59,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out what is slow once the time is over."""
     minutes: float | None = item.config.getoption("--minutes")
     if minutes is not None and _is_slow(item) and time.monotonic() - _STARTED > minutes * 60:
-        pytest.skip(f"slow, and the {minutes:g} minutes are over")
+        pytest.skip(f"slow, and the {minutes:g} minutes are over: {item.path.name}")
 
 
 def _is_slow(item: pytest.Item) -> bool:
