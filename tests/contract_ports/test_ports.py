@@ -411,7 +411,10 @@ async def test_a_held_group_takes_commits_from_nobody(rig: Rig) -> None:
 
     await hold.release()
     assert hold.member_id not in await rig.kafka.members(group)
-    assert await member.poll(1) == [b"c"]  # it goes on by itself, beyond what was claimed
+    polled = await member.poll(1)
+    if polled == [b"b"]:  # fetched before; on a slow machine its client has not learned of the eviction yet
+        polled = await member.poll(1)
+    assert polled == [b"c"]  # it goes on by itself, beyond what was claimed
     await member.close()
 
 
