@@ -45,6 +45,17 @@ def is_loopback(host: str) -> bool:
     return bool(found) and all(ipaddress.ip_address(entry[4][0]).is_loopback for entry in found)
 
 
+def url_host(host: str) -> str:
+    """Where whoever listens on this address or name is found from this machine, as it stands in a URL."""
+    try:
+        address = ipaddress.ip_address(host or "0.0.0.0")  # noqa: S104 - looked at, not listened on
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return host if address.version == 4 else f"[{host}]"
+
+
 def is_own_host(header: str, names: Collection[str] = ()) -> bool:
     """Whether a Host header names this machine as `names` do, or by itself; never by asking what a name stands for.
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import logging
 import signal
 import socket
@@ -12,7 +11,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from api.address import require_guarded
+from api.address import require_guarded, url_host
 from api.app import create_app
 from api.connection import Connection, ConnectionConfig, raise_file_limit
 from api.tls import server_context
@@ -126,7 +125,4 @@ async def _serve(config: ConnectionConfig, listener: socket.socket) -> None:
 def url_of(listener: socket.socket, *, is_tls: bool = False) -> str:
     """Where a listening socket is reached from this machine."""
     host, port = listener.getsockname()[:2]
-    if ipaddress.ip_address(host).is_unspecified:
-        host = "::1" if ":" in host else "127.0.0.1"
-    scheme = "https" if is_tls else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return f"{'https' if is_tls else 'http'}://{url_host(host)}:{port}"

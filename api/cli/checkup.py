@@ -1,6 +1,5 @@
 """`xferq health`: whether what runs here can work, for whatever watches a container and has no curl."""
 
-import ipaddress
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,6 +8,7 @@ from typing import Annotated
 import httpx
 import typer
 
+from api.address import url_host
 from streams.errors import Misconfigured, Unavailable
 from streams.settings import Settings, load_settings
 
@@ -62,22 +62,11 @@ def health(
 def _doors(settings: Settings) -> dict[Part, list[str]]:
     """By part, the URLs at which it listens where the settings are these."""
     scheme = "https" if settings.api_tls_cert else "http"
-    api = f"{scheme}://{_reachable(settings.api_listen_host)}:{settings.api_listen_port}"
-    host = _reachable(settings.metrics_host)
+    api = f"{scheme}://{url_host(settings.api_listen_host)}:{settings.api_listen_port}"
+    host = url_host(settings.metrics_host)
     first = settings.metrics_port
     ports = range(first, first + settings.worker_processes) if first else ()
     return {Part.API: [api], Part.WORKER: [f"http://{host}:{port}" for port in ports]}
-
-
-def _reachable(host: str) -> str:
-    """Where who listens on this is found from here, as it stands in a URL."""
-    try:
-        address = ipaddress.ip_address(host or "0.0.0.0")  # noqa: S104 - looked at, not listened on
-    except ValueError:
-        return host
-    if address.is_unspecified:
-        return "127.0.0.1" if address.version == 4 else "[::1]"
-    return host if address.version == 4 else f"[{host}]"
 
 
 def _ask_all(urls: list[str]) -> list[_Answer]:
