@@ -21,6 +21,7 @@ from aiokafka import errors as aio
 import streams.kafka.produce  # noqa: F401 - lets every producer of ours send with fewer copies
 from streams.errors import Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
 from streams.kafka.connection import Connection
+from streams.kafka.hanging import Where, require_none_hangs
 from streams.kafka.records import LenientBatchBuilder
 from streams.kafka.translate import not_permitted, translated, translating
 from streams.ports import Batch, GroupOffsets, Write
@@ -48,7 +49,8 @@ class TransactionalProducer:
         self._settings = connection.settings
         self._denied: Exception | None = None
         self._topics: set[str] = set()
-        self._sent: list[tuple[tuple[str, int], asyncio.Future[Any]]] = []
+        self._looked_at: set[Where] = set()
+        self._sent: list[tuple[Where, asyncio.Future[Any]]] = []
 
     def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
         """A new empty batch; the first record always fits, whatever its size."""
@@ -86,6 +88,7 @@ class TransactionalProducer:
         before_commit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """All of it or none of it; see `streams.ports.Producer.transact`."""
+        await self._look({(write.topic, write.partition) for write in writes})
         committing = False
         try:
             async with asyncio.timeout(self._settings.transaction_timeout_ms / 1000):
@@ -124,6 +127,21 @@ class TransactionalProducer:
             # epoch it would commit the next transaction, wherever that is just then.
             raise OutcomeUnknown("committing a transaction: the answer came late")
 
+    async def _look(self, partitions: set[Where]) -> None:
+        """Before anything is written to these partitions: see that no earlier transaction of ours is open there.
+
+        What this very producer has left open was committed, or it would not be in use any more.
+        """
+        wanted = partitions - self._looked_at
+        manager = self._producer._txn_manager
+        # Epoch 0 is the first one of a producer id: nobody was there to leave anything open.
+        if wanted and manager.producer_epoch > 0:
+            await self.partitions({topic for topic, _ in wanted})
+            await require_none_hangs(
+                self._producer.client, manager.producer_id, wanted, self._settings.request_timeout_ms / 1000
+            )
+        self._looked_at |= wanted
+
     def _unanswered(self) -> str:
         """Which writes were not answered: the library tries again and again, and does not say for which reason."""
         waiting = [f"{topic}/{partition}" for (topic, partition), sent in self._sent if sent.cancelled()]
@@ -134,7 +152,7 @@ class TransactionalProducer:
 
     async def _write(self, writes: Sequence[Write]) -> None:
         """Send every batch and look at every outcome; partitions side by side, in order within one."""
-        by_partition: dict[tuple[str, int], list[Batch]] = {}
+        by_partition: dict[Where, list[Batch]] = {}
         for write in writes:
             by_partition.setdefault((write.topic, write.partition), []).append(write.batch)
         sent = self._sent = []
@@ -144,7 +162,7 @@ class TransactionalProducer:
                     future = await self._producer.send_batch(batch, topic, partition=partition)
                     sent.append(((topic, partition), future))
         outcomes = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
-        failures: dict[tuple[str, int], BaseException] = {}
+        failures: dict[Where, BaseException] = {}
         for (where, _), outcome in zip(sent, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 # The first one in a partition is the cause: what follows it there is out of sequence.
