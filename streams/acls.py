@@ -71,12 +71,13 @@ def acls(settings: Settings) -> list[Acl]:
     topic("worker", settings.commands_topic, {"Read": "takes commands", **looks})
     topic("worker", settings.drains_topic, {"Read": "takes drain tasks", "Write": "publishes them", **looks})
     topic("worker", settings.ledger_topic, {"Read": "claims and progress", "Write": "the same", **looks})
-    topic("worker", settings.log_topic, {"Write": "AdminRebind records", **looks})
+    hangs = "whether a transaction of its own hangs there"
+    topic("worker", settings.log_topic, {"Read": hangs, "Write": "AdminRebind records", **looks})
     found.append(Acl("worker", "group", settings.worker_group, "Read", "shares the work out"))
     queues(
         "worker",
         {
-            "Read": "takes what was claimed",
+            "Read": f"takes what was claimed; {hangs}",
             "Write": "moves it",
             "Create": "queues that messages go to for the first time",
             "Delete": "frees the space of what was dispatched or moved",

@@ -26,3 +26,10 @@ def installation(
         running.starts_worker()
         running.starts_api()
         yield running
+
+
+@pytest.fixture
+def own(broker: EmbeddedBroker, scripts: Path, tmp_path: Path) -> Iterator[Installation]:
+    """An installation for this test alone, of which nothing runs yet."""
+    with Installation(broker.bootstrap_servers, scripts, tmp_path, stalled_ms=300) as made:
+        yield made

@@ -14,12 +14,18 @@ _VERIFICATION = "transaction.partition.verification.enable"
 _AGE_MS = 3_600_000
 
 
-async def hang(servers: str, topic: str, partition: int) -> int:
+async def hang(
+    servers: str, topic: str, partition: int, transactional_id: str | None = None, key: bytes = b"nobody"
+) -> int:
     """Write a record in a transaction to which its partition was never added, an hour ago; returns its offset.
+
+    The transactional id is nobody else's, unless it is given.
 
     Kafka turns that down (KIP-890), unless it is told not to look; for a moment, here.
     """
-    producer = AIOKafkaProducer(bootstrap_servers=servers, transactional_id=f"hanging-{topic}-{partition}")
+    producer = AIOKafkaProducer(
+        bootstrap_servers=servers, transactional_id=transactional_id or f"hanging-{topic}-{partition}"
+    )
     _verify(servers, False)
     try:
         await producer.start()
@@ -28,7 +34,7 @@ async def hang(servers: str, topic: str, partition: int) -> int:
             2, 0, is_transactional=1, producer_id=manager.producer_id, producer_epoch=manager.producer_epoch,
             base_sequence=0, batch_size=1_000,
         )  # fmt: skip
-        batch.append(0, int(time.time() * 1000) - _AGE_MS, b"nobody", b"{}", [])
+        batch.append(0, int(time.time() * 1000) - _AGE_MS, key, b"{}", [])
         await producer.client._wait_on_metadata(topic)
         node = producer.client.cluster.leader_for_partition(TopicPartition(topic, partition))
         request = ProduceRequest(

@@ -4,12 +4,9 @@ import asyncio
 import json
 import re
 import zlib
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from streams.broker import EmbeddedBroker
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
 from tests.broker import checker
@@ -19,13 +16,6 @@ from tests.runbook.hanging import hang
 from tests.runbook.installation import RUNBOOK, Installation, blocks
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
-
-
-@pytest.fixture
-def own(broker: EmbeddedBroker, scripts: Path, tmp_path: Path) -> Iterator[Installation]:
-    """An installation for this test alone, of which nothing runs yet."""
-    with Installation(broker.bootstrap_servers, scripts, tmp_path, stalled_ms=300) as made:
-        yield made
 
 
 def forgets(installation: Installation) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
+from streams.domain.topic import topic_of
+from tests.broker import checker
 from tests.broker.scene import WAIT_S, wait_until
 from tests.broker.world import XferQueue
 from tests.outside import bombs
@@ -141,3 +143,35 @@ def test_a_transaction_that_hangs_in_a_queue(installation: Installation, queue: 
     assert queue.topic not in reader.types(find, NODE=1)
     assert queue.cancelled()["restored"] == 2
     assert len(queue.restored()) == 8
+
+
+def test_a_transaction_that_hangs_under_a_drain_s_own_id(own: Installation) -> None:
+    """As Kafka leaves it where a partition had no leader when it was aborted: the next commit would commit it."""
+    _, _, abort = blocks("a-transaction-hangs")
+    scene, reader = own.scene, own.reader()
+    scene.put(80)
+    lost = scene.sent[0]  # what an aborted transaction wrote, and the next one has to write again
+    places = {topic_of(lost.queue): 0, scene.settings.log_topic: 0}
+    scene.create({topic_of(lost.queue): 4})
+    starts = {
+        topic: asyncio.run(hang(scene.servers, topic, partition, f"xferq.drain.{scene.topic}.0", lost.id))
+        for topic, partition in places.items()
+    }
+    worker = own.starts_worker()
+    scene.cancel("a")
+    worker.says("error=a transaction of xferq's own hangs", times=3)
+    # The others are through, and nothing was written of this one.
+    ledger = scene.until(lambda ledger: scene.restored(ledger) == 60 and f"waiting/{scene.topic}/0/a" in ledger.values)
+    assert ledger.progress(scene.topic, "a").keys() == {1, 2, 3}
+    assert checker.log_ends(scene.servers, topic_of(lost.queue))[0] == 1
+    said = ledger.values[f"waiting/{scene.topic}/0/a"]["why"]
+    assert "kafka-transactions.sh abort" in said
+    assert re.search(r"^xferq_waiting 1\.0$", own.metrics(), re.MULTILINE)
+    for topic, partition in places.items():
+        assert f"{topic}/{partition} from offset {starts[topic]}" in said
+        reader.types(abort, HANGING=topic, PARTITION=partition, OFFSET=starts[topic])
+    status = scene.done().status("a") or {}
+    assert status["restored"] == 80
+    for records in checker.read(scene.servers, places).values():
+        assert [record.id for record in records].count(lost.id) == 1
+    assert scene.problems() == []
