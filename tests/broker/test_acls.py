@@ -4,6 +4,7 @@ The broker's StandardAuthorizer, with `allow.everyone.if.no.acl.found`: everybod
 topics that a test says otherwise about.
 """
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from confluent_kafka.admin import ResourceType as Resource
 
 from streams.broker import EmbeddedBroker
 from streams.domain.topic import topic_of
+from streams.kafka.cluster import Cluster
 from tests.broker.moments import in_the_middle, left_over
 from tests.broker.scene import Scene
 
@@ -90,3 +92,31 @@ def test_without_permission_for_what_no_message_can_do_without_a_drain_waits(
         scene.done()
         assert scene.problems() == []
         assert worker.is_running
+
+
+async def _drained_before(scene: Scene) -> None:
+    """Somebody had the drains' transactional ids: whoever has them next looks what was left open."""
+    async with Cluster(scene.settings) as kafka:
+        for partition in range(scene.settings.queue_partitions):
+            await (await kafka.producer(f"xferq.drain.{scene.topic}.{partition}")).close()
+
+
+def test_without_permission_to_look_for_a_transaction_that_hangs(guarded: EmbeddedBroker) -> None:
+    """Which is Read: without it for the log a drain waits, without it for a destination that one is left out."""
+    with Scene(guarded.bootstrap_servers, **_SMALL) as scene:
+        scene.put(80)
+        closed, log = topic_of(scene.sent[0].queue), scene.settings.log_topic
+        scene.create({closed: 4})
+        asyncio.run(_drained_before(scene))
+        worker = scene.worker().started()
+        with denied(scene, closed, AclOperation.READ):
+            with denied(scene, log, AclOperation.READ):
+                scene.cancel("a")
+                worker.says(f"Kafka does not permit Read on topic {log}", 8)
+                assert left_over(scene) == 80
+            status = scene.done().status("a") or {}
+        assert (status["restored"], status["returned_reasons"]) == (60, {"destination_unavailable": 20})
+        worker.says(f"topic={closed} why='Kafka does not permit Read on topic {closed}")
+        scene.cancel("b")
+        assert (scene.done("b").status("b") or {})["restored"] == 20
+        assert scene.problems() == []
