@@ -20,29 +20,25 @@ from streams.domain.command import (
     StartCommand,
     parse_command,
     position_id,
-    selects,
 )
-from streams.domain.envelope import NotRestorable, parse_envelope, queue_of_envelope
 from streams.domain.status import ENDED, Status
 from streams.domain.timestamp import format_time
-from streams.domain.topic import is_queue_topic, queue_of, topic_of
-from streams.errors import Abandoned, NotAQueue, Refused, Unreadable, XferqError
+from streams.domain.topic import topic_of
+from streams.errors import Abandoned, NotAQueue, Refused, XferqError
 from streams.health import Health
 from streams.lanes import Lanes
 from streams.ledger import Ledger
 from streams.metrics import COMMANDS
 from streams.ports import Header, Kafka
+from streams.selection import selected_queues
 from streams.settings import Settings
 from streams.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Traces
-from streams.transform import ENVELOPE
 
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
 _SOON_S = 2.0
 _TAKEN = 10_000
 """Ids of the last commands that are kept in mind."""
-_LOOKS = 50
-"""Fetches of a partition, each up to 200 ms, in search of a message that tells its queue's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,14 +221,23 @@ class Commands:
     async def _start(self, command: StartCommand, status: Status) -> None:
         """Claim every matching queue, some at a time; the command is claimed when all of them are."""
         name = topic_of(command.queue)
-        if status.queues is not None:  # all of that was done before
-            await self.publish_tasks(self._ledger.claims_of(command.id))
-            await self.finish(command.id)
-            return
+        if status.queues is None:
+            refusals = await self._claim_all(command, name)
+            # Not what was claimed here: while this process stood still, another one may have claimed for this command
+            # what then looked empty to us, and may have come to the command's end.
+            await self._ledger.barrier_all()
+            known = self._ledger.recorded_status(command.id) or status
+            if known.queues is None:
+                await self._record_claimed(command.id, name, status, refusals)
+        await self.publish_tasks(self._ledger.claims_of(command.id))
+        await self.finish(command.id)
+
+    async def _claim_all(self, command: StartCommand, name: str) -> list[Refused]:
+        """Claim every matching queue, some at a time; why some could not be."""
         failure = (await self._kafka.create([name])).get(name)
         if failure is not None:
             raise Refused(f"the topic of {command.queue} can't be created: {failure}")
-        queues = await self._matching(command)
+        queues = await selected_queues(self._kafka, command)
         slots = asyncio.Semaphore(self._settings.concurrent_claims)
         outcomes = await asyncio.gather(
             *(self._claim_one(command, topic, queue, slots) for topic, queue in queues.items()), return_exceptions=True
@@ -241,8 +246,10 @@ class Commands:
         for outcome in outcomes:
             if isinstance(outcome, BaseException) and not isinstance(outcome, Refused):
                 raise outcome
-        claims = [outcome for outcome in outcomes if isinstance(outcome, Claim) and outcome.ranges]
-        await self.publish_tasks(claims)
+        return refusals
+
+    async def _record_claimed(self, id: str, name: str, status: Status, refusals: Sequence[Refused]) -> None:
+        claims = self._ledger.claims_of(id)
         moment = format_time(self._now())
         detail = f"{len(refusals)} queues could not be claimed; the first: {refusals[0]}" if refusals else None
         status = status.model_copy(
@@ -252,7 +259,6 @@ class Commands:
             status = status.model_copy(update={"state": "done", "total": 0, "finished_at": moment})
             self._ended(status)
         await self._ledger.record_status(name, status)
-        await self.finish(command.id)
 
     async def _claim_one(self, command: StartCommand, topic: str, queue: str, slots: asyncio.Semaphore) -> Claim | None:
         async with slots:
@@ -282,40 +288,6 @@ class Commands:
             span.set({OUTCOME: outcome, "xferq.partitions": len(claim.ranges), "xferq.offsets": claim.offsets_total})
             return claim
 
-    async def _matching(self, command: StartCommand) -> dict[str, str]:
-        """The queues to transfer: topic to queue name."""
-        if command.queue_names:
-            named = {topic_of(name): name for name in command.queue_names}
-        else:
-            named = {}
-            for topic in await self._kafka.topics():
-                if is_queue_topic(topic):
-                    queue = queue_of(topic) or await self._long_name(topic)
-                    if queue is not None:
-                        named[topic] = queue
-        return {topic: queue for topic, queue in named.items() if selects(command, queue, command.queue)}
-
-    async def _long_name(self, topic: str) -> str | None:
-        """The name of a queue whose topic only has a hash of it, from the first message that tells it."""
-        there = await self._kafka.topic(topic)
-        for partition in range(there.partitions if there else 0):
-            (start,) = (await self._kafka.log_starts(topic, [partition])).values()
-            (end,) = (await self._kafka.stable_ends(topic, [partition])).values()
-            reader = await self._kafka.reader(topic, partition, start, end)
-            try:
-                for _ in range(_LOOKS):
-                    if reader.position >= end:
-                        break
-                    for record in await reader.read():
-                        name = _queue_in(record.headers)
-                        if name is not None and topic_of(name) == topic:
-                            return name
-            except Unreadable as error:
-                _log.warning("transfer.name_unreadable topic=%s error=%s", topic, error)  # others must not wait for it
-            finally:
-                await reader.close()
-        return None
-
     async def publish_tasks(self, claims: Iterable[Claim]) -> None:
         """Publish a drain task for each partition that is left of the claims (step 8)."""
         tasks: dict[int, list[tuple[bytes, bytes | None]]] = {}
@@ -337,7 +309,7 @@ class Commands:
         async with self._finishing.lane(id):
             await self._ledger.barrier_all()
             recorded, status = self._ledger.recorded_status(id), self._ledger.status(id)
-            if recorded is None or recorded.state in ENDED or status is None or status.state != "done":
+            if recorded is None or recorded.state == "done" or status is None or status.state != "done":
                 return
             await self._ledger.record_status(topic_of(status.queue_name or id), status)
         self._ended(status)
@@ -352,13 +324,3 @@ class Commands:
 
 def _time(record: CommandRecord) -> str:
     return format_time(datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC))
-
-
-def _queue_in(headers: Iterable[tuple[str, bytes]]) -> str | None:
-    for name, value in headers:
-        if name == ENVELOPE:
-            try:
-                return queue_of_envelope(parse_envelope(value))
-            except NotRestorable:
-                return None
-    return None

@@ -53,13 +53,19 @@ class Heads:
         self._settings = settings
 
     async def snapshot(self, topic: Topic) -> Snapshot:
-        """Heads and ends. The ends come first: a head read later is never below what was dispatched then."""
+        """Heads and ends. The ends come before the group's offsets: those are then never below what was dispatched.
+
+        And what was claimed before comes before the ends, or a claimer that stands still would call that lost:
+        1. We read the ends, and this process stands still. The queue's id is another claimer's meanwhile.
+        2. It claims what we saw, and again what has come since. Our view of the ledger follows, once we go on.
+        3. The head in it lies beyond the ends that we have read, although nothing is missing.
+        """
         partitions = range(topic.partitions)
+        claimed = self._ledger.heads(topic.name, topic.id)
         ends, starts = await asyncio.gather(
             self._kafka.stable_ends(topic.name, partitions), self._kafka.log_starts(topic.name, partitions)
         )
         committed = await self._stable_offsets(self._settings.group_of(topic.name), topic.name, topic.partitions)
-        claimed = self._ledger.heads(topic.name, topic.id)
         for partition, head in claimed.items():
             if partition in ends and ends[partition] < head:
                 raise Refused(

@@ -180,7 +180,7 @@ class Keeper:
     async def _finish_ended(self) -> None:
         """Commands whose last drain ended and whose worker was killed before it could record that."""
         for status in self._ledger.statuses():
-            if status.state not in ENDED and status.queue_name and self._is_mine(topic_of(status.queue_name)):
+            if status.state != "done" and status.queue_name and self._is_mine(topic_of(status.queue_name)):
                 merged = self._ledger.status(status.id)
                 if merged is not None and merged.state == "done":
                     await self._commands.finish(status.id)

@@ -68,10 +68,18 @@ class Status(BaseModel):
 
         As long as it is not done, its detail says what it `waits` for, if it does.
 
-        Done once every range of every claim is; `finished_at` is then the time of the last one.
+        Done once every range of every claim is; `finished_at` is then the time of the last one. What has claims was
+        not refused, whatever was written last:
+        1. A worker finds that the queue can't be claimed, and stands still before it says so.
+        2. The command is another worker's by now, which has more luck: it claims, drains, and is done.
+        3. The first one goes on, and writes that the command is refused.
         """
-        if self.state in ENDED or not parts:
+        if self.state == "done" or not parts:
             return self
+        if self.state == "refused":
+            return self.model_copy(update={"state": "claimed", "detail": None, "finished_at": None}).with_progress(
+                parts, waits
+            )
         progress = [step for _, steps in parts for step in steps.values()]
         ranges = sum(len(claim.ranges) for claim, _ in parts)
         restored = sum(step.restored for step in progress)

@@ -18,6 +18,14 @@ class Crash(BaseException):
     """The process is gone, as after kill -9: whatever it does next with Kafka ends in this too."""
 
 
+class Standstill:
+    """A process that stands still at a point, as in a long pause, while all others go on."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self.over = asyncio.Event()
+
+
 class Faults:
     """The points that one process passes, and what happens at them.
 
@@ -33,6 +41,7 @@ class Faults:
         self._random = random.Random(seed)
         self._at: dict[int, BaseException] = {}
         self._on: list[tuple[str, BaseException, int]] = []
+        self._standstills: list[tuple[str, Standstill]] = []
 
     def at(self, index: int, error: str | BaseException) -> None:
         """Raise at the point of this number, counted from 0."""
@@ -42,6 +51,12 @@ class Faults:
         """Raise at a point whose name contains `point`: `times` times, once it was passed `after` times."""
         error = ERRORS[error]() if isinstance(error, str) else error
         self._on += [(point, error, after)] * times
+
+    def stand_still(self, point: str) -> Standstill:
+        """Stop at the next point whose name contains `point`, until its event `over` is set."""
+        standstill = Standstill()
+        self._standstills.append((point, standstill))
+        return standstill
 
     def clear(self) -> None:
         """Nothing more happens."""
@@ -60,6 +75,12 @@ class Faults:
             return
         index = len(self.passed)
         self.passed.append(name)
+        for number, (pattern, standstill) in enumerate(self._standstills):
+            if pattern in name:
+                del self._standstills[number]
+                standstill.begun.set()
+                await standstill.over.wait()
+                break
         error = self._at.pop(index, None) or self._scripted(name)
         if isinstance(error, Crash):
             self.dead = True

@@ -1,0 +1,124 @@
+"""A worker stands still in the middle of a command, for as long as others need to carry it out; then it goes on.
+
+What it says then was so when it looked. It must not be the command's last word.
+"""
+
+import asyncio
+
+import pytest
+
+from streams.domain.status import Status
+from streams.errors import Refused
+from streams.ledger import Ledger, command_key
+from tests.engine.checker import Checker
+from tests.engine.world import QUEUES, XFER_QUEUE, World
+from tests.fakes.clock import timeless
+from tests.fakes.faults import Faults
+
+_STARTED_S = 3.0
+"""By then the keeper has had its first look at everything, and what passes a point next is the command."""
+
+
+async def said(world: World, id: str) -> Status:
+    """The command's status, once the worker that stood still has had its say, and the keeper its look."""
+    await asyncio.sleep(60)
+    await world.ledger.barrier_all()
+    recorded, status = world.ledger.recorded_status(id), world.ledger.status(id)
+    assert recorded == status is not None
+    return status
+
+
+@pytest.mark.parametrize("where", ["topic:", "stable_ends:", "log_starts:", "committed:", "transact:xferq.claim."])
+@timeless
+async def test_in_a_claim(where: str) -> None:
+    async with World(space_s=1e6) as world:
+        topic = world.queue()
+        world.dispatcher().join()
+        world.inject(8)
+        faults = Faults()
+        world.worker(faults)
+        await asyncio.sleep(_STARTED_S)
+        pause = faults.stand_still(where + topic)
+        world.cancel("c1")
+        await pause.begun.wait()
+        world.worker()
+        await world.ended("c1")
+        world.inject(8)
+        world.cancel("c2")
+        await world.ended("c2")
+        pause.over.set()
+        for id in ("c1", "c2"):
+            status = await said(world, id)
+            assert (status.state, status.restored, status.detail) == ("done", 8, None)
+        Checker(world).check()
+
+
+@timeless
+async def test_before_it_says_that_a_queue_can_t_be_claimed() -> None:
+    async with World() as world:
+        world.inject(8)
+        faults = Faults()
+        world.worker(faults)
+        faults.on("hold", Refused("by script"))
+        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
+        world.cancel("c1")
+        await pause.begun.wait()
+        world.worker()
+        await world.ended("c1")
+        pause.over.set()
+        status = await said(world, "c1")
+        assert (status.state, status.restored, status.detail) == ("done", 8, None)
+        Checker(world).check()
+
+
+@timeless
+async def test_before_it_says_that_an_unknown_queue_is_refused_which_was_empty_to_the_other() -> None:
+    async with World() as world:
+        faults = Faults()
+        world.worker(faults)
+        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
+        world.cancel("c1")
+        await pause.begun.wait()
+        world.queue()
+        world.worker()
+        await world.ended("c1")
+        pause.over.set()
+        status = await said(world, "c1")
+        assert (status.state, status.total, status.detail) == ("done", 0, None)
+
+
+@timeless
+async def test_in_a_transfer_whose_queues_another_claims_for_it() -> None:
+    async with World(space_s=1e6) as world:
+        topic = world.queue(QUEUES[0])
+        world.inject(6, QUEUES[0])
+        faults = Faults()
+        world.worker(faults)
+        await asyncio.sleep(_STARTED_S)
+        pause = faults.stand_still(f"stable_ends:{topic}")
+        world.transfer("s1", queue_names=[QUEUES[0]])
+        await pause.begun.wait()
+        world.worker()
+        await world.ended("s1")
+        pause.over.set()
+        status = await said(world, "s1")
+        assert (status.state, status.queues, status.total) == ("done", 1, 6)
+        Checker(world).check()
+
+
+@timeless
+async def test_a_refusal_that_stands_in_the_ledger_is_overruled_by_what_was_claimed() -> None:
+    """As an earlier version left it: whoever looks sees the counts, and the keeper writes them."""
+    async with World() as world:
+        world.inject(8)
+        world.worker()
+        world.cancel("c1")
+        done = await world.ended("c1")
+        refused = done.model_copy(update={"state": "refused", "detail": "by script", "restored": 0, "total": None})
+        ledger: Ledger = world.workers[0].engine.ledger
+        await ledger.record(world.queue(XFER_QUEUE), [(command_key("c1"), refused.to_bytes())])
+        await world.ledger.barrier_all()
+        seen = world.ledger.status("c1")
+        assert seen is not None
+        assert (seen.state, seen.total, seen.detail) == ("done", 8, None)
+        assert (await said(world, "c1")).total == 8
