@@ -91,6 +91,6 @@ def _hint(hanging: dict[Where, int]) -> str:
     )
     more = f" and in {len(hanging) - _SHOWN} more" if len(hanging) > _SHOWN else ""
     return (
-        "a transaction of xferq's own hangs and would be committed: end it with kafka-transactions.sh abort "
-        f'(docs/runbook.md, "A transaction hangs") in {shown}{more}'
+        "a transaction of xferq's own hangs and would be committed: end it with kafka-transactions.sh abort, once "
+        f'docs/runbook.md, "A transaction hangs", has been read, in {shown}{more}'
     )
