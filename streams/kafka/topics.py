@@ -15,10 +15,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from streams.errors import Unavailable
+from streams.errors import Unavailable, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.translate import not_permitted, translated
 from streams.ports import Topic
+from streams.rounds import Rounds
 
 QUEUE_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 """A queue keeps every message until it was dispatched or moved: Kafka must not drop any by age or size."""
@@ -41,6 +42,7 @@ class Topics:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._timeout_s = connection.settings.request_timeout_ms / 1000
+        self._looks = Rounds(self._describe)
 
     @property
     def _admin(self) -> AdminClient:
@@ -53,9 +55,22 @@ class Topics:
         return list(metadata.topics)
 
     async def describe(self, name: str) -> Topic | None:
-        """The topic with its id, or None where it does not exist."""
+        """The topic with its id, or None where it does not exist; those who ask at once share a request."""
+        return await self._looks.answer(name)
+
+    async def _describe(self, names: Collection[str]) -> dict[str, Topic | Exception | None]:
+        with self._connection.asking(f"looking at {len(names)} topics"):
+            futures = self._admin.describe_topics(TopicCollection(list(names)), request_timeout=self._timeout_s)
+        found: dict[str, Topic | Exception | None] = {}
+        for name, future in futures.items():
+            try:
+                found[name] = await self._described(name, future)
+            except XferqError as error:
+                found[name] = error
+        return found
+
+    async def _described(self, name: str, future: Any) -> Topic | None:
         with self._connection.asking(f"looking at topic {name}", f"Describe (or Read or Write) on topic {name}"):
-            future = self._admin.describe_topics(TopicCollection([name]), request_timeout=self._timeout_s)[name]
             try:
                 found = await asyncio.wrap_future(future)
             except KafkaException as error:
