@@ -11,6 +11,7 @@ import pytest
 
 from api.address import is_loopback
 from api.app import create_app
+from api.server import listen
 from streams.settings import Settings
 from tests.api.processes import ApiProcess, environment, xferq
 from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, problem_of, running
@@ -94,6 +95,15 @@ def test_others_are_let_in_where_somebody_says_so(tmp_path: Path) -> None:
     options = ["--host", "0.0.0.0", "--unprotected"]  # noqa: S104
     with ApiProcess(env, *options) as server, httpx.Client(trust_env=False) as client:
         assert client.get(f"{server.url}/livez").status_code == 200
+
+
+def test_no_part_of_an_answer_waits_for_the_receipt_of_another() -> None:
+    """Head and body are two writes: with Nagle's algorithm the second one waits 40 ms for the client's receipt."""
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        listener.setblocking(True)
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_what_is_loopback() -> None:
