@@ -51,6 +51,22 @@ async def test_a_cancel_is_written_down_and_published(
     assert (status["id"], status["state"], status["queue_name"]) == (id, "accepted", existing)
 
 
+async def test_many_at_once_are_answered_each_for_itself(
+    client: httpx.AsyncClient, kafka: Cluster, settings: Settings, existing: str
+) -> None:
+    unknown = "http://nowhere.example/.xfer.kumomta.internal"
+    answers = await asyncio.gather(
+        *(client.post(CANCEL, json={"queue_name": name, "reason": "r"}) for name in (existing, unknown) * 20)
+    )
+
+    assert [answer.status_code for answer in answers] == [200, 404] * 20
+    for answer in answers[1::2]:
+        assert problem_of(answer, 404, "unknown-queue")["detail"] == f"{unknown} is not a current scheduled queue"
+    commands = await published(kafka, settings)
+    assert sorted(command["id"] for command in commands) == sorted(a.headers["x-command-id"] for a in answers[::2])
+    assert {command["queue_name"] for command in commands} == {existing}
+
+
 async def test_a_transfer_names_its_normalised_target(
     client: httpx.AsyncClient, kafka: Cluster, settings: Settings
 ) -> None:
