@@ -48,7 +48,7 @@ class Ledger:
         self._progress: dict[tuple[str, int], dict[str, Progress]] = {}
         self._heads: dict[str, dict[int, Head]] = {}
         self._statuses: dict[str, Status] = {}
-        self._topics_of: dict[str, set[str]] = {}
+        self._topics_of: dict[str, dict[str, None]] = {}  # in the order of the claims
         self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
         self._renew = False
         self._stuck: tuple[dict[int, int], float] | None = None
@@ -187,7 +187,7 @@ class Ledger:
         return progress is not None and progress.done
 
     def claims_of(self, id: str) -> list[Claim]:
-        """The claims of command `id`, one per queue."""
+        """The claims of command `id`, one per queue, in the order in which they were made."""
         return [self._claims[topic][id] for topic in self._topics_of.get(id, ())]
 
     def recorded_status(self, id: str) -> Status | None:
@@ -305,9 +305,9 @@ class Ledger:
     def _apply_claim(self, topic: str, id: str, claim: Claim | None) -> None:
         _put(self._claims, topic, id, claim)
         if claim is not None:
-            self._topics_of.setdefault(id, set()).add(topic)
+            self._topics_of.setdefault(id, {})[topic] = None
         elif id in self._topics_of:
-            self._topics_of[id].discard(topic)
+            self._topics_of[id].pop(topic, None)
             if not self._topics_of[id]:
                 del self._topics_of[id]
 
