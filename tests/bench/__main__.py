@@ -101,9 +101,7 @@ def main() -> None:
         type=lambda text: text.split(","),
         help=f"with commas between them, of {', '.join(names)}; all of them in the drain, xferq in the shapes",
     )
-    parser.add_argument(
-        "--shapes", type=lambda text: text.split(","), help="words of the names of the shapes that are measured"
-    )
+    parser.add_argument("--shapes", nargs="+", help="words of the names of the shapes that are measured")
     parser.add_argument("--messages", type=int, help="in the drain and in most shapes (200,000)")
     parser.add_argument("--size", type=int, default=2048, help="of a message's body, in bytes")
     parser.add_argument("--transaction", type=int, default=1_000, help="most messages in a transaction, for everybody")
