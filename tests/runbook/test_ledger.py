@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 import zlib
+from datetime import UTC, datetime
 
 import pytest
 
@@ -149,6 +150,7 @@ def test_workers_are_replaced_one_by_one_and_a_later_version_leaves_its_mark(ins
     # What a later version might write: a field that is not known, and a claim that can't be understood.
     ledger, partition = scene.settings.ledger_topic, zlib.crc32(queue.topic.encode()) % scene.settings.ledger_partitions
     status = {"id": "later", "state": "done", "queue_name": queue.name, "restored": 3, "of_later": {"a": 1}}
+    status["requested_at"] = datetime.now(UTC).isoformat()  # the newest ones are listed, and others ran here before
     scene.publish(ledger, b"command/later", json.dumps(status).encode(), partition)
     scene.publish(ledger, f"claim/{queue.topic}/later".encode(), b'{"ranges": "elsewhere"}', partition)
     installation.stops_worker()
