@@ -22,6 +22,8 @@ from aiokafka.protocol.types import (
     UnsignedVarInt32,
 )
 
+from streams.kafka.by_topic import NUMBERS, answers
+
 _producer = struct.Struct(">qiiqiqB")
 
 
@@ -66,20 +68,7 @@ class DescribeProducersResponseV0(Response):  # type: ignore[misc]
         ("throttle_time_ms", Int32),
         (
             "topics",
-            CompactArray(
-                ("topic", CompactString("utf-8")),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("error_code", Int16),
-                        ("error_message", CompactString("utf-8")),
-                        ("producers", Producers()),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
-            ),
+            answers(("error_code", Int16), ("error_message", CompactString("utf-8")), ("producers", Producers())),
         ),
         ("tags", TaggedFields),
     )
@@ -93,14 +82,7 @@ class DescribeProducersRequestV0(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = DescribeProducersResponseV0
     SCHEMA = Schema(
-        (
-            "topics",
-            CompactArray(
-                ("topic", CompactString("utf-8")),
-                ("partitions", CompactArray(Int32)),
-                ("tags", TaggedFields),
-            ),
-        ),
+        ("topics", NUMBERS),
         ("tags", TaggedFields),
     )
 

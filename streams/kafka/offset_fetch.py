@@ -8,7 +8,6 @@ or another one: on a new cluster, and whenever a coordinator moves.
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     Boolean,
-    CompactArray,
     CompactString,
     Int16,
     Int32,
@@ -16,6 +15,8 @@ from aiokafka.protocol.types import (
     Schema,
     TaggedFields,
 )
+
+from streams.kafka.by_topic import NUMBERS, answers
 
 
 class OffsetFetchResponseV7(Response):  # type: ignore[misc]
@@ -27,20 +28,11 @@ class OffsetFetchResponseV7(Response):  # type: ignore[misc]
         ("throttle_time_ms", Int32),
         (
             "topics",
-            CompactArray(
-                ("topic", CompactString("utf-8")),
-                (
-                    "partitions",
-                    CompactArray(
-                        ("partition", Int32),
-                        ("offset", Int64),
-                        ("leader_epoch", Int32),
-                        ("metadata", CompactString("utf-8")),
-                        ("error_code", Int16),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("tags", TaggedFields),
+            answers(
+                ("offset", Int64),
+                ("leader_epoch", Int32),
+                ("metadata", CompactString("utf-8")),
+                ("error_code", Int16),
             ),
         ),
         ("error_code", Int16),
@@ -57,14 +49,7 @@ class OffsetFetchRequestV7(RequestStruct):  # type: ignore[misc]
     RESPONSE_TYPE = OffsetFetchResponseV7
     SCHEMA = Schema(
         ("group", CompactString("utf-8")),
-        (
-            "topics",
-            CompactArray(
-                ("topic", CompactString("utf-8")),
-                ("partitions", CompactArray(Int32)),
-                ("tags", TaggedFields),
-            ),
-        ),
+        ("topics", NUMBERS),
         ("require_stable", Boolean),
         ("tags", TaggedFields),
     )
