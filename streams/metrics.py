@@ -1,6 +1,6 @@
-"""What is counted, for Prometheus: all metrics, in one list, with unit, labels and the values that these may have.
+"""Metrics for Prometheus: all of them, in one list, with unit, labels and the labels' values.
 
-docs/metrics.md is made of it: `python -m streams.metrics` prints that page. Worker and api each serve their own.
+docs/metrics.md is made from it: `python -m streams.metrics` prints that page. Worker and api each serve their own.
 A label whose values are listed has all its series from the start, at 0: the first event is an increase, too.
 """
 
@@ -96,16 +96,16 @@ COMMANDS = _counter(
 )
 _OUTCOMES: Labels = {"outcome": ("claimed", "empty", "resumed", "refused", "failed")}
 """`resumed`: the command had claimed before. `failed`: Kafka did not let it happen in time; it is tried again."""
-CLAIMS = _counter("xferq_claims_total", "queues", "Claims of a queue, each try of a command", _OUTCOMES)
+CLAIMS = _counter("xferq_claims_total", "queues", "Claims of a queue; each attempt of a command counts", _OUTCOMES)
 CLAIM_SECONDS = _histogram(
     "xferq_claim_seconds",
-    "Time of a claim, from taking the command up to the look that confirms it",
+    "Duration of a claim, from taking the command to the look that confirms the claim",
     _OUTCOMES,
     (0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
-EVICTIONS = _counter("xferq_evictions_total", "dispatchers", "Dispatchers made to leave their group by a claim")
+EVICTIONS = _counter("xferq_evictions_total", "dispatchers", "Dispatchers evicted from their group by a claim")
 HEADS_RESTORED = _counter(
-    "xferq_heads_restored_total", "partitions", "Group offsets that lay below a claim, or were gone, and were put right"
+    "xferq_heads_restored_total", "partitions", "Group offsets that were below a claim, or missing, and were corrected"
 )
 
 # ---- the drain
@@ -113,24 +113,24 @@ HEADS_RESTORED = _counter(
 MESSAGES = _counter(
     "xferq_messages_total",
     "messages",
-    "Messages of committed transactions: moved (by a cancel: restored), or returned to the tail of the queue",
+    "Messages in committed transactions: moved (by a cancel: restored), or returned to the tail of the queue",
     {"kind": _KINDS, "outcome": ("moved", "returned")},
 )
 RETURNED = _counter(
     "xferq_returned_messages_total",
     "messages",
-    "The returned ones by reason",
+    "Returned messages by reason",
     {"reason": [reason.value for reason in ReturnReason]},
 )
 TRANSACTIONS = _counter(
     "xferq_drain_transactions_total",
     "transactions",
-    "Transactions of drains; `committed`, or the error that ended one",
+    "Drain transactions: `committed`, or the error that ended the transaction",
     {"outcome": ("committed", *_ERRORS)},
 )
 TRANSACTION_SECONDS = _histogram(
     "xferq_drain_transaction_seconds",
-    "Time of a drain's transaction, from its first write to the answer to its commit or to its error",
+    "Duration of a drain transaction, from its first write to the answer to its commit, or to its error",
     {"outcome": ("committed", "failed")},
     (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
 )
@@ -140,11 +140,11 @@ PRODUCERS_REPLACED = _counter(
     "Producers dropped after an error; `Fenced`: another worker has the work, or the transaction timed out",
     {"work": ("claim", "drain"), "error": _ERRORS},
 )
-DRAINS_RUNNING = _gauge("xferq_drains_running", "partitions", "Queue partitions being drained by this process")
+DRAINS_RUNNING = _gauge("xferq_drains_running", "partitions", "Queue partitions that this process is draining")
 LOST = _counter(
     "xferq_lost_ranges_total",
     "ranges",
-    "Claimed ranges of which Kafka had lost messages before they were drained, each time one is come upon",
+    "Claimed ranges found to have lost messages in Kafka before they were drained; counted each time one is found",
 )
 
 # ---- what is claimed and not drained yet: each process for its share of the queues, so their sum is all of it
@@ -152,19 +152,19 @@ LOST = _counter(
 UNDRAINED = _gauge(
     "xferq_undrained_messages",
     "offsets",
-    "Claimed but not drained yet: what workers have to do. In offsets, of which transaction markers take some",
+    "Claimed but not yet drained: what workers have left to do. In offsets, some of which are transaction markers",
 )
 UNFINISHED_TOTAL = _gauge(
     "xferq_unfinished_messages",
     "offsets",
-    "All that the unfinished claims took: their progress is 1 - xferq_undrained_messages / xferq_unfinished_messages",
+    "Everything unfinished claims took: their progress is 1 - xferq_undrained_messages / xferq_unfinished_messages",
 )
-CLAIMS_UNFINISHED = _gauge("xferq_claims_unfinished", "claims", "Claims that are not drained yet")
-OLDEST_CLAIM_SECONDS = _gauge("xferq_oldest_claim_seconds", "seconds", "Age of the oldest of them; 0: none")
+CLAIMS_UNFINISHED = _gauge("xferq_claims_unfinished", "claims", "Claims that are not yet drained")
+OLDEST_CLAIM_SECONDS = _gauge("xferq_oldest_claim_seconds", "seconds", "Age of the oldest unfinished claim; 0: none")
 SILENT_SECONDS = _gauge(
     "xferq_silent_claim_seconds",
     "seconds",
-    "For how long the one of them has shown no progress that has shown none for longest; 0: none",
+    "Longest time that any unfinished claim has gone without progress; 0: none",
 )
 TASKS_REPUBLISHED = _counter(
     "xferq_tasks_republished_total", "tasks", "Drain tasks published again for a claim without progress"
@@ -175,26 +175,26 @@ TASKS_REPUBLISHED = _counter(
 DEPTH = _gauge(
     "xferq_xfer_queue_depth",
     "offsets",
-    "What is in an xfer queue, from its head to its end; each process for its share of the queues",
+    "What is in an xfer queue, from its head to its end; each process reports its share of the queues",
     {"queue": f"an xfer queue: the XFERQ_METRICS_QUEUES deepest of each process; `{OTHER}`: all others together"},
 )
-SPACE_FREED = _counter("xferq_offsets_freed_total", "offsets", "Freed in queue topics, below heads and claims")
+SPACE_FREED = _counter("xferq_offsets_freed_total", "offsets", "Offsets freed in queue topics, below heads and claims")
 
 # ---- the ledger and open transactions
 
 LEDGER_LAG = _gauge(
-    "xferq_ledger_lag", "offsets", "Committed to the ledger and not read by this process yet", parts=_BOTH
+    "xferq_ledger_lag", "offsets", "Offsets committed to the ledger that this process has not yet read", parts=_BOTH
 )
 UNREADABLE = _counter(
     "xferq_unreadable_ledger_records_total",
     "records",
-    "Ledger records, each time they are read, that can't be understood: written by a later version, perhaps",
+    "Ledger records that this process can't read, perhaps from a later version; counted each time they are read",
     parts=_BOTH,
 )
 OPEN_SECONDS = _gauge(
     "xferq_open_transaction_seconds",
     "seconds",
-    "For how long the oldest open transaction has been seen: in the ledger, or in an xfer queue of this process",
+    "For how long the oldest open transaction has been seen, in the ledger or in an xfer queue of this process",
     {"where": ("ledger", "xfer_queues")},
     parts=_BOTH,
 )
@@ -202,14 +202,16 @@ OPEN_SECONDS = _gauge(
 # ---- how a process is
 
 STALLED = _gauge(
-    "xferq_stalled", "boolean", "1 while this process can't get on with anything; /readyz says why", parts=_BOTH
+    "xferq_stalled", "boolean", "1 while this process can't make progress on anything; /readyz says why", parts=_BOTH
 )
-WAITING = _gauge("xferq_waiting", "pieces of work", "Commands and drains of this process that wait after an error")
-WAITING_SECONDS = _gauge("xferq_waiting_seconds", "seconds", "For how long the one waits that has waited longest")
+WAITING = _gauge("xferq_waiting", "pieces of work", "Commands and drains of this process waiting after an error")
+WAITING_SECONDS = _gauge(
+    "xferq_waiting_seconds", "seconds", "Longest wait of any of these commands and drains; 0: none"
+)
 PROGRESS = _gauge(
-    "xferq_last_progress_timestamp_seconds", "seconds", "When this process last got on with something, or began"
+    "xferq_last_progress_timestamp_seconds", "seconds", "When this process last made progress, or started"
 )
-INFO = _gauge("xferq_info", "", "Always 1", {"version": "xferq's; one for each process"}, parts=_BOTH)
+INFO = _gauge("xferq_info", "", "Always 1", {"version": "the version of xferq; one per process"}, parts=_BOTH)
 INFO.labels(version=__version__).set(1)
 
 # ---- the api
@@ -218,7 +220,7 @@ REQUESTS = _counter(
     "xferq_http_requests_total",
     "requests",
     "HTTP requests to the api",
-    {"route": "a path of the api as OpenAPI has it, or `unmatched`", "status": "the answer's"},
+    {"route": "a path of the api as in OpenAPI, or `unmatched`", "status": "the HTTP status of the answer"},
     parts=("api",),
 )
 
@@ -243,32 +245,32 @@ def error_of(error: Exception) -> str:
 _HEAD = """\
 # Metrics
 
-What `xferq worker` and `xferq api` tell Prometheus under `/metrics`. The list is fixed, and made from
-[streams/metrics.py](../streams/metrics.py): `python -m streams.metrics` prints this page
+The metrics that `xferq worker` and `xferq api` serve for Prometheus under `/metrics`. The list is fixed and generated
+from [streams/metrics.py](../streams/metrics.py): `python -m streams.metrics` prints this page
 (`tests/test_watching.py::test_the_page_of_metrics_is_current`).
 
-The api serves its own on its port. Each process of a worker has a port of its own, `XFERQ_METRICS_PORT` and the next
-ones, on `XFERQ_METRICS_HOST`: `xferq worker --processes 4` listens on 8001 to 8004. Scrape all of them, and add up.
-What is told of claims and queues is told by one process each, by a hash of the queue's name: the sum over all of them
-is all there is. While the workers' group is rebalanced, a queue may be told of by none or by two for some seconds.
+The api serves its metrics on its own port. Each worker process has a port of its own on `XFERQ_METRICS_HOST`, starting
+at `XFERQ_METRICS_PORT`: `xferq worker --processes 4` listens on 8001 to 8004. Scrape all of them and add them up. Each
+claim and each queue is reported by one process only, chosen by a hash of the queue's name: the sum over all processes
+is the total. While the workers' group rebalances, a queue may be reported by none or by two of them for some seconds.
 
-Besides these there are `process_*` and `python_gc_*` of each process.
+Each process also serves `process_*` and `python_gc_*`.
 
-- **Offsets are no numbers of messages.** A transaction's marker takes an offset, too: a gauge in offsets is at least
-  the number of messages, and above it by about one in some thousand for queues that are filled in large transactions,
-  and by half for those that are filled one by one.
-- **Autoscaling** goes by `sum(xferq_undrained_messages)`: what is claimed and waits for workers
-  (`tests/test_watching.py::test_what_is_claimed_and_not_drained`). It is looked at every third of `XFERQ_STALLED_MS`,
+- **Offsets are not message counts.** A transaction's marker takes an offset, too, so a gauge in offsets is at least the
+  number of messages. For queues that are filled in large transactions, about one offset in some thousand is a marker;
+  for those that are filled one message at a time, half of them are.
+- **Autoscaling** uses `sum(xferq_undrained_messages)`: what is claimed and waits for workers
+  (`tests/test_watching.py::test_what_is_claimed_and_not_drained`). It is updated every third of `XFERQ_STALLED_MS`,
   10 s by default.
-- **Queues** are looked at every 15 s, or less often where that would take more than a tenth of the time
+- **Queues** are checked every 15 s, or less often where that would take more than a tenth of the time
   (`tests/test_watching.py::test_the_deepest_queues_have_a_label_of_their_own`). A queue whose topic has only a digest
-  of its name is among them once it was cancelled. `XFERQ_METRICS_QUEUES=0`: no looks, no depths; nor are
-  open transactions in xfer queues seen then.
-- **Claims**: `resumed` is a command that had claimed before and came again; `failed` one that Kafka did not let happen
-  in time, which is tried again.
+  of its name is included once it has been cancelled. With `XFERQ_METRICS_QUEUES=0` queues are not checked: there are no
+  depths, and open transactions in xfer queues are not detected.
+- **Claims**: `resumed` means that the command had already claimed and came again; `failed` means that Kafka did not let
+  the claim happen in time, and it is tried again.
 
-[deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has alerts,
-[deploy/grafana/xferq.json](../deploy/grafana/xferq.json) a board, both of these metrics alone
+[deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has alerts, and
+[deploy/grafana/xferq.json](../deploy/grafana/xferq.json) a dashboard. Both use only these metrics
 (`tests/test_watching.py::test_alerts_and_board_use_only_what_is_listed`).
 
 | metric | type | unit | labels | what it is | of |
