@@ -1,6 +1,6 @@
-"""What each part of xferq has to be permitted on a Kafka that asks who may do what: the least of it, as data.
+"""The least permissions that each part of xferq needs on a Kafka with ACLs, as data.
 
-docs/acls.md is made of it: `python -m streams.acls` prints that page, by the settings of its environment.
+docs/acls.md is made from it: `python -m streams.acls` prints that page, for the settings in its environment.
 """
 
 import shlex
@@ -15,9 +15,9 @@ Resource = Literal["topic", "group", "transactional-id"]
 PARTS: dict[Part, str] = {
     "api": "`xferq api`",
     "worker": "`xferq worker`, all of its processes",
-    "operator": "`xferq topics`, `queues`, `log` and `inject`; the other commands talk to the api alone",
+    "operator": "`xferq topics`, `queues`, `log` and `inject`; except for `backup` and `restore`, the others talk only to the api",
     "dispatcher": "whoever takes messages out of the queues and sends them, in any language",
-    "reader": "whoever reads the delivery log, in a group of its own: here it is called like the user",
+    "reader": "whoever reads the delivery log, in a group of its own; here the group has the user's name",
 }
 HOLD_TOPIC = "xferq.hold"
 """A topic that does not exist: what the holder in a group of the new protocol subscribes to."""
@@ -61,33 +61,37 @@ def acls(settings: Settings) -> list[Acl]:
     def transactions(part: Part, prefix: str, why: str) -> None:
         found.append(Acl(part, "transactional-id", prefix, "Write", why, is_prefix=True))
 
-    looks = {"DescribeConfigs": "whether it would lose records"}
+    looks = {"DescribeConfigs": "checks that it would not lose records"}
     topic("api", settings.commands_topic, {"Write": "sends commands", **looks})
-    topic("api", settings.drains_topic, {"Describe": "its partitions", **looks})
-    topic("api", settings.ledger_topic, {"Read": "status of commands", "Write": "that one is accepted", **looks})
-    topic("api", settings.log_topic, {"Describe": "its partitions", **looks})
-    queues("api", {"Describe": "whether the queue of a cancel exists"})
+    topic("api", settings.drains_topic, {"Describe": "finds its partitions", **looks})
+    topic(
+        "api",
+        settings.ledger_topic,
+        {"Read": "reads the status of commands", "Write": "records that one is accepted", **looks},
+    )
+    topic("api", settings.log_topic, {"Describe": "finds its partitions", **looks})
+    queues("api", {"Describe": "checks that the queue of a cancel exists"})
 
     topic("worker", settings.commands_topic, {"Read": "takes commands", **looks})
     topic("worker", settings.drains_topic, {"Read": "takes drain tasks", "Write": "publishes them", **looks})
-    topic("worker", settings.ledger_topic, {"Read": "claims and progress", "Write": "the same", **looks})
-    hangs = "whether a transaction of its own hangs there"
-    topic("worker", settings.log_topic, {"Read": hangs, "Write": "AdminRebind records", **looks})
+    topic("worker", settings.ledger_topic, {"Read": "reads claims and progress", "Write": "writes them", **looks})
+    hangs = "checks whether a transaction of its own hangs there"
+    topic("worker", settings.log_topic, {"Read": hangs, "Write": "writes AdminRebind records", **looks})
     found.append(Acl("worker", "group", settings.worker_group, "Read", "shares the work out"))
     queues(
         "worker",
         {
             "Read": f"takes what was claimed; {hangs}",
             "Write": "moves it",
-            "Create": "queues that messages go to for the first time",
+            "Create": "creates queues that messages go to for the first time",
             "Delete": "frees the space of what was dispatched or moved",
-            "DescribeConfigs": "what a queue takes, and whether it would lose messages",
+            "DescribeConfigs": "checks what a queue accepts, and that it would not lose messages",
         },
     )
     queue_groups("worker", "Read", "moves a queue's head, evicts and holds its dispatchers")
-    transactions("worker", "xferq.claim.", "claims")
-    transactions("worker", "xferq.drain.", "drains")
-    topic("worker", HOLD_TOPIC, {"Describe": "holds groups of the new protocol; it does not exist"})
+    transactions("worker", "xferq.claim.", "makes claims")
+    transactions("worker", "xferq.drain.", "drains what was claimed")
+    topic("worker", HOLD_TOPIC, {"Describe": "holds groups of the new protocol; the topic does not exist"})
 
     for name in internal:
         look = "Read" if name == settings.log_topic else "Describe"
@@ -119,21 +123,22 @@ def user_of(part: Part) -> str:
 _HEAD = """\
 # ACLs
 
-What each part of xferq has to be permitted where Kafka asks who may do what (`authorizer.class.name`): this much, and
-no more. It is made from [streams/acls.py](../streams/acls.py); with topics or groups of other names,
-`python -m streams.acls` prints the page for the settings in its environment, and `xferq acls PART` a part's commands.
+The permissions that each part of xferq needs on a Kafka with ACLs (`authorizer.class.name`): these, and no more. This
+page is generated from [streams/acls.py](../streams/acls.py). If your topics or groups have other names,
+`python -m streams.acls` prints the page for the settings in its environment, and `xferq acls PART` the commands for one
+part.
 
-The whole job runs with exactly these (`tests/broker/test_least_acls.py::test_the_whole_job`). Where one of them is
-missing a message names it: the operation, and on what
-(`tests/broker/test_least_acls.py::test_what_is_said_where_one_is_missing`). Worker and api look at their start for
-those on single topics and groups; for the others, where they are needed first.
+The whole job runs with exactly these (`tests/broker/test_least_acls.py::test_the_whole_job`). If one of them is
+missing, a message names the operation and the resource
+(`tests/broker/test_least_acls.py::test_what_is_said_where_one_is_missing`). Worker and api check those on single topics
+and groups when they start, and the others when they first need them.
 
 Kafka grants Describe with Read, Write or Delete, and DescribeConfigs with AlterConfigs. Names that end in `*` are
-prefixes. Each part logs in as a user of its own here; parts may share one.
+prefixes. Here each part logs in as a user of its own; parts may share one.
 
-Besides, whoever sends commands to Kafka without the api needs Write on topic `{commands}`, and what puts mail into
-queues needs Write on the topics `queue.*`, with the transactional ids it uses. `xferq backup` and `restore` need what
-the worker needs.
+In addition, whoever sends commands to Kafka without the api needs Write on topic `{commands}`. Whatever puts mail into
+queues needs Write on the topics `queue.*`, and on the transactional ids that it uses. `xferq backup` and `restore` need
+what the worker needs.
 """
 
 
