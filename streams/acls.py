@@ -15,7 +15,8 @@ Resource = Literal["topic", "group", "transactional-id"]
 PARTS: dict[Part, str] = {
     "api": "`xferq api`",
     "worker": "`xferq worker`, all of its processes",
-    "operator": "`xferq topics`, `queues`, `log` and `inject`; except for `backup` and `restore`, the others talk only to the api",
+    "operator": "`xferq topics`, `queues`, `log` and `inject`; all others talk only to the api, except `backup` and "
+    "`restore`",
     "dispatcher": "whoever takes messages out of the queues and sends them, in any language",
     "reader": "whoever reads the delivery log, in a group of its own; here the group has the user's name",
 }
