@@ -1,7 +1,7 @@
-"""What is public of xferq on Kafka, as an AsyncAPI 3 document: topics, keys, headers, values, partitions, retention.
+"""xferq's public interface on Kafka as an AsyncAPI 3 document: topics, keys, headers, values, partitions, retention.
 
-`python -m streams.asyncapi docs` writes it, and the JSON Schemas it is made of, as they stand in docs/; with names and
-numbers of topics from the environment (`XFERQ_...`), as everywhere.
+`python -m streams.asyncapi docs` writes it and the JSON Schemas that it is made of into docs/. As everywhere, names and
+partition counts of topics come from the environment (`XFERQ_...`).
 """
 
 import json
@@ -25,7 +25,7 @@ _QUEUE = "mytenant@mail.example"
 _XFER_QUEUE = f"http://mx2.example.com/{XFER_SUFFIX}"
 _KEEPS_ORDER = (
     "Partition: by the key with murmur2, the default of Java's clients and of aiokafka (librdkafka: "
-    "`partitioner=murmur2_random`). Any other does as well, but keeps no order between the commands of one queue."
+    "`partitioner=murmur2_random`). Any other works as well, but does not keep the commands of one queue in order."
 )
 
 
@@ -37,7 +37,7 @@ def asyncapi(settings: Settings) -> Schema:
             "title": "xferq",
             "version": _VERSION,
             "description": "Transfer queues on Kafka. Read all of these topics with `isolation.level=read_committed`: "
-            "what an aborted transaction left behind was never said. Ignore fields that you don't know.",
+            "what an aborted transaction left behind does not count. Ignore fields that you don't know.",
         },
         "defaultContentType": "application/json",
         "channels": _channels(settings),
@@ -68,8 +68,8 @@ def _channels(settings: Settings) -> Schema:
         "commands": {
             "address": settings.commands_topic,
             "title": "Commands",
-            "description": "Whoever may write here commands xferq. What is no valid command is recorded as "
-            f"refused, with the reason, and passed over. {_KEEPS_ORDER} Time stamps are the broker's.",
+            "description": "Whoever may write here commands xferq. An invalid command is recorded as refused, with "
+            f"the reason, and skipped. {_KEEPS_ORDER} Timestamps are set by the broker.",
             "messages": _messages("cancel", "start"),
             "bindings": _binding(settings.commands_partitions, config["commands"]),
         },
@@ -77,8 +77,8 @@ def _channels(settings: Settings) -> Schema:
             "address": settings.log_topic,
             "title": "Delivery log",
             "description": "One record for each message that has been moved, written in the transaction that moves "
-            "it. Partition: that of the message in the queue that it was taken out of, modulo their number here; "
-            "so not by the key. Time stamps are the broker's.",
+            "it. Partition: the message's partition in the queue that it was taken out of, modulo the number of "
+            "partitions here; so not by the key. Timestamps are set by the broker.",
             "messages": _messages("rebind"),
             "bindings": _binding(settings.log_partitions, config["log"]),
         },
@@ -87,12 +87,12 @@ def _channels(settings: Settings) -> Schema:
             "title": "A queue, scheduled or xfer",
             "description": "The queue's head is the committed offset of its dispatchers' group, "
             f"`{settings.group_template.replace('{topic}', TOPIC_PREFIX + '{name}')}`; records below it are "
-            "deleted, others never. Partition: whatever the writer likes; a message that is moved goes to the "
-            "partition it was in, modulo their number. Time stamps are kept when it is moved.",
+            "deleted, others never. Partition: any that the writer chooses; a message that is moved goes to the "
+            "partition it was in, modulo the number of partitions. Its timestamp is kept.",
             "parameters": {
                 "name": {
                     "description": "The queue's name in UTF-8: `A-Z a-z 0-9 .` stay, every other byte becomes `-` "
-                    "and two lower-case hex digits. Where the topic's name were over 249 characters: the first "
+                    "and two lower-case hex digits. If the topic's name would be over 249 characters: the first "
                     "150 characters of that, `--`, and the SHA-256 of the name in hex.",
                     "examples": [topic_of(name).removeprefix(TOPIC_PREFIX) for name in (_QUEUE, _XFER_QUEUE)],
                 }
@@ -106,9 +106,11 @@ def _channels(settings: Settings) -> Schema:
 def _operations() -> Schema:
     return {
         "carryOut": _operation("receive", "commands", "Carry out a command: claim, then drain.", "cancel", "start"),
-        "log": _operation("send", "deliveryLog", "Tell of each message that has been moved.", "rebind"),
+        "log": _operation("send", "deliveryLog", "Record each message that has been moved.", "rebind"),
         "take": _operation("receive", "queue", "Take the messages that a command claims.", "message"),
-        "put": _operation("send", "queue", "Put them into another queue, or back at the tail.", "message"),
+        "put": _operation(
+            "send", "queue", "Put them into another queue, or back at the tail of the same queue.", "message"
+        ),
     }
 
 
@@ -124,14 +126,14 @@ def _kinds() -> Schema:
                 "required": ["type"],
             },
             "payload": {"$ref": f"{DEFINITIONS}AdminRebind"},
-            "bindings": _key("the message's id: the key that the message has"),
+            "bindings": _key("the message's id, which is also the message's own key"),
         },
         "message": {
             "title": "A message",
             "contentType": "message/rfc822",
             "headers": {
                 "type": "object",
-                "description": "Others than the envelope pass through as they are, in their order.",
+                "description": "Headers other than the envelope pass through unchanged, in their order.",
                 "properties": {
                     "envelope": {
                         "type": "string",
@@ -142,7 +144,7 @@ def _kinds() -> Schema:
                 },
                 "required": ["envelope"],
             },
-            "payload": {"description": "the message's bytes, of whatever kind; never touched"},
+            "payload": {"description": "the message's bytes, of any kind; never changed"},
             "bindings": _key("the message's id"),
         },
     }
@@ -154,8 +156,8 @@ def _command(title: str, schema: str) -> Schema:
         "description": _unsaid("command"),
         "headers": {
             "type": "object",
-            "description": "W3C's trace context, optional: where xferq makes traces, the command's is that one. "
-            "What is not valid counts as not being there; no command is refused for it.",
+            "description": "W3C's trace context, optional: if xferq produces traces, the command's trace is this one. "
+            "An invalid one is ignored; no command is refused because of it.",
             "properties": {
                 TRACEPARENT: {"type": "string", "pattern": TRACEPARENT_PATTERN},
                 TRACESTATE: {"type": "string"},
@@ -167,7 +169,7 @@ def _command(title: str, schema: str) -> Schema:
 
 
 def _unsaid(name: str) -> str:
-    return f"Besides what the schema says: {'; '.join(UNSAID[name])}."
+    return f"In addition to the schema: {'; '.join(UNSAID[name])}."
 
 
 def _messages(*names: str) -> Schema:

@@ -1,7 +1,7 @@
 """JSON Schemas of what others write and read: commands, envelopes, log records.
 
-Made from the models and the patterns that xferq itself goes by. Whatever xferq takes, its schema takes. The other way
-round there are things that JSON Schema can't say: `UNSAID` lists them.
+They are made from the models and patterns that xferq itself uses. Everything that xferq accepts, its schema accepts.
+The converse does not hold, as JSON Schema can't express everything: `UNSAID` lists the rest.
 """
 
 from datetime import UTC, datetime
@@ -29,23 +29,26 @@ DOCUMENTS = {"command": ("CancelCommand", "StartCommand"), "envelope": ("Envelop
 UNSAID: dict[str, tuple[str, ...]] = {
     "command": (
         "lengths are in bytes of UTF-8, not in characters",
-        "`target` must be an http or https URL, and not so long that its queue's name is over 1,024 bytes",
-        "a time must exist: no 30th of February, no 25th hour, none outside of the years 1 to 9999 in UTC",
-        "where a pattern's `$` also stands before a line break at the end (Python), one there is let through",
-        "a name that comes twice in an object: the last one counts",
+        "`target` must be an http or https URL, and the name of its queue at most 1,024 bytes",
+        "a time must exist: no 30th of February, no 25th hour, none outside the years 1 to 9999 in UTC",
+        "where a pattern's `$` also matches before a final line break (as in Python), the schema lets that line break "
+        "through",
+        "if a key occurs twice in an object, the last one counts",
     ),
     "envelope": (
         "a time must exist, as in commands",
-        "a whole number written with a fraction, `3.0`, is none for xferq",
-        "the queue that a message belongs to, in `queue` or made of the others and the recipient's domain, must have a "
-        "domain and be of 1 to 1,024 bytes; that of the saved information must not be an xfer queue",
-        "`tz` must be a zone of the tz database, `start` not after `end`, both times of day, and one of the next days "
-        "must have such an hour",
-        "what is nested more than 254 levels deep can't be written again",
-        "where a pattern's `$` also stands before a line break at the end (Python), one there is let through",
+        "a whole number written with a fraction, such as `3.0`, is not an integer for xferq",
+        "the name of the queue that a message belongs to, given in `queue` or made from the other fields and the "
+        "recipient's domain, must have a domain and 1 to 1,024 bytes, and in the saved information must not be that of "
+        "an xfer queue",
+        "`tz` must be a zone of the tz database, `start` and `end` must be times of day with `start` not after `end`, "
+        "and one of the next days must have such an hour",
+        "anything nested more than 254 levels deep can't be written back",
+        "where a pattern's `$` also matches before a final line break (as in Python), the schema lets that line break "
+        "through",
     ),
 }
-"""What xferq refuses although its schema takes it."""
+"""What xferq refuses although its schema accepts it."""
 
 _TEXT: Schema = {"type": "string"}
 _NAME: Schema = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_BYTES}
@@ -66,7 +69,7 @@ def document(name: str) -> Schema:
         wanted += [other for other in used if f'"{DEFINITIONS}{other}"' in text and other not in found]
     choice = [_ref(kind) for kind in kinds]
     body: Schema = choice[0] if len(choice) == 1 else {"oneOf": choice}
-    unsaid = [f"Not said here: {text}." for text in UNSAID.get(name, ())]
+    unsaid = [f"Not expressed here: {text}." for text in UNSAID.get(name, ())]
     about = {"$comment": " ".join(unsaid)} if unsaid else {}
     return {"$schema": DIALECT, "title": f"xferq {name}", **about, **body, "$defs": dict(sorted(found.items()))}
 
@@ -78,12 +81,12 @@ def definitions() -> dict[str, Schema]:
         "StartCommand": _command(StartCommand),
         "Envelope": _envelope(),
         "QueueParts": {
-            "description": "`queue`, else the name made of the others and the recipient's domain, is the queue that "
-            "the message belongs to",
+            "description": "the queue that the message belongs to: `queue`, or else the name made from the other "
+            "fields and the recipient's domain",
             "properties": _parts(),
         },
         "SavedInfo": {
-            "description": "what a transfer keeps and a cancel restores; what is not there is unset then",
+            "description": "what a transfer saves and a cancel restores; what is missing here is unset by the cancel",
             "type": "object",
             "properties": {
                 **_parts(),
@@ -109,7 +112,7 @@ def _command(model: type[BaseModel]) -> Schema:
 
 def _envelope() -> Schema:
     return {
-        "description": "the JSON in the header `envelope` of a message: one that xferq can transfer, and restore",
+        "description": "the JSON in the header `envelope` of a message that xferq can transfer and restore",
         "type": "object",
         "properties": {
             "sender": _TEXT,
@@ -142,7 +145,7 @@ def _schedule() -> Schema:
         "expires": _TIME,
     }
     return {
-        "description": "days of the week and hours in a time zone, all four or none; a first attempt; an expiry",
+        "description": "days of the week and hours in a time zone, all four fields or none; a first attempt; an expiry",
         "type": "object",
         "properties": known,
         "additionalProperties": False,
@@ -155,11 +158,11 @@ def _schedule() -> Schema:
 
 def _log_record() -> Schema:
     varying: dict[str, Schema] = {
-        "id": {"type": "string", "description": "the message's id; the record's key is the same in bytes"},
+        "id": {"type": "string", "description": "the message's id; the record's key is the same, as bytes"},
         "sender": _TEXT,
         "recipient": {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 2}]},
-        "queue": {**_NAME, "description": "the queue that the message is in now"},
-        "size": {"type": "integer", "minimum": 0, "description": "of the message, in bytes"},
+        "queue": {**_NAME, "description": "the queue that the message is now in"},
+        "size": {"type": "integer", "minimum": 0, "description": "size of the message in bytes"},
         "response": {
             "type": "object",
             "properties": {
@@ -185,7 +188,7 @@ def _log_record() -> Schema:
         "nodeid": {"type": "string", "format": "uuid"},
     }
     return {
-        "description": "a message has been moved to another queue: KumoMTA's log record of that name",
+        "description": "a message has been moved to another queue; KumoMTA's log record of the same name",
         "type": "object",
         # What is not said to vary is always what it is in this one.
         "properties": {name: varying.get(name, _only(value)) for name, value in _some_record().items()},
