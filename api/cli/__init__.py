@@ -25,11 +25,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Transfer queues on Kafka: move scheduled mail queues to another node, and take that back.\n\n"
-    "Try it: `xferq demo` shows all of it at work. `xferq up` starts Kafka, the API and a worker here; then "
-    "`inject` mail, `transfer` it, `cancel` that, and look at `status`, `queues` and `log`.\n\n"
-    "Every setting is a variable `XFERQ_...` or stands in a file that `--config` names; `xferq config` shows what "
-    "is in force. XFERQ_BOOTSTRAP_SERVERS names a Kafka cluster, and without it the embedded one is used.",
+    help="Transfer queues on Kafka: move scheduled mail queues to another node, and undo that.\n\n"
+    "Try it: `xferq demo` shows everything at work. `xferq up` starts Kafka, the API and a worker on this machine; "
+    "then `inject` mail, `transfer` it, `cancel` the transfer, and look at `status`, `queues` and `log`.\n\n"
+    "Every setting is an environment variable `XFERQ_...`, or is in the file named by `--config`; `xferq config` shows "
+    "the settings in force. XFERQ_BOOTSTRAP_SERVERS names a Kafka cluster; without it, the embedded one is used.",
 )
 for _command in (
     demo,

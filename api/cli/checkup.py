@@ -32,13 +32,13 @@ class _Answer:
 
 def health(
     part: Annotated[
-        Part | None, typer.Argument(help="Which one to ask; by default what is there.", show_default=False)
+        Part | None, typer.Argument(help="Which one to ask; by default whichever is running.", show_default=False)
     ] = None,
 ) -> None:
     """Ask the api or the worker on this machine whether it can work: exit status 0 if it can, 1 if not.
 
-    It goes by the settings, as they do: the addresses and ports, TLS, and how many processes the worker has. It shows
-    no password and needs none: an api that doesn't let even this machine in is well if it is alive.
+    It uses the same settings as they do: addresses and ports, TLS, and the number of worker processes. It sends no
+    password and needs none: an api that does not even let this machine in counts as working if it is alive.
 
     Example: `xferq health worker`
     """

@@ -17,7 +17,7 @@ from streams.sources import CONFIG
 ConfigFile = Annotated[
     Path | None,
     typer.Option(
-        "--config", metavar="FILE", help=f"A TOML file with settings, by their names in lower case; or {CONFIG}."
+        "--config", metavar="FILE", help=f"A TOML file with settings, named in lower case; {CONFIG} names it as well."
     ),
 ]
 
@@ -39,9 +39,9 @@ def configurable(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False) -> None:
-    """Print the settings in force, and where each comes from; nothing that is secret.
+    """Print the settings in force and where each comes from; secrets are not shown.
 
-    The command line comes first, then the environment, then the file, then defaults.
+    Order of precedence: command line, environment, file, defaults.
 
     Example: `xferq config --config /etc/xferq.toml`
     """

@@ -32,7 +32,7 @@ def inject(
         str,
         typer.Argument(
             metavar="QUEUE",
-            help="A scheduled queue: campaign:tenant@domain!routing_domain, or less.",
+            help="A scheduled queue: campaign:tenant@domain!routing_domain, or parts of that.",
             show_default=False,
         ),
     ],
@@ -45,18 +45,22 @@ def inject(
         ),
     ],
     sender: Annotated[
-        str | None, typer.Option(help="The envelope's sender; else Return-Path or From tells it.", show_default=False)
+        str | None, typer.Option(help="The envelope's sender; by default from Return-Path or From.", show_default=False)
     ] = None,
     recipient: Annotated[
         list[str] | None,
-        typer.Option(help="The envelope's recipient, maybe more than once; else To tells it.", show_default=False),
+        typer.Option(
+            help="The envelope's recipient; may be given more than once; by default from To.", show_default=False
+        ),
     ] = None,
     schedule: Annotated[
         str | None,
-        typer.Option(help='When they may be sent, as JSON: {"expires": "3000-12-31T00:00:00Z"}.', show_default=False),
+        typer.Option(
+            help='When the mail may be sent, as JSON: {"expires": "3000-12-31T00:00:00Z"}.', show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Put mail into a scheduled queue, whose topic is created where it does not exist.
+    """Put mail into a scheduled queue. Its topic is created if it does not exist.
 
     Examples: `xferq inject mytenant@example.com mail.mbox`, `xferq inject example.net - < message.eml`
     """

@@ -30,8 +30,8 @@ def queues(
 ) -> None:
     """List the queues, and how full they are.
 
-    The depth counts Kafka's offsets from the queue's head to its end: the number of messages, or a little more,
-    as the markers of transactions take offsets too.
+    The depth counts Kafka's offsets from the queue's head to its end: at least the number of
+    messages, as transaction markers take offsets too.
 
     Example: `xferq queues --xfer`
     """
@@ -54,15 +54,15 @@ async def _queues() -> list[tuple[str, int, int]]:
 
 
 def log(
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what is written from now on.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing what is written from now on.")] = False,
     from_beginning: Annotated[
-        bool, typer.Option("--from-beginning", help="With --follow: first all that is there.")
+        bool, typer.Option("--from-beginning", help="With --follow: first print everything that is there.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the records as they are, one per line.")] = False,
 ) -> None:
     """Print the delivery log: one AdminRebind record per moved message.
 
-    Without options, all that is there; with --follow, what comes from now on, until Ctrl-C.
+    Without options it prints everything that is there; with --follow, what comes from now on, until Ctrl-C.
 
     Example: `xferq log --follow --json | jq .queue`
     """
@@ -116,7 +116,7 @@ def topics(
 ) -> None:
     """Create xferq's topics, and give all of them, queues included, the settings they need.
 
-    Topics that are as they should be stay untouched, so this can be run at any time.
+    It leaves topics that are already right alone, so you can run it at any time.
 
     Examples: `xferq topics`, `xferq topics --file deploy/topics.toml --check`
     """

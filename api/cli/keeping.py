@@ -19,8 +19,8 @@ from streams.settings import load_settings
 def backup() -> None:
     """Print the ledger as it is now, for `xferq restore`.
 
-    It is exact as long as no drain goes on; what is drained after it would be drained again. Needs the worker's
-    permissions.
+    The backup is exact as long as no drain is running: what is drained afterwards would be drained again after a
+    restore. Needs the worker's permissions.
 
     Example: `xferq backup > ledger.backup`
     """
@@ -39,12 +39,12 @@ def backup() -> None:
 
 def restore(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="What `xferq backup` has printed.", exists=True, dir_okay=False)
+        Path, typer.Argument(metavar="FILE", help="The output of `xferq backup`.", exists=True, dir_okay=False)
     ],
 ) -> None:
     """Put a backup into a new, empty ledger, which may have another name and number of partitions.
 
-    Workers and api must not run. Start them only when this has ended well; where it was broken off, repeat it.
+    Stop workers and api first, and start them only after this has succeeded. If it was interrupted, run it again.
 
     Example: `xferq topics && xferq restore ledger.backup`
     """
@@ -68,10 +68,10 @@ def acls(
         Part | None, typer.Argument(metavar="PART", help="api, worker, operator, dispatcher or reader.")
     ] = None,
 ) -> None:
-    """Print the commands that permit a part of xferq what it needs on Kafka, and no more; all parts without one.
+    """Print the commands that grant a part of xferq just what it needs on Kafka; by default for all parts.
 
-    They are Kafka's kafka-acls.sh, with the topics and groups of the settings; it takes the brokers from $KAFKA, and
-    admin.properties is a file for it.
+    They call Kafka's kafka-acls.sh for the topics and groups in the settings. It takes the brokers from $KAFKA and its
+    own login from the file admin.properties.
 
     Example: `KAFKA=kafka-1:9093 sh -c "$(xferq acls worker)"`
     """

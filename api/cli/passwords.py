@@ -9,11 +9,11 @@ from api.users import user_line
 
 
 def hash_password(
-    user: Annotated[str, typer.Argument(metavar="USER", help="Who is to use the API.", show_default=False)],
+    user: Annotated[str, typer.Argument(metavar="USER", help="The user of the API.", show_default=False)],
 ) -> None:
     """Print a line for XFERQ_API_USERS_FILE: the user, and a hash of the password (argon2).
 
-    Asks for the password where a terminal is, and else reads it from standard input, up to the first line's end.
+    Asks for the password on a terminal; otherwise reads the first line of standard input.
 
     Examples: `xferq hash-password alice >> users`, `xferq hash-password ci < password >> users`
     """

@@ -40,14 +40,14 @@ def demo(
     mail: Annotated[
         list[Path] | None,
         typer.Option(
-            "--mail", help="Mail of your own: an mbox, a maildir, a folder of .eml files; may be given more than once."
+            "--mail", help="Your own mail: an mbox, a maildir or a folder of .eml files; may be given more than once."
         ),
     ] = None,
 ) -> None:
     """See it work: mail goes into an xfer queue and comes back, on a real Kafka.
 
-    Ends with a table of what went where, and exit status 1 if a number is not what it must be. Takes less than
-    two minutes; the first time it fetches Kafka before. Leaves nothing behind.
+    It ends with a table of what went where, and with exit status 1 if a number is not as it must be. It takes less
+    than two minutes, after fetching Kafka the first time, and leaves nothing behind.
 
     Example: `xferq demo --mail ~/Mail/archive.mbox`
     """
@@ -65,7 +65,7 @@ def up(
 ) -> None:
     """Run Kafka, the API and a worker on this machine, until Ctrl-C.
 
-    With XFERQ_BOOTSTRAP_SERVERS set, it uses that Kafka instead of the embedded one. While it runs, the other
+    If XFERQ_BOOTSTRAP_SERVERS is set, it uses that Kafka instead of the embedded one. While it runs, the other
     commands find it by themselves.
 
     Example: `xferq up`, and in another terminal `xferq inject mytenant@example.com mail.mbox`
@@ -116,14 +116,17 @@ def api(
         int | None, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.", show_default="8000")
     ] = None,
     unprotected: Annotated[
-        bool, typer.Option("--unprotected", help="Let everybody in who reaches it, by any name: no access control.")
+        bool,
+        typer.Option(
+            "--unprotected", help="Let in everybody who can reach it, under any host name: no access control."
+        ),
     ] = False,
     with_parent: WithParent = False,
 ) -> None:
     """Run the HTTP API.
 
-    It comes up without Kafka too, answers 503 until that is there, and /readyz says what is missing. Who comes from a
-    trusted host, this machine by default, may use it; others need a user of XFERQ_API_USERS_FILE or a certificate.
+    It also starts without Kafka: until Kafka is there it answers 503, and /readyz says what is missing. Clients on a
+    trusted host (by default this machine) may use it; others need a user in XFERQ_API_USERS_FILE or a certificate.
 
     Example: `XFERQ_BOOTSTRAP_SERVERS=kafka-1:9092,kafka-2:9092 xferq api --port 8000`
     """
@@ -144,9 +147,9 @@ def worker(
     ] = None,
     with_parent: WithParent = False,
 ) -> None:
-    """Run a worker: it carries out commands and moves messages. Run as many as you like.
+    """Run a worker, which carries out commands and moves messages. Run as many as you like.
 
-    SIGTERM or Ctrl-C ends it within 10 s at the edge of a transaction; another worker takes over what it leaves.
+    SIGTERM or Ctrl-C ends it within 10 s at the edge of a transaction; another worker takes over what is left.
 
     Example: `XFERQ_BOOTSTRAP_SERVERS=kafka-1:9092,kafka-2:9092 xferq worker`
     """

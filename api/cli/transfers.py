@@ -10,11 +10,11 @@ from api.models import CommandStatus
 from streams.logs import printable
 from streams.settings import load_settings
 
-Reason = Annotated[str, typer.Option("--reason", help="Why: it goes into the delivery log.", show_default=False)]
-Wait = Annotated[bool, typer.Option("--wait", help="Show the progress, and end with the counts when it is done.")]
+Reason = Annotated[str, typer.Option("--reason", help="The reason; it goes into the delivery log.", show_default=False)]
+Wait = Annotated[bool, typer.Option("--wait", help="Show the progress until it is done, then print the counts.")]
 Id = Annotated[
     str | None,
-    typer.Option("--id", help="The command's id. Repeating a command with the same id does nothing twice."),
+    typer.Option("--id", help="The command's id. Repeating a command with the same id has no further effect."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -35,7 +35,7 @@ def transfer(
 ) -> None:
     """Move scheduled queues into the xfer queue of a target.
 
-    Takes what is in the queues now. **Without any criterion that is every scheduled queue.**
+    Takes what is in the queues now. **Without any criterion, this means every scheduled queue.**
 
     Example: `xferq transfer --target http://mx2.example.com/ --reason "maintenance of mx1" --tenant mytenant`
     """
@@ -62,8 +62,8 @@ def cancel(
 ) -> None:
     """Cancel a transfer: put what is in an xfer queue back where it came from.
 
-    Takes everything that is in the queue at this moment; what comes later needs another cancel. Does not wait
-    until it is done, unless told to.
+    Takes everything that is in the queue at this moment; what arrives later needs another cancel. Does not wait
+    until it is done, except with --wait.
 
     Example: `xferq cancel http://mx2.example.com/.xfer.kumomta.internal --reason "mx2 is full" --wait`
     """
@@ -73,13 +73,15 @@ def cancel(
 
 
 def status(
-    id: Annotated[str | None, typer.Argument(metavar="ID", help="A command's id; without one: a list.")] = None,
+    id: Annotated[
+        str | None, typer.Argument(metavar="ID", help="A command's id; without one, commands are listed.")
+    ] = None,
     queue: Annotated[str | None, typer.Option("--queue", help="List only commands about this xfer queue.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="List so many at most.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="List at most this many.")] = 20,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what has become of a command, or list commands, newest first.
+    """Show the status of a command, or list commands, newest first.
 
     Examples: `xferq status`, `xferq status 6f1f6d1c8a554c3f9f0a6f3a8a3f4a0e --wait`
     """
