@@ -29,9 +29,9 @@ OPENAPI_PATH = "/api-docs/openapi.json"
 _TRACES_S = 2.0
 """How long the last spans may hold up the end."""
 _ABOUT = (
-    "Transfer queues on Kafka: move a mail platform's scheduled queues to another node, and take that back, "
-    "each message exactly once. Every error is an RFC 9457 problem (application/problem+json). Who comes from a "
-    "trusted host, this machine by default, needs neither a password nor a certificate."
+    "Transfer queues on Kafka: move a mail platform's scheduled queues to another node, and undo that, each "
+    "message exactly once. Every error is an RFC 9457 problem (application/problem+json). Clients on a trusted host "
+    "(by default this machine) need neither a password nor a certificate."
 )
 
 
@@ -107,8 +107,8 @@ def _document(app: FastAPI) -> None:
             schemas["CommandStatus"]["examples"] = EXAMPLE_STATUSES  # FastAPI leaves out nulls, which belong there
             schemas |= {**problem.pop("$defs", {}), "ProblemDetails": problem}
             document["components"]["securitySchemes"] = {
-                "password": {"type": "http", "scheme": "basic", "description": "A user of XFERQ_API_USERS_FILE"},
-                "certificate": {"type": "mutualTLS", "description": "A certificate of XFERQ_API_TLS_CLIENT_CA"},
+                "password": {"type": "http", "scheme": "basic", "description": "A user in XFERQ_API_USERS_FILE"},
+                "certificate": {"type": "mutualTLS", "description": "A certificate issued by XFERQ_API_TLS_CLIENT_CA"},
             }
             document["security"] = [{"password": []}, {"certificate": []}]
             document["paths"][OPEN_PATH]["get"]["security"] = []

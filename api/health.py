@@ -22,13 +22,13 @@ class Health(BaseModel):
 
 @router.get("/livez", summary="Is the server alive?", response_model=Health, responses=problems(is_open=True))
 async def livez() -> Health:
-    """Yes, if this answers at all; restarting it would help against nothing else."""
+    """Yes, if this answers at all. Restarting the server helps only if it does not."""
     return Health()
 
 
 @router.get("/readyz", summary="Can it work?", response_model=Health, responses=problems("unavailable"))
 async def readyz(request: Request) -> Health:
-    """Whether commands can be taken now; if not, `detail` says what is missing."""
+    """Whether commands can be accepted now; if not, `detail` says what is missing."""
     link: Link = request.app.state.link
     if link.missing is not None:
         raise Problem("unavailable", link.missing)
@@ -42,5 +42,5 @@ async def readyz(request: Request) -> Health:
     responses={200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}, **problems()},
 )
 async def metrics() -> Response:
-    """What this process counts; a worker has its own, on port 8001 by default."""
+    """The metrics of this process; a worker serves its own, on port 8001 by default."""
     return Response(generate_latest(REGISTRIES["api"]), media_type=CONTENT_TYPE_LATEST)

@@ -44,7 +44,7 @@ EXAMPLE_STATUSES: list[Any] = [
 
 
 class XferCancelRequest(BaseModel):
-    """Cancels the transfer of what is in an xfer queue now."""
+    """Cancels the transfer of everything that is in an xfer queue now."""
 
     model_config = ConfigDict(
         strict=True,
@@ -61,7 +61,7 @@ class XferCancelRequest(BaseModel):
 
 
 class XferRequest(BaseModel):
-    """Starts a transfer of scheduled queues to another node: all of them, where no criterion is given."""
+    """Starts a transfer of scheduled queues to another node; without any criterion, of all of them."""
 
     model_config = ConfigDict(
         strict=True,
@@ -80,7 +80,7 @@ class XferRequest(BaseModel):
     )
 
     target: TargetField = Field(
-        description="where the messages go: an http or https URL. It is normalised as browsers do, and names "
+        description="where the messages go: an http or https URL. It is normalised as in browsers, and names "
         "the xfer queue: `{target}.xfer.kumomta.internal`",
         json_schema_extra={"format": "uri"},
     )
@@ -90,16 +90,16 @@ class XferRequest(BaseModel):
     domain: TextField | None = Field(None, description="only queues for this domain")
     routing_domain: TextField | None = Field(None, description="only queues with this routing domain")
     queue_names: Annotated[list[QueueNameField], Field(max_length=MAX_QUEUE_NAMES, fail_fast=True)] | None = Field(
-        None, description="only these queues; the other criteria are not looked at then"
+        None, description="only these queues; the other criteria are then ignored"
     )
 
 
 class Done(BaseModel):
-    """An empty object: the command is durable, and is carried out from now on."""
+    """An empty object: the command is durable and will be carried out."""
 
 
 class CommandStatus(BaseModel):
-    """What has become of a command. What is not known (yet) is null."""
+    """The status of a command. Values that are not known (yet) are null."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -107,24 +107,24 @@ class CommandStatus(BaseModel):
     )
 
     id: str = Field(description="the command's id")
-    type: Kind | None = Field(description="null for a record that was no command at all")
+    type: Kind | None = Field(description="null for a record that was not a command at all")
     queue_name: str | None = Field(description="the xfer queue that the command is about")
     reason: str | None = Field(description="the reason that was given")
     state: State = Field(
-        description="`accepted`: written down; `waiting`: a worker has it, and `detail` says what it waits for; "
-        "`claimed`: the messages are taken out of the queue and being moved; `done`; `refused`: `detail` says why"
+        description="`accepted`: recorded; `waiting`: a worker has it, and `detail` says what it waits for; "
+        "`claimed`: the messages are taken out of the queue and are being moved; `done`; `refused`: `detail` says why"
     )
     detail: str | None = Field(description="why it was refused, or what it waits for")
     queues: int | None = Field(description="how many queues were claimed; null until all of them are")
-    total: int | None = Field(description="how many messages there were, `restored` + `returned`; null until done")
+    total: int | None = Field(description="how many messages there were: `restored` + `returned`; null until done")
     restored: int = Field(description="messages moved so far (by a cancel: restored)")
-    returned: int = Field(description="messages that had to stay, and were put back at the queue's end")
-    returned_reasons: dict[str, int] = Field(description="how many of them for which reason")
-    offsets_total: int | None = Field(description="Kafka offsets claimed: at least as many as messages")
-    offsets_done: int | None = Field(description="how many of those have been worked through")
+    returned: int = Field(description="messages that could not be moved and were put back at the end of the queue")
+    returned_reasons: dict[str, int] = Field(description="how many were returned, by reason")
+    offsets_total: int | None = Field(description="how many Kafka offsets were claimed: at least as many as messages")
+    offsets_done: int | None = Field(description="how many of these offsets have been processed")
     requested_at: str | None = Field(description="RFC 3339, UTC")
-    requested_by: str | None = Field(description="who asked; for HTTP the peer's address")
-    claimed_at: str | None = Field(description="the cancel's instant: RFC 3339, UTC")
+    requested_by: str | None = Field(description="who asked; over HTTP a certificate's subject, a user or an address")
+    claimed_at: str | None = Field(description="when the messages were claimed: RFC 3339, UTC")
     finished_at: str | None = Field(description="RFC 3339, UTC")
 
     @classmethod
@@ -136,13 +136,13 @@ class CommandStatus(BaseModel):
 class FieldError(BaseModel):
     """What is wrong with one field."""
 
-    location: Literal["body", "query", "path", "header"] = Field(description="where the field stands")
+    location: Literal["body", "query", "path", "header"] = Field(description="where the field is")
     field: str = Field(description="its name; empty for the whole body")
     detail: str = Field(description="what is wrong")
 
 
 class ProblemDetails(BaseModel):
-    """An error, as RFC 9457 has it."""
+    """An error, as defined by RFC 9457."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -158,8 +158,8 @@ class ProblemDetails(BaseModel):
         }
     )
 
-    type: str = Field(description="which kind of problem: a reference to its description")
-    title: str = Field(description="the kind in words")
+    type: str = Field(description="the kind of problem: a reference to its description")
+    title: str = Field(description="the kind of problem in words")
     status: int = Field(description="the HTTP status")
-    detail: str = Field(description="what is wrong this time")
-    errors: list[FieldError] = Field([], description="the fields at fault, where there are any")
+    detail: str = Field(description="what is wrong in this case")
+    errors: list[FieldError] = Field([], description="the fields that are wrong, if any")

@@ -24,31 +24,43 @@ _SHOWN = 200
 
 KINDS: Mapping[str, tuple[int, str, str]] = {
     "malformed-request": (400, "The request can't be read", "It is not HTTP/1.1, or its head is too large."),
-    "malformed-body": (400, "The body can't be read", "It is not valid JSON in UTF-8, or not what its encoding says."),
+    "malformed-body": (400, "The body can't be read", "It is not valid JSON in UTF-8, or does not match its encoding."),
     "not-an-xfer-queue": (400, "Not an xfer queue", "The name of an xfer queue ends with `.xfer.kumomta.internal`."),
     "unauthorized": (
         401,
-        "Not for everybody",
-        "A user and a password (HTTP basic authentication), a client certificate, or a trusted host.",
+        "Not authenticated",
+        "Needed: a user and a password (HTTP basic authentication), a client certificate, or a trusted host.",
     ),
     "not-found": (404, "Nothing here", "This API has no such path."),
-    "unknown-queue": (404, "The queue does not exist", "There is no such queue now; `xferq queues --xfer` lists them."),
-    "unknown-command": (404, "The command is not known", "No such command, or finished more than 30 days ago."),
-    "method-not-allowed": (405, "The method is not allowed here", "The `Allow` header says which ones are."),
-    "too-slow": (408, "The request took too long", "By default 10 seconds for its head, 30 more for its body."),
-    "id-conflict": (409, "The id belongs to another command", "An Idempotency-Key stands for one request for ever."),
-    "too-large": (413, "The body is too large", "By default at most 2 MiB, also after decompression."),
+    "unknown-queue": (
+        404,
+        "The queue does not exist",
+        "There is no such queue now; `xferq queues --xfer` lists those that exist.",
+    ),
+    "unknown-command": (
+        404,
+        "The command is not known",
+        "There is no such command, or it finished more than 30 days ago.",
+    ),
+    "method-not-allowed": (405, "The method is not allowed here", "The `Allow` header lists those that are."),
+    "too-slow": (408, "The request took too long", "By default, 10 seconds for its head and 30 more for its body."),
+    "id-conflict": (409, "The id belongs to another command", "An Idempotency-Key belongs to one request."),
+    "too-large": (413, "The body is too large", "By default, at most 2 MiB, also after decompression."),
     "unsupported-media-type": (415, "The body is not JSON", "Send `Content-Type: application/json`."),
-    "unsupported-encoding": (415, "The body's encoding is not known", "Plain, or `Content-Encoding: gzip`."),
+    "unsupported-encoding": (
+        415,
+        "The body's encoding is not supported",
+        "Send it plain, or with `Content-Encoding: gzip`.",
+    ),
     "wrong-host": (
         421,
         "Not this host",
         "Without a password, the URL must name localhost, the address itself, or one of `XFERQ_API_NAMES`.",
     ),
-    "invalid-request": (422, "Fields are missing or not valid", "`errors` names each of them."),
-    "internal": (500, "A defect of xferq", "The server's log has the details."),
-    "busy": (503, "Too many requests at once", "Try again, after the seconds in `Retry-After`."),
-    "unavailable": (503, "Kafka is not available", "Try again later, after the seconds in `Retry-After`."),
+    "invalid-request": (422, "Fields are missing or not valid", "`errors` lists each of them."),
+    "internal": (500, "A defect in xferq", "The server's log has the details."),
+    "busy": (503, "Too many requests at once", "Try again after the seconds in `Retry-After`."),
+    "unavailable": (503, "Kafka is not available", "Try again after the seconds in `Retry-After`."),
 }
 """Kinds of problems: name to HTTP status, title, and what to know about them."""
 

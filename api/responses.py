@@ -4,18 +4,18 @@ from typing import Any
 
 from api.problem import KINDS, MEDIA_TYPE
 
-_COMMAND_ID = {"description": "The command's id, to ask for its status with", "schema": {"type": "string"}}
-_LOCATION = {"description": "Where its status is", "schema": {"type": "string"}}
+_COMMAND_ID = {"description": "The command's id; use it to query the status", "schema": {"type": "string"}}
+_LOCATION = {"description": "The path of the command's status", "schema": {"type": "string"}}
 
 ACCEPTED: dict[str, Any] = {
-    "description": "The command is durable. It is carried out from now on, whatever happens to this server.",
+    "description": "The command is durable. It will be carried out, whatever happens to this server.",
     "headers": {"X-Command-Id": _COMMAND_ID, "Location": _LOCATION},
 }
 
 
 _EVERYWHERE = ("malformed-request", "too-slow", "busy")
 _GUARDED = ("unauthorized", "wrong-host")
-_CHALLENGE = {"description": "How to say who asks", "schema": {"type": "string"}}
+_CHALLENGE = {"description": "How to authenticate", "schema": {"type": "string"}}
 
 
 def problems(*kinds: str, is_open: bool = False) -> dict[int | str, dict[str, Any]]:

@@ -22,8 +22,8 @@ IdempotencyKey = Annotated[
     Header(
         alias="Idempotency-Key",
         json_schema_extra={"pattern": ID_PATTERN},
-        description="Becomes the command's id: 1 to 128 characters of `A-Z a-z 0-9 . _ -`. The same key with the "
-        "same body again changes nothing; with another body it is refused.",
+        description="Becomes the command's id: 1 to 128 characters of `A-Z a-z 0-9 . _ -`. Repeating the same key with "
+        "the same body changes nothing; with another body it is refused.",
     ),
 ]
 
@@ -54,8 +54,8 @@ async def cancel(
     """Take everything that is in the xfer queue now and put it back where it came from.
 
     Each message gets its original scheduling information back and leaves an AdminRebind record in the delivery
-    log. The answer does not wait for that: follow the command's status. What arrives in the queue later, or is
-    in flight, is not concerned; cancel again for that.
+    log. The answer does not wait for this: follow the command's status. Messages that arrive in the queue later, or
+    are in flight, are not affected; cancel again for those.
     """
     id = command_id(idempotency_key)
     if not is_xfer(body.queue_name):

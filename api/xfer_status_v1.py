@@ -34,11 +34,11 @@ router = APIRouter(tags=["Status"])
 async def list_statuses(
     request: Request,
     response: Response,
-    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="how many at most")] = DEFAULT_LIMIT,
-    before: Annotated[str | None, Query(description="a command's id: the list begins after it")] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="at most this many commands")] = DEFAULT_LIMIT,
+    before: Annotated[str | None, Query(description="a command's id: the list starts after it")] = None,
     queue_name: Annotated[str | None, Query(description="only commands about this xfer queue")] = None,
 ) -> list[CommandStatus]:
-    """Cancels and transfers that were asked for, also those that were refused, for 30 days after their end."""
+    """Cancels and transfers, including those that were refused, until 30 days after they ended."""
     link: Link = request.app.state.link
     ledger = link.ledger
     await link.refresh()
@@ -66,7 +66,7 @@ async def list_statuses(
 async def get_status(
     request: Request, id: Annotated[str, Path(description="the command's id", examples=[EXAMPLE_ID])]
 ) -> CommandStatus:
-    """How far the command has come, with the counts of this moment."""
+    """How far the command has come, with the current counts."""
     link: Link = request.app.state.link
     status = link.ledger.status(id)
     if status is None:

@@ -36,10 +36,10 @@ router = APIRouter(route_class=JsonRoute, tags=["Commands"])
 async def start(
     request: Request, response: Response, body: XferRequest, idempotency_key: IdempotencyKey = None
 ) -> Done:
-    """Move what is in the matching scheduled queues now into the xfer queue of a target.
+    """Move everything that is in the matching scheduled queues now into the xfer queue of a target.
 
-    Without any criterion that is EVERY scheduled queue. Each message's scheduling information is saved with it,
-    so that a cancel can put it back. The answer does not wait for the move: follow the command's status.
+    Without any criterion, this means EVERY scheduled queue. Each message's scheduling information is saved with it,
+    so that a cancel can restore it. The answer does not wait for the move: follow the command's status.
     """
     submissions: Submissions = request.app.state.submissions
     id = command_id(idempotency_key)
