@@ -75,141 +75,159 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     # Kafka.
-    bootstrap_servers: str = Field(EMBEDDED, description="Kafka's host:port list; `embedded` for one of our own")
+    bootstrap_servers: str = Field(EMBEDDED, description="Kafka's `host:port` list; `embedded`: xferq's own Kafka")
 
     # How every client of ours reaches Kafka. What goes with what is looked at in streams/kafka/security.py.
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", description="TLS is in `SSL` and `SASL_SSL`, a login in `SASL_PLAINTEXT` and `SASL_SSL`"
+        "PLAINTEXT", description="`SSL` and `SASL_SSL` use TLS; `SASL_PLAINTEXT` and `SASL_SSL` log in"
     )
     kafka_ca_file: MaybeFile = Field(
-        None, description="PEM file of the authorities that Kafka's certificates are from; by default the system's"
+        None, description="PEM file of the authorities that signed Kafka's certificates; by default the system's"
     )
-    kafka_check_hostname: bool = Field(True, description="with TLS: the certificate must be for the host asked for")
-    kafka_certificate_file: MaybeFile = Field(None, description="PEM file of a certificate of our own, with its chain")
-    kafka_key_file: MaybeFile = Field(None, description="PEM file of its key; by default it is in the same file")
-    kafka_key_password: MaybeSecret = Field(None, description="of an encrypted key")
-    kafka_key_password_file: MaybeFile = Field(None, description="a file that holds it, instead")
+    kafka_check_hostname: bool = Field(True, description="with TLS: Kafka's certificate must match its host name")
+    kafka_certificate_file: MaybeFile = Field(None, description="PEM file of a client certificate and its chain")
+    kafka_key_file: MaybeFile = Field(None, description="PEM file of its key; by default in the same file")
+    kafka_key_password: MaybeSecret = Field(None, description="password of an encrypted key")
+    kafka_key_password_file: MaybeFile = Field(None, description="file that holds this password, instead")
     kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] | None = Field(
-        None, description="how to log in: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`"
+        None, description="login mechanism: `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER`"
     )
-    kafka_username: MaybeText = Field(None, description="for PLAIN and SCRAM")
-    kafka_password: MaybeSecret = Field(None, description="for PLAIN and SCRAM")
-    kafka_password_file: MaybeFile = Field(None, description="a file that holds it, instead")
+    kafka_username: MaybeText = Field(None, description="user name, for PLAIN and SCRAM")
+    kafka_password: MaybeSecret = Field(None, description="password, for PLAIN and SCRAM")
+    kafka_password_file: MaybeFile = Field(None, description="file that holds the password, instead")
     kafka_token_command: MaybeText = Field(
-        None, description="for OAUTHBEARER: a command that prints a token; run again before that expires"
+        None, description="for OAUTHBEARER: command that prints a token; run again before the token expires"
     )
 
     # Topics and consumer groups.
-    commands_topic: str = Field("xferq.commands", description="where cancel and transfer commands are published")
-    drains_topic: str = Field("xferq.drains", description="drain tasks (internal)")
-    ledger_topic: str = Field("xferq.ledger", description="claims, progress, heads and command status (compacted)")
-    log_topic: str = Field("delivery-log", description="AdminRebind records")
+    commands_topic: str = Field("xferq.commands", description="topic of cancel and transfer commands")
+    drains_topic: str = Field("xferq.drains", description="topic of drain tasks (internal)")
+    ledger_topic: str = Field(
+        "xferq.ledger", description="topic of claims, progress, heads and command status (compacted)"
+    )
+    log_topic: str = Field("delivery-log", description="topic of AdminRebind records")
     group_template: str = Field(
         "xferq.dispatch.{topic}",
-        description="consumer group of a queue topic's dispatchers; may hold {topic}",
+        description="consumer group of a queue topic's dispatchers; may contain {topic}",
     )
     worker_group: str = Field("xferq.worker", description="consumer group of the workers (Faust's)")
 
     # Topics that xferq creates.
-    commands_partitions: int = Field(32, ge=1, description="at least as many as workers")
-    drains_partitions: int = Field(32, ge=1, description="at least as many as workers; never changed")
-    ledger_partitions: int = Field(32, ge=1, description="never changed")
-    log_partitions: int = Field(8, ge=1, description="of the delivery log")
-    queue_partitions: int = Field(4, ge=1, description="of a queue topic that xferq creates")
-    replication_factor: int = Field(-1, ge=-1, description="of topics that xferq creates; -1: the broker's default")
+    commands_partitions: int = Field(32, ge=1, description="partitions of commands; at least one per worker")
+    drains_partitions: int = Field(
+        32, ge=1, description="partitions of drain tasks; at least one per worker; never changed"
+    )
+    ledger_partitions: int = Field(32, ge=1, description="partitions of the ledger; never changed")
+    log_partitions: int = Field(8, ge=1, description="partitions of the delivery log")
+    queue_partitions: int = Field(4, ge=1, description="partitions of a queue topic that xferq creates")
+    replication_factor: int = Field(
+        -1, ge=-1, description="replicas of topics that xferq creates; -1: broker's default"
+    )
 
     # Patience.
-    transaction_timeout_ms: int = Field(30_000, ge=5_000, le=900_000, description="Kafka's, for claims and drains")
-    request_timeout_ms: int = Field(15_000, ge=1_000, description="of one request to Kafka")
-    settle_ms: int = Field(1_000, ge=0, description="longest wait of a claim for transactions under way")
-    hold_ms: int = Field(5_000, ge=0, description="longest hold of a queue's group after a claim")
-    confirm_ms: int = Field(10_000, ge=0, description="longest wait for a claim to be seen in the group's offsets")
-    guard_ms: int = Field(1_000, ge=50, description="time between two looks at the heads of claimed queues")
-    worker_session_ms: int = Field(
-        15_000, ge=6_000, le=30_000, description="a worker that is silent for so long has died: others take its work"
+    transaction_timeout_ms: int = Field(
+        30_000, ge=5_000, le=900_000, description="Kafka's transaction timeout (ms) for claims and drains"
     )
-    stalled_ms: int = Field(30_000, ge=100, description="a claim without progress for so long gets its tasks again")
-    space_s: float = Field(60.0, gt=0, description="time between two rounds of freeing space in queue topics")
-    keep_commands_days: float = Field(30.0, gt=0, description="how long finished commands stay in the ledger")
+    request_timeout_ms: int = Field(15_000, ge=1_000, description="timeout (ms) of one request to Kafka")
+    settle_ms: int = Field(1_000, ge=0, description="longest wait (ms) of a claim for open transactions")
+    hold_ms: int = Field(5_000, ge=0, description="longest hold (ms) of a queue's group after a claim")
+    confirm_ms: int = Field(10_000, ge=0, description="longest wait (ms) until the group's offsets show a claim")
+    guard_ms: int = Field(1_000, ge=50, description="interval (ms) between checks of the heads of claimed queues")
+    worker_session_ms: int = Field(
+        15_000, ge=6_000, le=30_000, description="silence (ms) after which a worker counts as dead"
+    )
+    stalled_ms: int = Field(
+        30_000, ge=100, description="time (ms) without progress until a claim's tasks are republished"
+    )
+    space_s: float = Field(60.0, gt=0, description="interval (s) between rounds of freeing space in queue topics")
+    keep_commands_days: float = Field(30.0, gt=0, description="retention (days) of finished commands in the ledger")
 
     # How much at once.
-    fetch_bytes: int = Field(2 << 20, ge=1 << 16, description="read from a partition at a time by a drain")
-    batch_bytes: int = Field(960 << 10, ge=16 << 10, description="of one record batch; under max.message.bytes")
-    transaction_bytes: int = Field(8 << 20, ge=1, description="gathered by a drain before it commits, about")
+    fetch_bytes: int = Field(2 << 20, ge=1 << 16, description="bytes that a drain reads from a partition at a time")
+    batch_bytes: int = Field(
+        960 << 10, ge=16 << 10, description="largest record batch (bytes); under max.message.bytes"
+    )
+    transaction_bytes: int = Field(8 << 20, ge=1, description="bytes that a drain gathers before it commits, about")
     transaction_messages: int = Field(10_000, ge=1, description="most messages in one drain transaction")
-    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field("none", description="of what xferq writes")
+    compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
+        "none", description="compression of xferq's writes"
+    )
     worker_processes: int = Field(
         default_factory=lambda: min(os.cpu_count() or 1, 4),
         ge=1,
         le=64,
-        description="processes of `xferq worker`; by default as many as cores, 4 at most",
+        description="processes of `xferq worker`; by default one per core, at most 4",
     )
-    concurrent_claims: int = Field(16, ge=1, description="queues claimed side by side by one worker")
-    concurrent_drains: int = Field(4, ge=1, description="queue partitions drained side by side by one worker")
+    concurrent_claims: int = Field(16, ge=1, description="queues that one worker claims concurrently")
+    concurrent_drains: int = Field(4, ge=1, description="queue partitions that one worker drains concurrently")
 
     # The delivery log.
     node_id: uuid.UUID = Field(
         default_factory=lambda: uuid.uuid5(uuid.NAMESPACE_DNS, socket.gethostname()),
-        description="`nodeid` of log records; by default made from the host's name",
+        description="`nodeid` of log records; by default derived from the host name",
     )
-    log_meta: Words = Field((), description="metadata names that log records carry: a list")
-    log_headers: Words = Field((), description="header names that log records carry: a list")
+    log_meta: Words = Field((), description="names of the metadata that log records carry (list)")
+    log_headers: Words = Field((), description="names of the headers that log records carry (list)")
 
     # Watching it.
     log_level: LogLevel = Field("INFO", description="`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`")
-    log_format: LogFormat = Field("text", description="`text`, or `json`: an object a line")
+    log_format: LogFormat = Field("text", description="`text`, or `json`: one object per line")
     traces: Literal["none", "otlp"] = Field(
-        "none", description="`otlp`: OpenTelemetry spans, to where OTEL_EXPORTER_OTLP_ENDPOINT says (docs/traces.md)"
+        "none", description="`otlp`: OpenTelemetry spans, sent to OTEL_EXPORTER_OTLP_ENDPOINT (docs/traces.md)"
     )
     metrics_host: str = Field(
-        "127.0.0.1", min_length=1, description="the address on which a worker's port listens; it asks for no password"
+        "127.0.0.1", min_length=1, description="address that a worker's port listens on; the port asks for no password"
     )
     metrics_port: int = Field(
         8001,
         ge=0,
         le=65535,
-        description="of a worker's /livez, /readyz, /metrics; the next for more processes; 0: none",
+        description="port of a worker's /livez, /readyz, /metrics; further processes take the next ports; 0: none",
     )
     metrics_queues: int = Field(
-        100, ge=0, description="xfer queues with a depth of their own in a process's metrics, the deepest; 0: none"
+        100, ge=0, description="xfer queues, deepest first, with a depth of their own in a process's metrics; 0: none"
     )
 
     # The api: where it listens, who may use it.
-    api_listen_host: str = Field("127.0.0.1", description="the address that the api listens on; `xferq api --host`")
-    api_listen_port: int = Field(8000, ge=0, le=65535, description="0: a free one; `xferq api --port`")
+    api_listen_host: str = Field("127.0.0.1", description="address that the api listens on; `xferq api --host`")
+    api_listen_port: int = Field(
+        8000, ge=0, le=65535, description="port of the api, 0: any free one; `xferq api --port`"
+    )
     api_names: Words = Field(
-        (), description="names in URLs of the api, a list, besides localhost and the address that is asked"
+        (), description="names in the api's URLs (list), besides localhost and the address a request arrives at"
     )
     api_trusted_hosts: Networks = Field(
         (parse_network("127.0.0.0/8"), parse_network("::1/128")),
-        description="networks (CIDR), a list: who comes from there needs no password",
+        description="networks (CIDR, list) whose requests need no password",
     )
     api_trusted_proxies: Networks = Field(
-        (), description="networks (CIDR), a list: proxies whose X-Forwarded-For tells who really asks"
+        (), description="networks (CIDR, list) of proxies whose X-Forwarded-For tells the client's address"
     )
-    api_users_file: MaybeFile = Field(None, description="users and hashes, from `xferq hash-password`, one a line")
-    api_tls_cert: MaybeFile = Field(None, description="PEM file of the api's certificate, and of those above it")
+    api_users_file: MaybeFile = Field(None, description="users and hashes from `xferq hash-password`, one per line")
+    api_tls_cert: MaybeFile = Field(None, description="PEM file of the api's certificate and its chain")
     api_tls_key: MaybeFile = Field(None, description="PEM file of its key")
-    api_tls_key_password: MaybeSecret = Field(None, description="where the key is encrypted")
+    api_tls_key_password: MaybeSecret = Field(None, description="password of the key, if it is encrypted")
     api_tls_client_ca: MaybeFile = Field(
-        None, description="PEM file: who has a certificate of this authority needs no password"
+        None, description="PEM file of an authority; clients with a certificate from it need no password"
     )
 
     # The api: what a client may take.
-    api_body_bytes: int = Field(2 << 20, ge=1 << 10, le=64 << 20, description="largest body, unpacked too")
-    api_head_bytes: int = Field(64 << 10, ge=1 << 10, le=1 << 20, description="largest head of a request, about")
-    api_head_s: float = Field(10.0, gt=0, description="longest wait for a request's head, and for a TLS handshake")
-    api_body_s: float = Field(30.0, gt=0, description="longest wait for a body")
-    api_read_s: float = Field(30.0, gt=0, description="how long an answer may stay unread")
-    api_requests: int = Field(256, ge=1, description="requests at work at once")
-    api_connections: int = Field(2048, ge=16, description="connections at once")
+    api_body_bytes: int = Field(
+        2 << 20, ge=1 << 10, le=64 << 20, description="largest request body (bytes), also unpacked"
+    )
+    api_head_bytes: int = Field(64 << 10, ge=1 << 10, le=1 << 20, description="largest request head (bytes), about")
+    api_head_s: float = Field(10.0, gt=0, description="longest wait (s) for a request's head, and for a TLS handshake")
+    api_body_s: float = Field(30.0, gt=0, description="longest wait (s) for a body")
+    api_read_s: float = Field(30.0, gt=0, description="longest time (s) that a response may stay unread")
+    api_requests: int = Field(256, ge=1, description="requests handled concurrently")
+    api_connections: int = Field(2048, ge=16, description="concurrent connections")
 
     # The command line, as a client of the api.
-    api_url: str = Field("http://127.0.0.1:8000", description="where the command line finds the api")
-    client_user: MaybeText = Field(None, description="who the command line is, where the api wants to know")
-    client_password: MaybeSecret = Field(None, description="that user's")
+    api_url: str = Field("http://127.0.0.1:8000", description="URL at which the command line finds the api")
+    client_user: MaybeText = Field(None, description="user name of the command line, where the api asks for one")
+    client_password: MaybeSecret = Field(None, description="that user's password")
     client_ca: MaybeFile = Field(
-        None, description="PEM file: authorities for the api's certificate; by default the usual ones"
+        None, description="PEM file of the authorities for the api's certificate; by default the system's"
     )
     client_cert: MaybeFile = Field(None, description="PEM file of a client certificate and its key")
 
