@@ -20,8 +20,7 @@ import aiokafka.consumer.fetcher
 import google_crc32c
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
-from aiokafka.producer.message_accumulator import BatchBuilder
-from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy, _DefaultRecordBatchPy
+from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from streams.kafka.codecs import MAX_UNPACKED_BYTES, TooLarge, unpacked_bytes
@@ -208,61 +207,6 @@ class LeanPartitionRecords(PartitionRecords):  # type: ignore[misc]
             -1 if value is None else len(value),
             record.headers,
         )
-
-
-class LenientBatchBuilder(BatchBuilder):  # type: ignore[misc]
-    """aiokafka's BatchBuilder that writes an `UndecodedName` as the bytes that it was.
-
-    aiokafka's compiled builder takes plain strings only. A batch that begins with such a record is built by its
-    builder in Python; a batch that has begun without one is full when one comes.
-    """
-
-    _builder: Any
-    _closed: bool
-
-    def __init__(self, batch_size: int, compression_type: int, *, is_transactional: int) -> None:
-        super().__init__(batch_size, compression_type, is_transactional=is_transactional)
-        self._append: Callable[..., Any] | None = self._builder.append
-        self._in_python = (batch_size, compression_type, is_transactional)
-
-    def append(self, *, timestamp: int | None, key: bytes | None, value: bytes | None, headers: Any = ()) -> Any:
-        """Add a record; None where it does not fit any more."""
-        if self._closed or self._append is None:
-            return None
-        try:
-            added = self._append(self._relative_offset, timestamp, key, value, headers)
-        except TypeError:
-            if not any(isinstance(name, UndecodedName) for name, _ in headers):
-                raise
-        else:
-            if added is None:
-                self._closed = True
-            else:
-                self._relative_offset += 1
-            return added
-        if self._relative_offset:
-            self.close()
-            return None
-        size, compression, transactional = self._in_python
-        self._builder = _DefaultRecordBatchBuilderPy(
-            2,
-            compression,
-            is_transactional=transactional,
-            producer_id=-1,
-            producer_epoch=-1,
-            base_sequence=0,
-            batch_size=size,
-        )
-        self._append = self._builder.append
-        return self.append(timestamp=timestamp, key=key, value=value, headers=headers)
-
-    def _build(self) -> Any:
-        built = super()._build()
-        self._append = None  # it holds what the batch was built from
-        return built
-
-    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
-        self._builder.set_producer_state(producer_id, producer_epoch, base_sequence)
 
 
 aiokafka.consumer.fetcher.MemoryRecords = LenientRecords

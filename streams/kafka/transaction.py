@@ -20,9 +20,9 @@ from aiokafka import errors as aio
 
 import streams.kafka.produce  # noqa: F401 - lets every producer of ours send with fewer copies
 from streams.errors import Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
+from streams.kafka.batches import COMPRESSION, DrainBatch
 from streams.kafka.connection import Connection
 from streams.kafka.hanging import Where, require_none_hangs
-from streams.kafka.records import LenientBatchBuilder
 from streams.kafka.translate import not_permitted, translated, translating
 from streams.ports import Batch, GroupOffsets, Write
 
@@ -37,7 +37,6 @@ _REJECTIONS: dict[type[BaseException], str] = {
     aio.CorruptRecordException: "record not accepted by the topic",
 }
 _CLOSE_S = 2.0
-_COMPRESSION = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 
 
 class TransactionalProducer:
@@ -54,9 +53,9 @@ class TransactionalProducer:
 
     def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
         """A new empty batch; the first record always fits, whatever its size."""
-        builder: Batch = LenientBatchBuilder(
+        builder: Batch = DrainBatch(
             size_bytes or self._settings.batch_bytes,
-            _COMPRESSION[compression or self._settings.compression],
+            COMPRESSION[compression or self._settings.compression],
             is_transactional=1,
         )
         return builder

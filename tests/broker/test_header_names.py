@@ -12,8 +12,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.util import calc_crc32c
 
 from streams.broker import EmbeddedBroker
+from streams.kafka.batches import DrainBatch
 from streams.kafka.cluster import Cluster
-from streams.kafka.records import LenientBatchBuilder, LenientRecords, UndecodedName
+from streams.kafka.records import LenientRecords, UndecodedName
 from streams.kafka.topics import Topics
 from streams.settings import Settings
 from tests.broker.scene import Scene, wait_until
@@ -42,10 +43,10 @@ async def write(servers: str, topic: str, partition: int = 0) -> None:
 def test_such_names_are_read_and_written_byte_for_byte() -> None:
     name = UndecodedName(b"\xff\xfe")
     for compression in (0, 1, 3, 4):
-        plain = LenientBatchBuilder(100_000, compression, is_transactional=1)
+        plain = DrainBatch(100_000, compression, is_transactional=1)
         assert plain.append(timestamp=1, key=b"a", value=b"1", headers=[("x", b"y")]) is not None
         assert plain.append(timestamp=2, key=b"b", value=b"2", headers=[(name, b"y")]) is None
-        mixed = LenientBatchBuilder(100_000, compression, is_transactional=1)
+        mixed = DrainBatch(100_000, compression, is_transactional=1)
         assert mixed.append(timestamp=2, key=b"b", value=b"2", headers=[("x", None), (name, b"y")]) is not None
         assert mixed.append(timestamp=3, key=None, value=None, headers=[]) is not None
         data = b""
