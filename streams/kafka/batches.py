@@ -1,14 +1,14 @@
 """Building record batches: by aiokafka's compiled builder, or here where that one is slow or can't.
 
 aiokafka's builder takes a batch's checksum by a table in software: half a microsecond for each KiB, which is most of
-what a large message costs. And it writes header names that are UTF-8 only (`UndecodedName`). Here a message's bytes
-stay where they are until the batch is complete, and the processor's own instruction takes the checksum. That costs a
-microsecond more for each record, so that it is for batches of large ones.
+what a large message costs. And it only writes header names that are UTF-8 (`UndecodedName`). Here the processor's own
+instruction takes the checksum, and a message's bytes stay where they are until they go into a request. That costs a
+microsecond more for each record, so it is for batches of large ones.
 """
 
 import struct
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -155,7 +155,7 @@ class PieceBuilder:
         """Bytes so far, before compression."""
         return self._size
 
-    def build(self) -> bytes:
+    def build(self) -> "Pieces":
         """The whole batch; compressed, if that makes it smaller."""
         pieces, size, attributes = self._pieces, self._size, self._transactional
         if self._codec:
@@ -168,7 +168,27 @@ class PieceBuilder:
         crc = google_crc32c.value(checked)
         for piece in pieces:
             crc = google_crc32c.extend(crc, piece)
-        return b"".join((_head.pack(0, size - _BEFORE_LENGTH, -1, _MAGIC, crc), checked, *pieces))
+        return Pieces((_head.pack(0, size - _BEFORE_LENGTH, -1, _MAGIC, crc), checked, *pieces), size)
+
+
+class Pieces:
+    """A batch that is built, in pieces that lie one behind the other; its length is that of all of them in bytes."""
+
+    __slots__ = ("_pieces", "_size")
+
+    def __init__(self, pieces: Sequence[bytes], size: int) -> None:
+        """Of `size` bytes in all."""
+        self._pieces = pieces
+        self._size = size
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._pieces)
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self._pieces)
 
 
 @lru_cache(4096)
