@@ -14,7 +14,7 @@ from streams.errors import InvalidSettings
 
 MAX_NAME_BYTES = 128
 MAX_WORD_BYTES = 1024
-"""The longest password, in bytes of UTF-8 (inclusive): a longer one is nobody's."""
+"""The longest password, in bytes of UTF-8 (inclusive), as given and as hashed: a longer one is nobody's."""
 
 _log = logging.getLogger(__name__)
 _MAX_FILE_BYTES = 1 << 20
@@ -22,9 +22,16 @@ _HASH = re.compile(r"\$argon2(id|i|d)\$v=\d+\$m=\d+,t=\d+,p=\d+\$[A-Za-z0-9+/]{1
 _Signature = tuple[int, int, int, int]
 
 
-def normalised(text: str) -> bytes:
-    """A password as it is hashed: the same whichever way the keyboard composes its characters (RFC 7617)."""
-    return unicodedata.normalize("NFC", text).encode()
+def normalised(text: str) -> bytes | None:
+    """A password as it is hashed: the same whichever way the keyboard composes its characters (RFC 7617).
+
+    None for one that is too long. It is not even composed: that takes a time that grows with the square of its
+    length, seconds for what fits into a request's head.
+    """
+    if len(text.encode()) > MAX_WORD_BYTES:
+        return None
+    composed = unicodedata.normalize("NFC", text).encode()
+    return composed if len(composed) <= MAX_WORD_BYTES else None
 
 
 def user_line(user: str, password: str) -> str:
@@ -35,7 +42,7 @@ def user_line(user: str, password: str) -> str:
     """
     _require_name(user)
     given = normalised(password)
-    if not 0 < len(given) <= MAX_WORD_BYTES:
+    if not given:
         raise ValueError(f"a password is 1 to {MAX_WORD_BYTES} bytes of UTF-8")
     return f"{user}:{PasswordHasher().hash(given)}"
 

@@ -187,6 +187,16 @@ async def test_the_loop_turns_meanwhile(login: Login) -> None:
     assert turns > 30
 
 
+@pytest.mark.parametrize("text", ["\u0345" * 7_000 + "\u0301" * 7_000 + "\u0334" * 7_000, "\u0301" * 513])
+async def test_what_is_too_long_to_be_a_password_costs_nothing(login: Login, text: str) -> None:
+    """To compose such a one takes seconds in which the loop doesn't turn, and it fits into a request's head."""
+    begun = time.process_time()
+    assert not await login.is_right("alice", text)
+    assert time.process_time() - begun < 0.02
+    with pytest.raises(ValueError, match="a password is 1 to 1024 bytes"):
+        user_line("alice", text)
+
+
 async def test_a_flood_is_turned_away_and_who_is_known_gets_in(login: Login) -> None:
     assert await login.is_right("alice", RIGHT)
     flood = [asyncio.create_task(login.is_right("alice", f"wrong {number}")) for number in range(200)]
