@@ -45,7 +45,9 @@ class ApiClient:
                 trust_env=not _is_loopback(url),
             )
         except (httpx.InvalidURL, ValueError) as error:
-            raise Unavailable(f"XFERQ_API_URL: {self.url} is not a URL: {error}") from error
+            # Where it has a password, a part of that may be what is wrong.
+            why = "" if "@" in url else f": {error}"
+            raise Unavailable(f"XFERQ_API_URL: {self.url} is not a URL{why}") from None
 
     @classmethod
     def of(cls, settings: Settings) -> "ApiClient":
@@ -185,9 +187,20 @@ def _error(answer: httpx.Response, url: str) -> XferqError:
 def without_credentials(url: str) -> str:
     """The URL to be shown: a user and a password that stand in it are nobody else's business."""
     scheme, separator, rest = url.partition("://")
-    # What comes behind the last @ before the path; in a URL that is none, rather too much is left out.
-    authority, slash, path = rest.partition("/")
+    if not separator or not scheme.isalnum():
+        scheme, separator, rest = "", "", url
+    # What comes behind the last @ before the path; in what is no URL, rather too much is left out.
+    authority, slash, path = rest.partition("/") if _is_url(url) else (rest, "", "")
     return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def _is_url(text: str) -> bool:
+    """Whether its authority ends at its first slash: in a password that nobody has escaped there may be one, too."""
+    try:
+        parts = urlsplit(text)
+        return bool(parts.netloc) and (parts.port is None or parts.port >= 0)
+    except ValueError:
+        return False
 
 
 def _is_loopback(url: str) -> bool:

@@ -95,7 +95,8 @@ class Settings(BaseSettings):
     kafka_username: MaybeText = Field(None, description="user name, for PLAIN and SCRAM")
     kafka_password: MaybeSecret = Field(None, description="password, for PLAIN and SCRAM")
     kafka_password_file: MaybeFile = Field(None, description="file that holds the password, instead")
-    kafka_token_command: MaybeText = Field(
+    # As secret as a password: a client's secret may stand in it.
+    kafka_token_command: MaybeSecret = Field(
         None, description="for OAUTHBEARER: command that prints a token; run again before the token expires"
     )
 
@@ -266,21 +267,19 @@ class Settings(BaseSettings):
         return self.group_template.format(topic=topic)
 
     def as_variables(self) -> dict[str, str]:
-        """The environment in which another process of ours has the same settings, secrets in plain text."""
+        """What another process of ours needs besides our own environment to have the same settings.
+
+        Nothing that is secret: it reads that where we did, and what stands in a file is not to stand in an environment.
+        """
         return {
             variable(name): value if isinstance(value, str) else json.dumps(value)
-            for name, value in self.shown(with_secrets=True).items()
-            if value is not None
+            for name, value in self.shown().items()
+            if value is not None and not isinstance(getattr(self, name), SecretStr)
         }
 
-    def shown(self, *, with_secrets: bool = False) -> dict[str, Any]:
+    def shown(self) -> dict[str, Any]:
         """All values as JSON can hold them; of what is secret only that it is there."""
-        values = self.model_dump(mode="json")
-        for name in values:
-            secret = getattr(self, name)
-            if with_secrets and isinstance(secret, SecretStr):
-                values[name] = secret.get_secret_value()
-        return values
+        return self.model_dump(mode="json")
 
 
 def load_settings(**overrides: object) -> Settings:

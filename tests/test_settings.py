@@ -256,17 +256,19 @@ def test_what_config_prints_as_json_is_a_file_of_settings(tmp_path: Path) -> Non
     }
 
 
-def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = Settings(
-        settle_ms=17,
-        log_meta=("a,b", "c"),
-        api_trusted_hosts="10.0.0.0/8",  # type: ignore[arg-type]
-        client_user="me",
-        client_password=SecretStr(SECRET),
-    )
-    for name, value in settings.as_variables().items():
+def test_another_process_gets_the_same_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "x.toml"
+    file.write_text(f'client_password = "{SECRET}"\nclient_user = "me"\n')
+    monkeypatch.setenv("XFERQ_CONFIG", str(file))
+    monkeypatch.setenv("XFERQ_KAFKA_PASSWORD", SECRET)
+    settings = load_settings(settle_ms=17, log_meta=("a,b", "c"), api_trusted_hosts="10.0.0.0/8")
+    variables = settings.as_variables()
+    assert SECRET not in str(variables)  # a file's would stand in /proc/PID/environ
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert load_settings() == settings
+    again = load_settings()
+    assert again == settings
+    assert again.client_password == again.kafka_password == SecretStr(SECRET)
 
 
 def test_what_is_secret_does_not_show() -> None:

@@ -88,8 +88,10 @@ class Security:
         because = f"{variable('kafka_sasl_mechanism')} is {mechanism}"
         if mechanism == "OAUTHBEARER":
             _require_unset(settings, _OF_PASSWORDS, because)
-            _require_set(settings.kafka_token_command, "kafka_token_command", because)
-            tokens = TokenCommand(settings.kafka_token_command or "")
+            given = settings.kafka_token_command
+            command = given.get_secret_value() if given else ""
+            _require_set(command, "kafka_token_command", because)
+            tokens = TokenCommand(command)
             self._aiokafka["sasl_oauth_token_provider"] = tokens
             self._librdkafka["oauth_cb"] = tokens.for_librdkafka
             return
