@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -21,7 +22,9 @@ from streams.metrics import REGISTRIES
 _HUNG_S = 30.0
 """An event loop that has not turned for so long won't again."""
 _AT_ONCE = 16
-"""Connections that are served side by side; who comes then is turned away. Nobody needs more to watch a worker."""
+"""Connections that are served side by side; for one more, the oldest goes. Nobody needs more to watch a worker."""
+_ROOM_S = 1.0
+"""How long the oldest one may take to go."""
 _Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -68,6 +71,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def __init__(self, family: socket.AddressFamily, address: tuple[str, int]) -> None:
         self.address_family = family
         self._slots = threading.BoundedSemaphore(_AT_ONCE)
+        self._served: dict[Any, None] = {}  # the oldest first
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -77,21 +81,35 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """In a thread, if there is one left."""
+        """In a thread; where there is none left, in that of the oldest connection.
+
+        Whoever holds connections, and sends a byte now and then, keeps nobody out: Kubernetes would end the worker.
+        """
         if not self._slots.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+            self._cut_oldest()
+            if not self._slots.acquire(timeout=_ROOM_S):
+                self.shutdown_request(request)
+                return
+        self._served[request] = None
         try:
             super().process_request(request, client_address)
         except RuntimeError:  # no more threads
+            self._served.pop(request, None)
             self._slots.release()
             raise
+
+    def _cut_oldest(self) -> None:
+        oldest = next(iter(list(self._served)), None)
+        if oldest is not None:
+            with suppress(OSError):  # it has gone meanwhile
+                oldest.shutdown(socket.SHUT_RDWR)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """The thread."""
         try:
             super().process_request_thread(request, client_address)
         finally:
+            self._served.pop(request, None)
             self._slots.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:

@@ -11,6 +11,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from itertools import count
 from typing import Any
@@ -340,10 +341,28 @@ def test_who_connects_and_says_nothing_takes_no_more_than_some_threads(port: int
     before = threading.active_count()
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
     try:
-        assert silent[-1].recv(1) == b""  # turned away at once
+        assert silent[0].recv(1) == b""  # it has gone for another one
         assert threading.active_count() <= before + 16
     finally:
         for connection in silent:
+            connection.close()
+
+
+def test_who_sends_a_byte_now_and_then_keeps_nobody_out(port: int) -> None:
+    """In Kubernetes the worker would be ended: it asks the same port whether it lives."""
+    serve_probes(Probes(Health()), "127.0.0.1", port)
+    slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(16)]
+    try:
+        for number in range(20):
+            for connection in slow:
+                with suppress(OSError):
+                    connection.send(b"GET /livez HTTP/1.1\r\n"[number : number + 1])
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/livez", timeout=5) as answer:
+                assert answer.status == 200
+            slow[number % 16].close()
+            slow[number % 16] = socket.create_connection(("127.0.0.1", port))
+    finally:
+        for connection in slow:
             connection.close()
 
 
