@@ -263,6 +263,9 @@ def test_ports_and_probes_are_where_it_listens(part: str) -> None:
         probe = container(part)[kind]
         if "httpGet" not in probe:
             assert probe["exec"]["command"] == ["xferq", "health", part]
+            # A second of a core, with a share of it alone, within half of what the probe may take.
+            cpu = container(part)["resources"]["requests"]["cpu"]
+            assert int(cpu.removesuffix("m")) / 1000 * probe["timeoutSeconds"] / 2 >= 1
             help_of("health")
             assert kind == "readinessProbe"
             continue
@@ -296,7 +299,10 @@ def test_selectors_select_what_they_are_for() -> None:
             the("PodMonitor", f"xferq-{part}")["spec"]["selector"]["matchLabels"],
         ):
             assert selector == labels
-        assert the("PodDisruptionBudget", f"xferq-{part}")["spec"]["maxUnavailable"] == 1
+        budget = the("PodDisruptionBudget", f"xferq-{part}")["spec"]
+        assert budget["maxUnavailable"] == 1
+        # While Kafka is away none is ready: nodes, Kafka's among them, have to be drained all the same.
+        assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
         (endpoint,) = the("PodMonitor", f"xferq-{part}")["spec"]["podMetricsEndpoints"]
         assert endpoint["port"] == container(part)["ports"][0]["name"]
         assert endpoint.get("scheme") == ("https" if part == "api" else None)
