@@ -229,6 +229,18 @@ async def test_what_is_no_http_gets_a_problem(server: ApiProcess, raw: bytes) ->
     assert dict(answer.headers)["connection"] == "close"
 
 
+async def test_what_is_no_http_or_wants_another_protocol_fills_no_log(server: ApiProcess) -> None:
+    before = len(server.log)
+    upgrade = b"Connection: Upgrade\r\nUpgrade: %b\r\n\r\n"
+    for raw in (
+        b"rubbish\r\n\r\n",
+        *(GET.replace(b"\r\n\r\n", b"\r\n" + upgrade % to) for to in (b"websocket", b"h2c")),
+    ):
+        assert await Address(server.url).exchange(raw, close=True)
+    await asyncio.sleep(0.3)  # until what it says is here
+    assert [line for line in server.log[before:] if " api." not in line] == []
+
+
 @pytest.mark.parametrize("after", [b"rubbish\r\n\r\n", b"\x00" * 100, b"GET"])
 async def test_rubbish_after_a_request_is_not_taken_for_one(server: ApiProcess, after: bytes) -> None:
     first, *more = await Address(server.url).exchange(GET + after, close=True)
