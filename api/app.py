@@ -82,12 +82,13 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
     if traces is not NO_TRACES:
         app.add_middleware(TracePosts, traces=traces)
     app.add_middleware(RefuseControls)
+    # Within the gate: whoever is not let in takes none of these places, and doesn't learn that there are none left.
+    app.add_middleware(LimitRequests, most=settings.api_requests)
     if access is None:
         app.add_middleware(NoteCaller)
     else:
         app.add_middleware(RequireAccess, access=access)
     app.add_middleware(LimitHeads, most_bytes=settings.api_head_bytes)
-    app.add_middleware(LimitRequests, most=settings.api_requests)
     app.add_middleware(CountRequests)
     routers = [module.router for module in (xfer_cancel_v1, xfer_v1, xfer_status_v1, health)]
     for router in routers:

@@ -1,4 +1,4 @@
-"""What a request may be and how many there may be, before anybody looks at what it asks for."""
+"""What a request may be, and how many of those that are let in there may be, before anybody looks at what it asks."""
 
 import re
 
@@ -8,6 +8,7 @@ from api.problem import Problem, answer, shown
 from streams.logs import printable
 
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f]")
+_LENGTHS = frozenset({b"content-length", b"transfer-encoding"})
 _LINE_BYTES = 4
 """Of a header's line, besides its name and value."""
 
@@ -35,7 +36,11 @@ class LimitRequests:
 
 
 class LimitHeads:
-    """Refuses what is too large a head: h11 itself only looks while one grows, not where it comes in one piece."""
+    """Refuses what is too large a head: h11 itself only looks while one grows, not where it comes in one piece.
+
+    And one that says its body's length in two ways: a proxy that goes by the other one would take what is for us
+    another request for a part of this one, with headers in it that nobody but the proxy may write.
+    """
 
     def __init__(self, app: ASGIApp, most_bytes: int) -> None:
         self._app = app
@@ -43,6 +48,12 @@ class LimitHeads:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            if {name for name, _ in scope["headers"]} >= _LENGTHS:
+                problem = Problem(
+                    "malformed-request", "the body's length is said in two ways", headers={"Connection": "close"}
+                )
+                await answer(problem)(scope, receive, send)
+                return
             size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
             size += sum(len(name) + len(value) + _LINE_BYTES for name, value in scope["headers"])
             if size > self._most_bytes:
