@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from streams.claim import Claimer, Request
-from streams.domain.claim import Claim
+from streams.domain.claim import Claim, Tally
 from streams.domain.command import (
     CancelCommand,
     InvalidCommand,
@@ -27,7 +27,7 @@ from streams.domain.topic import topic_of
 from streams.errors import Abandoned, NotAQueue, Refused, XferqError
 from streams.health import Health
 from streams.lanes import Lanes
-from streams.ledger import Ledger
+from streams.ledger import Ledger, command_key, tally_key
 from streams.metrics import COMMANDS
 from streams.ports import Header, Kafka
 from streams.selection import selected_queues
@@ -221,16 +221,19 @@ class Commands:
     async def _start(self, command: StartCommand, status: Status) -> None:
         """Claim every matching queue, some at a time; the command is claimed when all of them are."""
         name = topic_of(command.queue)
-        if status.queues is None:
+        if not self._is_counted(command.id):
             refusals = await self._claim_all(command, name)
             # Not what was claimed here: while this process stood still, another one may have claimed for this command
             # what then looked empty to us, and may have come to the command's end.
             await self._ledger.barrier_all()
-            known = self._ledger.recorded_status(command.id) or status
-            if known.queues is None:
+            if not self._is_counted(command.id):
                 await self._record_claimed(command.id, name, status, refusals)
         await self.publish_tasks(self._ledger.claims_of(command.id))
         await self.finish(command.id)
+
+    def _is_counted(self, id: str) -> bool:
+        status = self._ledger.status(id)
+        return status is not None and status.queues is not None
 
     async def _claim_all(self, command: StartCommand, name: str) -> list[Refused]:
         """Claim every matching queue, some at a time; why some could not be."""
@@ -250,15 +253,13 @@ class Commands:
 
     async def _record_claimed(self, id: str, name: str, status: Status, refusals: Sequence[Refused]) -> None:
         claims = self._ledger.claims_of(id)
-        moment = format_time(self._now())
         detail = f"{len(refusals)} queues could not be claimed; the first: {refusals[0]}" if refusals else None
-        status = status.model_copy(
-            update={"state": "claimed", "queues": len(claims), "claimed_at": moment, "detail": detail}
-        )
-        if not claims:
-            status = status.model_copy(update={"state": "done", "total": 0, "finished_at": moment})
+        tally = Tally(queues=len(claims), at=format_time(self._now()), detail=detail)
+        status = status.with_progress([(claim, {}) for claim in claims], tally=tally)
+        values = [(tally_key(name, id), tally.to_bytes()), (command_key(id), status.to_bytes())]
+        await self._ledger.record(name, values)
+        if status.state == "done":
             self._ended(status)
-        await self._ledger.record_status(name, status)
 
     async def _claim_one(self, command: StartCommand, topic: str, queue: str, slots: asyncio.Semaphore) -> Claim | None:
         async with slots:
@@ -308,8 +309,8 @@ class Commands:
         """
         async with self._finishing.lane(id):
             await self._ledger.barrier_all()
-            recorded, status = self._ledger.recorded_status(id), self._ledger.status(id)
-            if recorded is None or recorded.state == "done" or status is None or status.state != "done":
+            status = self._ledger.status(id)
+            if status is None or status.state != "done" or status == self._ledger.recorded_status(id):
                 return
             await self._ledger.record_status(topic_of(status.queue_name or id), status)
         self._ended(status)

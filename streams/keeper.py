@@ -18,7 +18,7 @@ from streams.domain.status import ENDED
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import is_queue_topic, topic_of
 from streams.errors import XferqError
-from streams.ledger import HEADS, Ledger, claim_key, command_key, progress_key, waiting_key
+from streams.ledger import HEADS, Ledger, claim_key, command_key, progress_key, tally_key, waiting_key
 from streams.metrics import SPACE_FREED, TASKS_REPUBLISHED
 from streams.ports import Kafka
 from streams.settings import Settings
@@ -180,7 +180,8 @@ class Keeper:
     async def _finish_ended(self) -> None:
         """Commands whose last drain ended and whose worker was killed before it could record that."""
         for status in self._ledger.statuses():
-            if status.state != "done" and status.queue_name and self._is_mine(topic_of(status.queue_name)):
+            has_ended = status.state == "done" and len(self._ledger.claims_of(status.id)) <= (status.queues or 1)
+            if not has_ended and status.queue_name and self._is_mine(topic_of(status.queue_name)):
                 merged = self._ledger.status(status.id)
                 if merged is not None and merged.state == "done":
                     await self._commands.finish(status.id)
@@ -264,4 +265,6 @@ class Keeper:
             keys = [progress_key(claim.topic, partition, id) for partition in claim.ranges]
             keys += [waiting_key(claim.topic, where, id) for where in self._ledger.waiting(claim.topic, id)]
             await self._ledger.record(claim.topic, [(key, None) for key in keys])
+        if self._ledger.tally(id) is not None:
+            await self._ledger.record(name, [(tally_key(name, id), None)])
         await self._ledger.record(name, [(command_key(id), None)])

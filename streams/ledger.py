@@ -1,7 +1,7 @@
 """The ledger: the one truth about claims, progress, heads and commands, as a view of a compacted topic.
 
-Keys: `claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`, and
-`waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on.
+Keys: `claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`,
+`tally/<topic>/<id>`, and `waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on.
 All that belongs to one queue lies in one ledger partition, by a hash of the queue's topic that never changes.
 Every process that needs the ledger follows all of it and keeps it in memory.
 """
@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from streams.domain.claim import Claim, Head, Progress, Waiting
+from streams.domain.claim import Claim, Head, Progress, Tally, Waiting
 from streams.domain.status import Status
 from streams.domain.timestamp import InvalidTime, known_time
 from streams.errors import Refused, Unavailable, XferqError
@@ -49,6 +49,7 @@ class Ledger:
         self._heads: dict[str, dict[int, Head]] = {}
         self._statuses: dict[str, Status] = {}
         self._topics_of: dict[str, dict[str, None]] = {}  # in the order of the claims
+        self._tallies: dict[str, Tally] = {}
         self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
         self._renew = False
         self._stuck: tuple[dict[int, int], float] | None = None
@@ -200,7 +201,11 @@ class Ledger:
         if status is None:
             return None
         waits = [why for claim in self.claims_of(id) for why in self._waits(claim)]
-        return status.with_progress([*self._parts(id)], waits)
+        return status.with_progress([*self._parts(id)], waits, self._tallies.get(id))
+
+    def tally(self, id: str) -> Tally | None:
+        """How many queues the transfer `id` has claimed; None until all of them are."""
+        return self._tallies.get(id)
 
     def statuses(self) -> list[Status]:
         """All statuses as last written, newest first."""
@@ -290,6 +295,12 @@ class Ledger:
                 topic, where, id = rest.split("/")
                 wait = None if value is None else Waiting.model_validate_json(value)
                 _put(self._waiting, (topic, id), where, wait)
+            elif kind == "tally":
+                _, id = rest.split("/")
+                if value is None:
+                    self._tallies.pop(id, None)
+                else:
+                    self._tallies[id] = Tally.model_validate_json(value)
             elif kind == "command" and value is None:
                 self._statuses.pop(rest, None)
             elif kind == "command" and value is not None:
@@ -330,6 +341,11 @@ def head_key(topic: str, partition: int) -> str:
 def waiting_key(topic: str, where: int | str, id: str) -> str:
     """The ledger key of why a claim does not get on: with one partition, or with its `HEADS`."""
     return f"waiting/{topic}/{where}/{id}"
+
+
+def tally_key(topic: str, id: str) -> str:
+    """The ledger key of how many queues a transfer has claimed; `topic` is that of the xfer queue."""
+    return f"tally/{topic}/{id}"
 
 
 def command_key(id: str) -> str:

@@ -74,6 +74,18 @@ class Progress(_LedgerValue):
     at: str
 
 
+class Tally(_LedgerValue):
+    """How many queues a transfer has claimed, at the moment when all of them were; why not more, if some could not be.
+
+    Beside the command's status, and never written over by one: whoever stood still before he writes a status does not
+    know of this.
+    """
+
+    queues: int
+    at: str
+    detail: str | None = None
+
+
 class Waiting(_LedgerValue):
     """Why a claim does not get on: with one range, where `offset` is how far that was, or else with its heads.
 

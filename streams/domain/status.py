@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from streams.domain.claim import Claim, Kind, Progress
+from streams.domain.claim import Claim, Kind, Progress, Tally
 from streams.domain.command import CancelCommand, StartCommand
 
 State = Literal["accepted", "waiting", "claimed", "done", "refused"]
@@ -62,24 +62,26 @@ class Status(BaseModel):
         return self.model_dump_json(exclude_none=True).encode()
 
     def with_progress(
-        self, parts: Collection[tuple[Claim, dict[int, Progress]]], waits: Sequence[str] = ()
+        self,
+        parts: Collection[tuple[Claim, dict[int, Progress]]],
+        waits: Sequence[str] = (),
+        tally: Tally | None = None,
     ) -> "Status":
         """This status with the counts of its claims, each with its progress by partition.
 
         As long as it is not done, its detail says what it `waits` for, if it does.
 
-        Done once every range of every claim is; `finished_at` is then the time of the last one. What has claims was
-        not refused, whatever was written last:
-        1. A worker finds that the queue can't be claimed, and stands still before it says so.
+        Done once every range of every claim is; `finished_at` is then the time of the last one. What was claimed wins,
+        and the `tally` of a transfer, over whatever was written last:
+        1. A worker finds that the queue can't be claimed (yet), and stands still before it says so.
         2. The command is another worker's by now, which has more luck: it claims, drains, and is done.
-        3. The first one goes on, and writes that the command is refused.
+        3. The first one goes on, and writes that the command is refused, or waits, and has not counted any queue.
         """
-        if self.state == "done" or not parts:
+        if tally is None and not parts:
             return self
-        if self.state == "refused":
-            return self.model_copy(update={"state": "claimed", "detail": None, "finished_at": None}).with_progress(
-                parts, waits
-            )
+        if self.state == "done" and (self.queues is None or self.queues >= len(parts)):
+            return self
+        status = self._as_claimed(parts, tally)
         progress = [step for _, steps in parts for step in steps.values()]
         ranges = sum(len(claim.ranges) for claim, _ in parts)
         restored = sum(step.restored for step in progress)
@@ -88,16 +90,15 @@ class Status(BaseModel):
         for step in progress:
             for reason, count in step.reasons.items():
                 reasons[reason] = reasons.get(reason, 0) + count
-        # A cancel is about one queue, whatever its status says; and no fewer than all: a queue may have been
-        # claimed at a first try and be gone, and so not counted, at the second.
-        queues = 1 if self.type == "xfer.cancel" else self.queues
-        finished = queues is not None and queues <= len(parts) and sum(step.done for step in progress) == ranges
+        finished = (
+            status.queues is not None and status.queues <= len(parts) and sum(step.done for step in progress) == ranges
+        )
         lost = any(step.lost for step in progress)
         details = ["messages were lost in Kafka before they were drained"] if lost else []
-        details += [self.detail] if self.detail and not lost else []
+        details += [status.detail] if status.detail and not lost else []
         if waits and not finished:
             details.append(f"waiting for {waits[0]}" + (f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""))
-        return self.model_copy(
+        return status.model_copy(
             update={
                 "state": "done" if finished else "claimed",
                 "detail": "; ".join(details) or None,
@@ -111,7 +112,21 @@ class Status(BaseModel):
                     for claim, steps in parts
                     for partition, step in steps.items()
                 ),
-                "claimed_at": self.claimed_at or min(claim.claimed_at for claim, _ in parts),
-                "finished_at": max((step.at for step in progress), default=self.claimed_at) if finished else None,
+                "finished_at": max((step.at for step in progress), default=status.claimed_at) if finished else None,
             }
         )
+
+    def _as_claimed(self, parts: Collection[tuple[Claim, object]], tally: Tally | None) -> "Status":
+        """With what the ledger says of its claims as a whole, in place of what was written last."""
+        if tally is not None:
+            # No fewer than all: who counted may not have known what another one was claiming for the same command.
+            told = {"queues": max(tally.queues, len(parts)), "detail": tally.detail, "claimed_at": tally.at}
+        else:
+            queues = 1 if self.type == "xfer.cancel" else self.queues  # a cancel is about one, whatever it says
+            is_past = self.state == "refused" or (self.state == "waiting" and queues is not None)
+            told = {
+                "queues": queues,
+                "detail": None if is_past else self.detail,
+                "claimed_at": self.claimed_at or min(claim.claimed_at for claim, _ in parts),
+            }
+        return self.model_copy(update=told)

@@ -215,7 +215,8 @@ async def test_old_commands_are_forgotten_and_heads_are_not() -> None:
         world.inject(8)
         worker = world.worker()
         world.cancel("c1")
-        await world.ended("c1")
+        world.transfer("s1", queue_names=["unknown.example"])
+        await world.ended("s1", "c1")
         heads = {key: value for key, value in Checker(world)._ledger().items() if key.startswith("head/")}
         assert len(heads) == 2
         skip(timedelta(days=29))
@@ -223,7 +224,7 @@ async def test_old_commands_are_forgotten_and_heads_are_not() -> None:
         assert await world.status("c1") is not None
         skip(timedelta(days=2))
         await asyncio.sleep(700)
-        assert await world.status("c1") is None
+        assert (await world.status("c1"), await world.status("s1")) == (None, None)
         assert Checker(world)._ledger() == heads
         assert worker.engine.ledger.heads(topic_of(XFER_QUEUE), world.broker.topics[topic_of(XFER_QUEUE)].id) != {}
         world.inject(3)

@@ -8,7 +8,7 @@ import asyncio
 import pytest
 
 from streams.domain.status import Status
-from streams.errors import Refused
+from streams.errors import Refused, Unavailable, XferqError
 from streams.ledger import Ledger, command_key
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
@@ -103,6 +103,91 @@ async def test_in_a_transfer_whose_queues_another_claims_for_it() -> None:
         pause.over.set()
         status = await said(world, "s1")
         assert (status.state, status.queues, status.total) == ("done", 1, 6)
+        Checker(world).check()
+
+
+@pytest.mark.parametrize("goes_on", ["claimed", "done"])
+@pytest.mark.parametrize("says", [Unavailable("by script"), Refused("by script")], ids=["waiting", "refused"])
+@timeless
+async def test_before_it_says_what_a_transfer_waits_for(says: XferqError, goes_on: str) -> None:
+    async with World() as world:
+        for queue in QUEUES:
+            world.inject(6, queue)
+        faults = Faults()
+        world.worker(faults)
+        await asyncio.sleep(_STARTED_S)
+        faults.on("create", says)
+        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
+        world.transfer("s1", queue_names=QUEUES)
+        await pause.begun.wait()
+        world.worker()
+        await world.until(lambda: world.ledger.recorded_status("s1") is not None)
+        if goes_on == "done":
+            await world.ended("s1")
+        pause.over.set()
+        status = await said(world, "s1")
+        assert (status.state, status.queues, status.total, status.detail) == ("done", 3, 18, None)
+        Checker(world).check()
+
+
+@timeless
+async def test_before_it_says_what_a_transfer_of_nothing_waits_for() -> None:
+    async with World() as world:
+        faults = Faults()
+        world.worker(faults)
+        await asyncio.sleep(_STARTED_S)
+        faults.on("create", Unavailable("by script"))
+        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
+        world.transfer("s1", queue_names=[QUEUES[0]])
+        await pause.begun.wait()
+        world.worker()
+        await world.ended("s1")
+        pause.over.set()
+        status = await said(world, "s1")
+        assert (status.state, status.queues, status.total, status.detail) == ("done", 0, 0, None)
+
+
+@timeless
+async def test_before_it_says_how_many_queues_it_claimed() -> None:
+    """One of them looked empty to it; while it stood still, another worker claims what has come since."""
+    async with World(space_s=1e6) as world:
+        world.inject(6, QUEUES[0])
+        world.queue(QUEUES[1])
+        faults = Faults()
+        world.worker(faults)
+        await asyncio.sleep(_STARTED_S)
+        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
+        world.transfer("s1", queue_names=QUEUES[:2])
+        await pause.begun.wait()
+        world.inject(6, QUEUES[1])
+        slow = Faults()
+        between = slow.stand_still(f"transact:xferq.claim.{world.queue(QUEUES[1])}")
+        world.worker(slow)
+        await between.begun.wait()
+        pause.over.set()
+        await world.ended("s1")
+        between.over.set()
+        status = await said(world, "s1")
+        assert (status.state, status.queues, status.total) == ("done", 2, 12)
+        Checker(world).check()
+
+
+@timeless
+async def test_before_it_says_what_a_cancel_waits_for() -> None:
+    async with World() as world:
+        world.inject(8)
+        faults = Faults()
+        world.worker(faults)
+        await asyncio.sleep(_STARTED_S)
+        faults.on("stable_ends:queue", Unavailable("by script"))
+        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
+        world.cancel("c1")
+        await pause.begun.wait()
+        world.worker()
+        await world.ended("c1")
+        pause.over.set()
+        status = await said(world, "c1")
+        assert (status.state, status.total, status.detail) == ("done", 8, None)
         Checker(world).check()
 
 

@@ -24,6 +24,7 @@ NOW = datetime(2026, 11, 24, 10, tzinfo=UTC)
 VALUES = {
     f"claim/{TOPIC}/a".encode(): b'{"a": 1}',
     f"head/{TOPIC}/0".encode(): b'{"offset": 3}',
+    f"tally/{TOPIC}/a".encode(): b'{"queues": 1}',
     b"command/a": json.dumps({"queue_name": QUEUE}).encode(),
     b"command/none": b"{}",
     b"command/odd": b'{"queue_name": "\\ud800"}',
@@ -79,7 +80,8 @@ async def test_restored_each_record_is_where_it_belongs(partitions: int) -> None
     await write_ledger(kafka, wanted, VALUES)  # broken off, perhaps
     ledger = Ledger(kafka, wanted)
     topic = kafka.broker.topics[wanted.ledger_topic]
-    for key, name in {b"command/a": TOPIC, f"claim/{TOPIC}/a".encode(): TOPIC, b"command/none": "none"}.items():
+    of_queue = {b"command/a": TOPIC, f"claim/{TOPIC}/a".encode(): TOPIC, f"tally/{TOPIC}/a".encode(): TOPIC}
+    for key, name in {**of_queue, b"command/none": "none"}.items():
         (where,) = {p for p, log in enumerate(topic.logs) for record in log.all_records() if record.key == key}
         assert where == ledger.partition_of(name)
 
