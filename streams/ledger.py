@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from streams.domain.timestamp import InvalidTime, known_time
 from streams.errors import Refused, Unavailable, XferqError
 from streams.metrics import LEDGER_LAG, OPEN_SECONDS, UNREADABLE
 from streams.ports import Kafka, Producer, Record, Tail, Write
+from streams.rounds import Rounds
 from streams.settings import Settings
 from streams.undecided import Undecided
 
@@ -54,6 +55,7 @@ class Ledger:
         self._renew = False
         self._stuck: tuple[dict[int, int], float] | None = None
         self._undecided = Undecided[int]()
+        self._barriers = Rounds(self._barrier_all)
         self.unreadable: set[str] = set()
         """Queue topics with a claim that can't be understood, written by a later version perhaps."""
 
@@ -99,6 +101,7 @@ class Ledger:
 
     async def stop(self) -> None:
         """Stop following."""
+        await self._barriers.stop()
         if self._following is not None:
             self._following.cancel()
             with suppress(asyncio.CancelledError):
@@ -124,8 +127,12 @@ class Ledger:
         await self._reach(await self._written([self.partition_of(name)]))
 
     async def barrier_all(self) -> None:
-        """The same for all of the ledger."""
+        """The same for all of the ledger; those who ask at once wait together, for as many requests as one needs."""
+        await self._barriers.answer(self._settings.ledger_topic)
+
+    async def _barrier_all(self, asked: Collection[str]) -> dict[str, Exception | None]:
         await self._reach(await self._written(range(self._settings.ledger_partitions)))
+        return dict.fromkeys(asked)
 
     async def _written(self, partitions: Iterable[int]) -> dict[int, int]:
         return await self._kafka.high_watermarks(self._settings.ledger_topic, partitions)

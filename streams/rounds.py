@@ -41,6 +41,12 @@ class Rounds(Generic[_Subject, _Answer]):
             self._under_way = asyncio.create_task(self._go())
         return await asyncio.shield(future)
 
+    async def stop(self) -> None:
+        """End the round under way, if there is one; whoever waits is cancelled."""
+        if self._under_way is not None:
+            self._under_way.cancel()
+            await asyncio.gather(self._under_way, return_exceptions=True)
+
     async def _go(self) -> None:
         while self._waiting:
             asked, self._waiting = self._waiting, {}
@@ -49,6 +55,12 @@ class Rounds(Generic[_Subject, _Answer]):
                 answers = await self._ask(list(asked))
             except Exception as error:  # noqa: BLE001 - it is theirs who asked
                 answers = dict.fromkeys(asked, error)
+            except BaseException:
+                # Nobody goes on here: whoever waits must not do so for ever.
+                for future in (*asked.values(), *self._waiting.values()):
+                    future.cancel()
+                self._waiting = {}
+                raise
             for subject, future in asked.items():
                 answer = answers[subject]
                 if isinstance(answer, Exception):

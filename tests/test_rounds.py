@@ -129,6 +129,21 @@ async def test_who_stops_waiting_takes_nothing_from_the_others(desk: Desk, round
     assert next_one.result() == 3
 
 
+async def test_who_waits_when_it_is_stopped_does_not_wait_for_ever(desk: Desk, rounds: Rounds[str, int]) -> None:
+    await rounds.stop()
+    waiting = ask(rounds, "a")
+    await settled()
+    waiting += ask(rounds, "a", "b")
+    await settled()
+    await rounds.stop()
+    await settled()
+    assert all(task.cancelled() for task in waiting)
+    (later,) = ask(rounds, "c")
+    await settled()
+    await desk.answer()
+    assert later.result() == 2
+
+
 async def test_an_error_that_nobody_waits_for_is_no_complaint(desk: Desk, rounds: Rounds[str, int]) -> None:
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
