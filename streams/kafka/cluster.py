@@ -7,7 +7,8 @@ from aiokafka import AIOKafkaProducer
 
 from streams.errors import OutcomeUnknown, Unavailable, XferqError
 from streams.kafka.connection import Connection
-from streams.kafka.groups import GroupHold, Groups, GuestHold
+from streams.kafka.groups import Groups
+from streams.kafka.hold import GroupHold, GuestHold, take_hold
 from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
 from streams.kafka.topics import QUEUE_CONFIG, Topics
 from streams.kafka.transaction import TransactionalProducer, open_producer
@@ -84,7 +85,7 @@ class Cluster:
         await self._groups.evict(group, members)
 
     async def hold(self, group: str) -> GroupHold | GuestHold | None:
-        return await self._groups.hold(group)
+        return await take_hold(self._groups, self.connection, group)
 
     async def producer(self, transactional_id: str) -> TransactionalProducer:
         return await open_producer(self.connection, transactional_id)

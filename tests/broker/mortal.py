@@ -32,7 +32,7 @@ from streams.claim import Claimer
 from streams.drain import Drainer
 from streams.engine import Engine
 from streams.kafka.cluster import Cluster
-from streams.kafka.groups import GroupHold, GuestHold
+from streams.kafka.hold import GroupHold, GuestHold
 from streams.kafka.reader import RangeReader
 from streams.kafka.transaction import TransactionalProducer
 from streams.ledger import Ledger

@@ -26,7 +26,7 @@ from streams.engine import utc_now
 from streams.errors import Overtaken
 from streams.heads import Heads, Snapshot
 from streams.kafka.cluster import Cluster
-from streams.kafka.groups import GroupHold, GuestHold
+from streams.kafka.hold import GroupHold, GuestHold
 from streams.kafka.transaction import TransactionalProducer
 from streams.ledger import Ledger
 from streams.ports import GroupOffsets, Producer, Write
