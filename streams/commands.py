@@ -150,7 +150,8 @@ class Commands:
     async def _carry_out(self, command: CancelCommand | StartCommand, status: Status) -> str:
         name = topic_of(command.queue)
         await self._read_ledger(name)
-        known = self._ledger.recorded_status(command.id)
+        # Not as it was last written: who stood still may have written that it is refused, while others claimed.
+        known = self._ledger.status(command.id)
         if known is not None and known.command is not None and known.command != status.command:
             _log.warning("command.refused id=%s reason='the id was used for another command'", command.id)
             return "refused"

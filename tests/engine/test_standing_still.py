@@ -148,6 +148,31 @@ async def test_before_it_says_what_a_transfer_of_nothing_waits_for() -> None:
 
 
 @timeless
+async def test_before_it_refuses_a_transfer_that_another_has_claimed_and_not_counted() -> None:
+    async with World() as world:
+        for queue in QUEUES:
+            world.inject(6, queue)
+        faults = Faults()
+        world.worker(faults)
+        await asyncio.sleep(_STARTED_S)
+        faults.on("create", Refused("by script"))
+        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
+        world.transfer("s1", queue_names=QUEUES)
+        await pause.begun.wait()
+        mortal = Faults()
+        mortal.on(f"publish:{world.settings.ledger_topic}", "crash")
+        world.worker(mortal)
+        await world.until(lambda: mortal.dead)
+        assert len(world.ledger.claims_of("s1")) == 3
+        pause.over.set()
+        await world.until(lambda: world.ledger.recorded_status("s1") is not None)
+        world.worker()
+        status = await said(world, "s1")
+        assert (status.state, status.queues, status.total, status.detail) == ("done", 3, 18, None)
+        Checker(world).check()
+
+
+@timeless
 async def test_before_it_says_how_many_queues_it_claimed() -> None:
     """One of them looked empty to it; while it stood still, another worker claims what has come since."""
     async with World(space_s=1e6) as world:
