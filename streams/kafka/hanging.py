@@ -21,9 +21,9 @@ from aiokafka.client import AIOKafkaClient
 
 from streams.errors import Rejected, Unavailable
 from streams.kafka.describe_producers import open_transactions
+from streams.kafka.places import Where, named
 from streams.kafka.translate import not_permitted, translated
 
-Where = tuple[str, int]
 _LOOKS_S = 1.0
 """How long an open transaction is looked at: a leader that was replaced just now may not know of its end."""
 _PAUSE_S = 0.05
@@ -55,10 +55,10 @@ async def require_none_hangs(
                 pause_s = min(pause_s * 2, _MOST_PAUSE_S)
                 await client.force_metadata_update()
     except TimeoutError:
-        (topic, partition), answer = next(iter(left.items()))
+        answer = next(iter(left.values()))
         error = answer if isinstance(answer, aio.KafkaError) else aio.RequestTimedOutError()
-        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        doing = f"looking for open transactions in {topic}/{partition}{more} (has it a leader?)"
+        where = named([f"{topic}/{partition}" for topic, partition in left])
+        doing = f"looking for open transactions in {where} (has it a leader?)"
         raise translated(error, doing) from None
 
 
@@ -86,11 +86,8 @@ async def _ask(
 
 
 def _hint(hanging: dict[Where, int]) -> str:
-    shown = ", ".join(
-        f"{topic}/{partition} from offset {start}" for (topic, partition), start in sorted(hanging.items())[:_SHOWN]
-    )
-    more = f" and in {len(hanging) - _SHOWN} more" if len(hanging) > _SHOWN else ""
+    where = [f"{topic}/{partition} from offset {start}" for (topic, partition), start in sorted(hanging.items())]
     return (
         "a transaction of xferq's own hangs and would be committed: end it with kafka-transactions.sh abort, once "
-        f'docs/runbook.md, "A transaction hangs", has been read, in {shown}{more}'
+        f'docs/runbook.md, "A transaction hangs", has been read, in {named(where, _SHOWN)}'
     )

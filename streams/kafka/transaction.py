@@ -22,7 +22,8 @@ import streams.kafka.produce  # noqa: F401 - lets every producer of ours send wi
 from streams.errors import Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
 from streams.kafka.batches import COMPRESSION, DrainBatch
 from streams.kafka.connection import Connection
-from streams.kafka.hanging import Where, require_none_hangs
+from streams.kafka.hanging import require_none_hangs
+from streams.kafka.places import Where, named
 from streams.kafka.translate import not_permitted, translated, translating
 from streams.ports import Batch, GroupOffsets, Write
 
@@ -144,10 +145,7 @@ class TransactionalProducer:
     def _unanswered(self) -> str:
         """Which writes were not answered: the library tries again and again, and does not say for which reason."""
         waiting = [f"{topic}/{partition}" for (topic, partition), sent in self._sent if sent.cancelled()]
-        if not waiting:
-            return ""
-        more = f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
-        return f" to {waiting[0]}{more} (has it a leader, and min.insync.replicas replicas?)"
+        return f" to {named(waiting)} (has it a leader, and min.insync.replicas replicas?)" if waiting else ""
 
     async def _write(self, writes: Sequence[Write]) -> None:
         """Send every batch and look at every outcome; partitions side by side, in order within one."""
