@@ -32,7 +32,8 @@ from streams.domain.trace import TraceContext
 from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
 from streams.heads import Heads, Snapshot
 from streams.lanes import Lanes
-from streams.ledger import HEADS, Ledger, claim_key, command_key, head_key, waiting_key
+from streams.ledger import Ledger
+from streams.ledger_view import HEADS, claim_key, command_key, head_key, waiting_key
 from streams.metrics import CLAIM_SECONDS, CLAIMS, PRODUCERS_REPLACED, error_of
 from streams.patience import find_topic
 from streams.ports import GroupOffsets, Kafka, Producer, Topic

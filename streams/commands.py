@@ -27,7 +27,8 @@ from streams.domain.topic import topic_of
 from streams.errors import Abandoned, NotAQueue, Refused, XferqError
 from streams.health import Health
 from streams.lanes import Lanes
-from streams.ledger import Ledger, command_key, tally_key
+from streams.ledger import Ledger
+from streams.ledger_view import command_key, tally_key
 from streams.metrics import COMMANDS
 from streams.ports import Header, Kafka
 from streams.selection import selected_queues

@@ -18,7 +18,8 @@ from streams.domain.status import ENDED
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import is_queue_topic, topic_of
 from streams.errors import XferqError
-from streams.ledger import HEADS, Ledger, claim_key, command_key, progress_key, tally_key, waiting_key
+from streams.ledger import Ledger
+from streams.ledger_view import HEADS, claim_key, command_key, progress_key, tally_key, waiting_key
 from streams.metrics import SPACE_FREED, TASKS_REPUBLISHED
 from streams.ports import Kafka
 from streams.settings import Settings

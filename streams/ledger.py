@@ -1,8 +1,7 @@
 """The ledger: the one truth about claims, progress, heads and commands, as a view of a compacted topic.
 
-Keys: `claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`,
-`tally/<topic>/<id>`, and `waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on.
-All that belongs to one queue lies in one ledger partition, by a hash of the queue's topic that never changes.
+What its records say is in `streams.ledger_view`. All that belongs to one queue lies in one ledger partition, by a hash
+of the queue's topic that never changes.
 Every process that needs the ledger follows all of it and keeps it in memory.
 """
 
@@ -10,54 +9,37 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from typing import TypeVar
 
-from pydantic import ValidationError
-
-from streams.domain.claim import Claim, Head, Progress, Tally, Waiting
 from streams.domain.status import Status
-from streams.domain.timestamp import InvalidTime, known_time
 from streams.errors import Refused, Unavailable, XferqError
-from streams.metrics import LEDGER_LAG, OPEN_SECONDS, UNREADABLE
-from streams.ports import Kafka, Producer, Record, Tail, Write
+from streams.ledger_view import LedgerView, command_key
+from streams.metrics import LEDGER_LAG, OPEN_SECONDS
+from streams.ports import Kafka, Producer, Tail, Write
 from streams.rounds import Rounds
 from streams.settings import Settings
 from streams.undecided import Undecided
 
-_Outer = TypeVar("_Outer", bound=Hashable)
-_Inner = TypeVar("_Inner", bound=Hashable)
-_Value = TypeVar("_Value")
-
 _log = logging.getLogger(__name__)
 _POLL_S = 0.002
-HEADS = "heads"
 _BATCH_BYTES = 900_000
 """Under Kafka's default limit of a record batch, 1 MiB."""
 
 
-class Ledger:
+class Ledger(LedgerView):
     """A view of the ledger that follows it. `start` it, and `barrier` before trusting an absence."""
 
     def __init__(self, kafka: Kafka, settings: Settings) -> None:
+        super().__init__()
         self._kafka = kafka
         self._settings = settings
         self._tail: Tail | None = None
         self._following: asyncio.Task[None] | None = None
-        self._claims: dict[str, dict[str, Claim]] = {}
-        self._progress: dict[tuple[str, int], dict[str, Progress]] = {}
-        self._heads: dict[str, dict[int, Head]] = {}
-        self._statuses: dict[str, Status] = {}
-        self._topics_of: dict[str, dict[str, None]] = {}  # in the order of the claims
-        self._tallies: dict[str, Tally] = {}
-        self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
         self._renew = False
         self._stuck: tuple[dict[int, int], float] | None = None
         self._undecided = Undecided[int]()
         self._barriers = Rounds(self._barrier_all)
-        self.unreadable: set[str] = set()
-        """Queue topics with a claim that can't be understood, written by a later version perhaps."""
 
     async def start(self) -> None:
         """Begin to follow; returns once all that was committed before is known.
@@ -149,94 +131,6 @@ class Ledger:
             self._renew = True
             raise Unavailable("reading the ledger: it can't be read to its end") from None
 
-    def claim(self, topic: str, id: str) -> Claim | None:
-        """What command `id` claimed of the queue topic."""
-        return self._claims.get(topic, {}).get(id)
-
-    def claims(self, topic: str) -> list[Claim]:
-        """All claims of the queue topic."""
-        return list(self._claims.get(topic, {}).values())
-
-    def claimed_topics(self) -> list[str]:
-        """The queue topics with a claim or a head."""
-        return list(self._claims.keys() | self._heads.keys())
-
-    def progress(self, topic: str, partition: int, id: str) -> Progress | None:
-        """How far the claim's range in that partition has been drained."""
-        return self._progress.get((topic, partition), {}).get(id)
-
-    def heads(self, topic: str, topic_id: str) -> dict[int, int]:
-        """The ends of the topic's last claims by partition; a topic that was deleted has none."""
-        return {
-            partition: head.offset
-            for partition, head in self._heads.get(topic, {}).items()
-            if head.topic_id == topic_id
-        }
-
-    def unfinished(self, topic: str, partition: int) -> list[Claim]:
-        """The claims whose range in this partition is not drained, in the order of their offsets."""
-        left = [
-            claim
-            for claim in self._claims.get(topic, {}).values()
-            if partition in claim.ranges and not self._is_done(claim, partition)
-        ]
-        return sorted(left, key=lambda claim: claim.ranges[partition])
-
-    def is_finished(self, claim: Claim) -> bool:
-        """Whether all ranges of the claim are drained."""
-        return all(self._is_done(claim, partition) for partition in claim.ranges)
-
-    def unfinished_partitions(self, claim: Claim) -> list[int]:
-        """The partitions in which the claim's range is not drained."""
-        return [partition for partition in claim.ranges if not self._is_done(claim, partition)]
-
-    def _is_done(self, claim: Claim, partition: int) -> bool:
-        progress = self.progress(claim.topic, partition, claim.id)
-        return progress is not None and progress.done
-
-    def claims_of(self, id: str) -> list[Claim]:
-        """The claims of command `id`, one per queue, in the order in which they were made."""
-        return [self._claims[topic][id] for topic in self._topics_of.get(id, ())]
-
-    def recorded_status(self, id: str) -> Status | None:
-        """The status as it was last written."""
-        return self._statuses.get(id)
-
-    def status(self, id: str) -> Status | None:
-        """The command's status with the counts of the moment."""
-        status = self._statuses.get(id)
-        if status is None:
-            return None
-        waits = [why for claim in self.claims_of(id) for why in self._waits(claim)]
-        return status.with_progress([*self._parts(id)], waits, self._tallies.get(id))
-
-    def tally(self, id: str) -> Tally | None:
-        """How many queues the transfer `id` has claimed; None until all of them are."""
-        return self._tallies.get(id)
-
-    def statuses(self) -> list[Status]:
-        """All statuses as last written, newest first."""
-        return sorted(self._statuses.values(), key=_age, reverse=True)
-
-    def waiting(self, topic: str, id: str) -> dict[str, Waiting]:
-        """What was said last of why the claim does not get on: by partition, or `HEADS`; perhaps out of date."""
-        return self._waiting.get((topic, id), {})
-
-    def _waits(self, claim: Claim) -> Iterator[str]:
-        for where, wait in sorted(self.waiting(claim.topic, claim.id).items()):
-            if where == HEADS:
-                yield f"the heads of {claim.topic}: {wait.why}"
-            elif where.isdecimal() and int(where) in claim.ranges:
-                step = self.progress(claim.topic, int(where), claim.id)
-                offset = claim.ranges[int(where)][0] if step is None else step.offset
-                if wait.offset == offset and not (step is not None and step.done):
-                    yield f"{claim.topic}/{where}: {wait.why}"
-
-    def _parts(self, id: str) -> Iterator[tuple[Claim, dict[int, Progress]]]:
-        for claim in self.claims_of(id):
-            steps = {partition: self.progress(claim.topic, partition, id) for partition in claim.ranges}
-            yield claim, {partition: step for partition, step in steps.items() if step is not None}
-
     # ---- writing
 
     def write(self, producer: Producer, name: str, values: Iterable[tuple[str, bytes | None]]) -> Write:
@@ -275,109 +169,16 @@ class Ledger:
                 if self._tail is None:
                     self._tail = await self._kafka.tail(self._settings.ledger_topic, self._settings.ledger_partitions)
                     self._renew = False
-                # No await between the end of `read` and the last `_apply`: whoever sees the tail's position
+                # No await between the end of `read` and the last `apply`: whoever sees the tail's position
                 # move on sees the records applied as well.
                 for record in await self._tail.read(timeout_ms=1_000):
-                    self._apply(record)
+                    self.apply(record)
             except XferqError as error:
                 _log.warning("ledger.unreadable error=%s", error)
                 self._renew = True
                 await asyncio.sleep(0.5)
 
-    def _apply(self, record: Record) -> None:
-        value = record.value
-        kind, _, rest = (record.key or b"").decode(errors="replace").partition("/")
-        try:
-            if kind == "claim":
-                topic, id = rest.split("/")
-                self._apply_claim(topic, id, None if value is None else Claim.model_validate_json(value))
-            elif kind == "progress":
-                topic, partition, id = rest.split("/")
-                step = None if value is None else Progress.model_validate_json(value)
-                _put(self._progress, (topic, int(partition)), id, step)
-            elif kind == "head":
-                topic, partition = rest.split("/")
-                _put(self._heads, topic, int(partition), None if value is None else Head.model_validate_json(value))
-            elif kind == "waiting":
-                topic, where, id = rest.split("/")
-                wait = None if value is None else Waiting.model_validate_json(value)
-                _put(self._waiting, (topic, id), where, wait)
-            elif kind == "tally":
-                _, id = rest.split("/")
-                if value is None:
-                    self._tallies.pop(id, None)
-                else:
-                    self._tallies[id] = Tally.model_validate_json(value)
-            elif kind == "command" and value is None:
-                self._statuses.pop(rest, None)
-            elif kind == "command" and value is not None:
-                self._statuses[rest] = Status.model_validate_json(value)
-        except (ValidationError, ValueError) as error:
-            if kind == "claim":
-                self.unreadable.add(rest.partition("/")[0])
-            UNREADABLE.inc()
-            _log.error(
-                "ledger.unreadable_record partition=%s offset=%s error=%s", record.partition, record.offset, error
-            )
-
-    def _apply_claim(self, topic: str, id: str, claim: Claim | None) -> None:
-        _put(self._claims, topic, id, claim)
-        if claim is not None:
-            self._topics_of.setdefault(id, {})[topic] = None
-        elif id in self._topics_of:
-            self._topics_of[id].pop(topic, None)
-            if not self._topics_of[id]:
-                del self._topics_of[id]
-
-
-def claim_key(topic: str, id: str) -> str:
-    """The ledger key of a claim."""
-    return f"claim/{topic}/{id}"
-
-
-def progress_key(topic: str, partition: int, id: str) -> str:
-    """The ledger key of one range's progress."""
-    return f"progress/{topic}/{partition}/{id}"
-
-
-def head_key(topic: str, partition: int) -> str:
-    """The ledger key of a head."""
-    return f"head/{topic}/{partition}"
-
-
-def waiting_key(topic: str, where: int | str, id: str) -> str:
-    """The ledger key of why a claim does not get on: with one partition, or with its `HEADS`."""
-    return f"waiting/{topic}/{where}/{id}"
-
-
-def tally_key(topic: str, id: str) -> str:
-    """The ledger key of how many queues a transfer has claimed; `topic` is that of the xfer queue."""
-    return f"tally/{topic}/{id}"
-
-
-def command_key(id: str) -> str:
-    """The ledger key of a command's status."""
-    return f"command/{id}"
-
-
-def _age(status: Status) -> tuple[float, str]:
-    """By the moment, and not by its text: services write times in more than one way."""
-    try:
-        return known_time(status.requested_at or "").timestamp(), status.id
-    except InvalidTime:
-        return 0.0, status.id
-
 
 def _moved(before: dict[int, int], now: dict[int, int]) -> bool:
     """Whether any partition that is behind has come further, or has caught up."""
     return any(now.get(partition, at + 1) > at for partition, at in before.items())
-
-
-def _put(view: dict[_Outer, dict[_Inner, _Value]], outer: _Outer, inner: _Inner, value: _Value | None) -> None:
-    """Set or, with None, remove `view[outer][inner]`; no empty dictionaries stay behind."""
-    if value is not None:
-        view.setdefault(outer, {})[inner] = value
-    elif outer in view:
-        view[outer].pop(inner, None)
-        if not view[outer]:
-            del view[outer]

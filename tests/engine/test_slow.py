@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from streams.domain.topic import topic_of
 from streams.errors import Unavailable
 from streams.health import Health
-from streams.ledger import HEADS, Ledger, claim_key
+from streams.ledger import Ledger
+from streams.ledger_view import HEADS, claim_key
 from streams.pace import Pace
 from streams.ports import GroupOffsets, Write
 from tests.engine.checker import Checker
