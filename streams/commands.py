@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from streams.claim import Claimer, Request
-from streams.domain.claim import Claim, Tally
+from streams.domain.claim import Claim
 from streams.domain.command import (
     CancelCommand,
     InvalidCommand,
@@ -24,16 +24,15 @@ from streams.domain.command import (
 from streams.domain.status import ENDED, Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
-from streams.errors import Abandoned, NotAQueue, Refused, XferqError
+from streams.errors import Abandoned, Refused, XferqError
 from streams.health import Health
 from streams.lanes import Lanes
 from streams.ledger import Ledger
-from streams.ledger_view import command_key, tally_key
 from streams.metrics import COMMANDS
 from streams.ports import Header, Kafka
-from streams.selection import selected_queues
 from streams.settings import Settings
 from streams.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Traces
+from streams.transfers import Transfers
 
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
@@ -74,6 +73,7 @@ class Commands:
         self._now = now
         self._health = health
         self._traces = traces
+        self._transfers = Transfers(kafka, ledger, self._claim, settings, now)
         self._taken: dict[str, str | None] = {}
         self._finishing = Lanes(settings.concurrent_claims)
 
@@ -221,63 +221,11 @@ class Commands:
             self._ended(status.model_copy(update={"state": "done"}))
 
     async def _start(self, command: StartCommand, status: Status) -> None:
-        """Claim every matching queue, some at a time; the command is claimed when all of them are."""
-        name = topic_of(command.queue)
-        if not self._is_counted(command.id):
-            refusals = await self._claim_all(command, name)
-            # Not what was claimed here: while this process stood still, another one may have claimed for this command
-            # what then looked empty to us, and may have come to the command's end.
-            await self._ledger.barrier_all()
-            if not self._is_counted(command.id):
-                await self._record_claimed(command.id, name, status, refusals)
+        counted = await self._transfers.claim(command, status)
         await self.publish_tasks(self._ledger.claims_of(command.id))
+        if counted is not None and counted.state == "done":
+            self._ended(counted)
         await self.finish(command.id)
-
-    def _is_counted(self, id: str) -> bool:
-        status = self._ledger.status(id)
-        return status is not None and status.queues is not None
-
-    async def _claim_all(self, command: StartCommand, name: str) -> list[Refused]:
-        """Claim every matching queue, some at a time; why some could not be."""
-        failure = (await self._kafka.create([name])).get(name)
-        if failure is not None:
-            raise Refused(f"the topic of {command.queue} can't be created: {failure}")
-        queues = await selected_queues(self._kafka, command)
-        slots = asyncio.Semaphore(self._settings.concurrent_claims)
-        outcomes = await asyncio.gather(
-            *(self._claim_one(command, topic, queue, slots) for topic, queue in queues.items()), return_exceptions=True
-        )
-        refusals = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException) and not isinstance(outcome, Refused):
-                raise outcome
-        return refusals
-
-    async def _record_claimed(self, id: str, name: str, status: Status, refusals: Sequence[Refused]) -> None:
-        claims = self._ledger.claims_of(id)
-        detail = f"{len(refusals)} queues could not be claimed; the first: {refusals[0]}" if refusals else None
-        tally = Tally(queues=len(claims), at=format_time(self._now()), detail=detail)
-        status = status.with_progress([(claim, {}) for claim in claims], tally=tally)
-        values = [(tally_key(name, id), tally.to_bytes()), (command_key(id), status.to_bytes())]
-        await self._ledger.record(name, values)
-        if status.state == "done":
-            self._ended(status)
-
-    async def _claim_one(self, command: StartCommand, topic: str, queue: str, slots: asyncio.Semaphore) -> Claim | None:
-        async with slots:
-            try:
-                return await self._claim(
-                    Request(
-                        id=command.id,
-                        kind="xfer.start",
-                        queue=queue,
-                        topic=topic,
-                        xfer_queue=command.queue,
-                        reason=command.reason,
-                    )
-                )
-            except NotAQueue:
-                return None  # named but unknown, or deleted since it was listed
 
     async def _claim(self, request: Request) -> Claim:
         """Claim one queue; its drains, in whatever process, go on with the span that this is."""
