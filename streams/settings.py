@@ -5,65 +5,23 @@ import os
 import socket
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
 )
 
-from streams.domain.network import Network, parse_network
+from streams.domain.network import parse_network
 from streams.errors import InvalidSettings
+from streams.notation import LogFormat, LogLevel, MaybeFile, MaybeSecret, MaybeText, Networks, Words
 from streams.sources import PREFIX, Sources, config_file, variable
 
 EMBEDDED = "embedded"
 """The value of `bootstrap_servers` that asks for a broker of our own (`xferq up`, `xferq demo`)."""
-
-
-def _listed(value: object) -> object:
-    """A list from the environment: JSON, or words with commas between them."""
-    if not isinstance(value, str):
-        return value
-    if value.lstrip().startswith("["):
-        try:
-            return json.loads(value)
-        except ValueError:
-            raise ValueError("is not a valid JSON list") from None
-    return [word.strip() for word in value.split(",") if word.strip()]
-
-
-def _networks(value: object) -> object:
-    listed = _listed(value)
-    if not isinstance(listed, list | tuple):
-        raise ValueError("must be a list of networks")
-    return tuple(parse_network(str(word)) for word in listed)
-
-
-def _upper(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _lower(value: object) -> object:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _if_any(value: object) -> object:
-    """An empty variable is one that is not set."""
-    return None if value == "" else value
-
-
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
-MaybeFile = Annotated[Path | None, BeforeValidator(_if_any)]
-MaybeText = Annotated[str | None, BeforeValidator(_if_any)]
-MaybeSecret = Annotated[SecretStr | None, BeforeValidator(_if_any)]
-LogFormat = Annotated[Literal["text", "json"], BeforeValidator(_lower)]
-LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_upper)]
 
 
 class Settings(BaseSettings):

@@ -75,13 +75,9 @@ def test_every_file_that_is_named_exists() -> None:
 def test_the_file_map_leaves_out_nothing() -> None:
     mapped = re.findall(r"`((?:streams|api|tests|deploy)/[\w./]*)`", README)
     for module in sorted((ROOT / "streams").iterdir()):
-        if module.name in ("__init__.py", "__pycache__", "py.typed") or module.stem in SMALL_MODULES:
+        if module.name in ("__init__.py", "__pycache__", "py.typed"):
             continue
         assert f"streams/{module.name}{'/' if module.is_dir() else ''}" in mapped, module.name
-
-
-SMALL_MODULES = {"destinations", "errors", "logs", "metrics", "settings", "sources", "transform"}
-"""Modules whose names say it all."""
 
 
 def test_make_knows_what_is_to_be_made() -> None:
