@@ -28,6 +28,13 @@ def internal(settings: Settings) -> list[str]:
     return [settings.commands_topic, settings.drains_topic, settings.ledger_topic, settings.log_topic]
 
 
+async def seen(kafka: Cluster, topic: str) -> None:
+    """Until the broker shows a topic that the controller has made."""
+    async with asyncio.timeout(30):
+        while await kafka.topic(topic) is None:
+            await asyncio.sleep(0.02)
+
+
 async def test_missing_topics_are_created(settings: Settings) -> None:
     names = internal(settings)
     async with Cluster(settings) as kafka:
@@ -52,6 +59,7 @@ async def test_missing_topics_are_created(settings: Settings) -> None:
 async def test_what_differs_is_reported_and_put_right(settings: Settings, kafka: Cluster, queue: str) -> None:
     topic, topics = topic_of(queue), Topics(kafka.connection)
     await topics.create({topic: 1}, {"retention.ms": "1000", "cleanup.policy": "delete", "segment.ms": "5000"}, -1)
+    await seen(kafka, topic)
     await topics.alter(settings.ledger_topic, {"cleanup.policy": "delete"})
 
     drift = await reports_of(kafka, settings, topic, settings.ledger_topic, check=True)
@@ -101,6 +109,7 @@ async def test_more_settings_from_a_file(settings: Settings, kafka: Cluster, que
     file.write_text('[log]\n"retention.ms" = 1234567\n[queues]\n"min.insync.replicas" = 1\n"segment.ms" = 60000\n')
     topic = topic_of(queue)
     await kafka.create([topic])
+    await seen(kafka, topic)
     found = await reports_of(kafka, settings, topic, settings.log_topic, layout=read_layout(file))
     assert [report.outcome for report in found.values()] == ["changed", "changed"]
     topics = Topics(kafka.connection)
