@@ -8,7 +8,7 @@ MINUTES ?= 10
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format bench faults clean
+.PHONY: help install demo up test check format bench faults pins clean
 
 help: ## This list
 	@printf 'xferq: transfer queues on Kafka. Needs Python 3.11 or newer; everything else goes into %s.\n\n' '$(VENV)'
@@ -40,12 +40,18 @@ bench: $(STAMP) ## The drain against others, claims, posts, new queues (BENCH='-
 faults: $(STAMP) ## Kills, pauses, cuts and delays for 10 minutes, then the verdict (MINUTES=60, SEED=1)
 	$(BIN)/python -m tests.faults --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
+pins: ## Newest versions that pyproject.toml permits into constraints.txt (then run the tests)
+	@set -e; venv=$$(mktemp -d); trap 'rm -rf "$$venv"' EXIT; python3 -m venv "$$venv"; \
+	"$$venv/bin/python" -m pip install --quiet --disable-pip-version-check -e '.[dev]'; \
+	{ sed -n '/^#/p' constraints.txt; "$$venv/bin/python" -m pip freeze --exclude-editable; } > "$$venv/pins"; \
+	cp "$$venv/pins" constraints.txt; git diff --stat constraints.txt
+
 clean: ## Remove .venv and what tools left here (not the fetched Kafka in the user's cache)
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Again only when pyproject.toml has changed: the package itself is installed as a link to this folder.
-$(STAMP): pyproject.toml
+# Again only when dependencies have changed: the package itself is installed as a link to this folder.
+$(STAMP): pyproject.toml constraints.txt
 	@set -e; \
 	for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
@@ -60,6 +66,6 @@ $(STAMP): pyproject.toml
 	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	  rm -rf $(VENV); echo "making $(VENV) with $$($$found --version)"; "$$found" -m venv $(VENV); \
 	fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 	@echo 'installed: $(BIN)/xferq'

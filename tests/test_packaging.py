@@ -16,9 +16,11 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.parser import Parser
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from streams import __version__
@@ -230,6 +232,23 @@ def test_the_metadata_says_what_is(installation: Installation) -> None:
 
 
 # ---- what is installed
+
+
+def test_the_tests_run_on_the_versions_that_the_image_gets() -> None:
+    """Each library that is here, those of the tests included, in the version of constraints.txt."""
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pinned = {
+        canonicalize_name(name): version
+        for name, _, version in (line.partition("==") for line in lines if not line.startswith("#"))
+    }
+    here = {canonicalize_name(found.metadata["Name"]): found.version for found in distributions()}
+    for name in ("xferq", "pip", "setuptools", "wheel"):
+        here.pop(name, None)
+    assert here
+    assert {name: (version, pinned.get(name)) for name, version in here.items() if pinned.get(name) != version} == {}
+    build = (ROOT / "deploy" / "Dockerfile").read_text(encoding="utf-8")
+    assert "COPY pyproject.toml constraints.txt" in build
+    assert " -c constraints.txt" in build
 
 
 @pytest.mark.packaging
