@@ -11,7 +11,7 @@ from tests.bench.drains import Say, Shape, compare
 _MOST_BYTES = 400 << 20
 _FEWEST = 200
 
-_SIZES = (256, 2048, 64 << 10, 1_000_000)
+_SIZES = (256, 2048, 16 << 10, 64 << 10, 1_000_000)
 """The last one fits, with headers, what Kafka takes by default (max.message.bytes)."""
 _QUEUES = (1, 16, 2_000, 10_000)
 _PARTITIONS = (1, 4, 16)
