@@ -15,6 +15,7 @@ from typing import Any
 import google_crc32c
 from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
 from aiokafka.producer.message_accumulator import BatchBuilder
+from aiokafka.record.util import encode_varint
 
 from streams.kafka.records import UndecodedName
 from streams.ports import Header
@@ -124,15 +125,10 @@ class PieceBuilder:
         if timestamp is None:
             timestamp = int(time.time() * 1000)
         since_ms = timestamp - self._first_ms if self._records else 0
-        before = [b"\0", _varint(since_ms), _varint(offset)]
-        before += (_NULL,) if key is None else (_varint(len(key)), key)
-        before.append(_NULL if value is None else _varint(len(value)))
-        after = [_varint(len(headers))]
-        for name, content in headers:
-            encoded = name.encode()
-            after += (_varint(len(encoded)), encoded)
-            after += (_NULL,) if content is None else (_varint(len(content)), content)
-        start, value, end = b"".join(before), value or b"", b"".join(after)
+        length_of_value = _NULL if value is None else _varint(len(value))
+        start = b"".join((b"\0", _varint(since_ms), _varint(offset), _field(key), length_of_value))
+        fields = [_field(field) for name, content in headers for field in (name.encode(), content)]
+        value, end = value or b"", b"".join((_varint(len(headers)), *fields))
         length = len(start) + len(value) + len(end)
         prefix = _varint(length)
         size = len(prefix) + length
@@ -191,13 +187,14 @@ class Pieces:
         return b"".join(self._pieces)
 
 
+def _field(content: bytes | None) -> bytes:
+    """With its length in front; that of null is -1."""
+    return _NULL if content is None else _varint(len(content)) + content
+
+
 @lru_cache(4096)
 def _varint(value: int) -> bytes:
     """A signed number of at most 64 bits as protocol buffers write it: zigzag, seven bits to a byte."""
-    rest = value << 1 ^ value >> 63
     found = bytearray()
-    while rest > 0x7F:
-        found.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    found.append(rest)
+    encode_varint(value, found.append)
     return bytes(found)
