@@ -4,6 +4,8 @@ What it says then was so when it looked. It must not be the command's last word.
 """
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -14,7 +16,7 @@ from streams.ledger_view import command_key
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless
-from tests.fakes.faults import Faults
+from tests.fakes.faults import Faults, Standstill
 
 _STARTED_S = 3.0
 """By then the keeper has had its first look at everything, and what passes a point next is the command."""
@@ -27,6 +29,24 @@ async def said(world: World, id: str) -> Status:
     recorded, status = world.ledger.recorded_status(id), world.ledger.status(id)
     assert recorded == status is not None
     return status
+
+
+async def silenced(
+    world: World, send: Callable[[], object], at: str = "", error: XferqError | None = None
+) -> Standstill:
+    """Start a worker, send it a command, and let it stand still before it says in the ledger what came of it.
+
+    With an `error`, Kafka's answer at the point `at` is that.
+    """
+    faults = Faults()
+    world.worker(faults)
+    await asyncio.sleep(_STARTED_S)
+    if error is not None:
+        faults.on(at, error)
+    pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
+    send()
+    await pause.begun.wait()
+    return pause
 
 
 @pytest.mark.parametrize("where", ["topic:", "stable_ends:", "log_starts:", "committed:", "transact:xferq.claim."])
@@ -114,13 +134,7 @@ async def test_before_it_says_what_a_transfer_waits_for(says: XferqError, goes_o
     async with World() as world:
         for queue in QUEUES:
             world.inject(6, queue)
-        faults = Faults()
-        world.worker(faults)
-        await asyncio.sleep(_STARTED_S)
-        faults.on("create", says)
-        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
-        world.transfer("s1", queue_names=QUEUES)
-        await pause.begun.wait()
+        pause = await silenced(world, partial(world.transfer, "s1", queue_names=QUEUES), "create", says)
         world.worker()
         await world.until(lambda: world.ledger.recorded_status("s1") is not None)
         if goes_on == "done":
@@ -134,13 +148,8 @@ async def test_before_it_says_what_a_transfer_waits_for(says: XferqError, goes_o
 @timeless
 async def test_before_it_says_what_a_transfer_of_nothing_waits_for() -> None:
     async with World() as world:
-        faults = Faults()
-        world.worker(faults)
-        await asyncio.sleep(_STARTED_S)
-        faults.on("create", Unavailable("by script"))
-        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
-        world.transfer("s1", queue_names=[QUEUES[0]])
-        await pause.begun.wait()
+        transfer = partial(world.transfer, "s1", queue_names=[QUEUES[0]])
+        pause = await silenced(world, transfer, "create", Unavailable("by script"))
         world.worker()
         await world.ended("s1")
         pause.over.set()
@@ -153,13 +162,8 @@ async def test_before_it_refuses_a_transfer_that_another_has_claimed_and_not_cou
     async with World() as world:
         for queue in QUEUES:
             world.inject(6, queue)
-        faults = Faults()
-        world.worker(faults)
-        await asyncio.sleep(_STARTED_S)
-        faults.on("create", Refused("by script"))
-        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
-        world.transfer("s1", queue_names=QUEUES)
-        await pause.begun.wait()
+        transfer = partial(world.transfer, "s1", queue_names=QUEUES)
+        pause = await silenced(world, transfer, "create", Refused("by script"))
         mortal = Faults()
         mortal.on(f"publish:{world.settings.ledger_topic}", "crash")
         world.worker(mortal)
@@ -179,12 +183,7 @@ async def test_before_it_says_how_many_queues_it_claimed() -> None:
     async with World(space_s=1e6) as world:
         world.inject(6, QUEUES[0])
         world.queue(QUEUES[1])
-        faults = Faults()
-        world.worker(faults)
-        await asyncio.sleep(_STARTED_S)
-        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
-        world.transfer("s1", queue_names=QUEUES[:2])
-        await pause.begun.wait()
+        pause = await silenced(world, partial(world.transfer, "s1", queue_names=QUEUES[:2]))
         world.inject(6, QUEUES[1])
         slow = Faults()
         between = slow.stand_still(f"transact:xferq.claim.{world.queue(QUEUES[1])}")
@@ -202,13 +201,7 @@ async def test_before_it_says_how_many_queues_it_claimed() -> None:
 async def test_before_it_says_what_a_cancel_waits_for() -> None:
     async with World() as world:
         world.inject(8)
-        faults = Faults()
-        world.worker(faults)
-        await asyncio.sleep(_STARTED_S)
-        faults.on("stable_ends:queue", Unavailable("by script"))
-        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
-        world.cancel("c1")
-        await pause.begun.wait()
+        pause = await silenced(world, partial(world.cancel, "c1"), "stable_ends:queue", Unavailable("by script"))
         world.worker()
         await world.ended("c1")
         pause.over.set()
