@@ -49,7 +49,7 @@ async def keys_in(rig: Rig, topic: str, partition: int = 0) -> list[bytes | None
 
 
 async def committed(rig: Rig, group: str, topic: str) -> dict[int, int]:
-    """The group's offsets, once nothing is pending."""
+    """The group's offsets, once nothing is pending, and its coordinator is there."""
     for _ in range(500):
         with suppress(Unavailable):
             return await rig.kafka.committed(group, topic, [0, 1])
@@ -294,7 +294,7 @@ async def test_partitions_of_topics_that_are_there(rig: Rig) -> None:
 
 async def test_a_group_s_offsets_are_withheld_while_a_transaction_is_pending(rig: Rig) -> None:
     topic, group = await rig.topic(partitions=2), name()
-    assert await rig.kafka.committed(group, topic, [0, 1]) == {}
+    assert await committed(rig, group, topic) == {}
     assert await rig.commit_without_membership(group, topic, {0: 3})
     transaction = await rig.open_transaction(topic, [], offsets=GroupOffsets(group, topic, {0: 8}))
     with pytest.raises(Unavailable):
