@@ -8,7 +8,7 @@ MINUTES ?= 10
 SEED ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format bench faults pins clean
+.PHONY: help install demo up test quick check format bench faults pins clean
 
 help: ## This list
 	@printf 'xferq: transfer queues on Kafka. Needs Python 3.11 or newer; everything else goes into %s.\n\n' '$(VENV)'
@@ -22,13 +22,17 @@ demo: $(STAMP) ## Mail goes into an xfer queue and comes back, on a real Kafka (
 up: $(STAMP) ## Kafka, HTTP API and a worker on this machine, until Ctrl-C
 	$(BIN)/xferq up
 
-test: $(STAMP) ## All tests (PYTEST='-m "not broker"' for those without Kafka)
-	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST)
+test: $(STAMP) ## All tests, stage by stage (PYTEST='--only broker -k cancel' for some of them)
+	$(BIN)/python -m tests.support.run $(PYTEST)
 
-check: $(STAMP) ## Formatting, lint, types
+quick: $(STAMP) ## Everything without Kafka, with fewer examples, in a minute or so
+	XFERQ_TEST_EXAMPLES=20 $(BIN)/python -m pytest --stage quick -n 2 --dist worksteal -q $(PYTEST)
+
+check: $(STAMP) ## Formatting, lint, types, architecture, docstrings, pages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest --stage check -q $$($(BIN)/python -c 'from tests.support.stages import CHECKS; print(*CHECKS)')
 
 format: $(STAMP) ## Format and fix what can be fixed by itself
 	$(BIN)/ruff format .
@@ -47,7 +51,7 @@ pins: ## Newest versions that pyproject.toml permits into constraints.txt (then 
 	cp "$$venv/pins" constraints.txt; git diff --stat constraints.txt
 
 clean: ## Remove .venv and what tools left here (not the fetched Kafka in the user's cache)
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist test-results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Again only when dependencies have changed: the package itself is installed as a link to this folder.

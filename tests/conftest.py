@@ -1,12 +1,21 @@
-"""Fixtures for the whole suite: one embedded broker and one cluster of three, started when first asked for."""
+"""Fixtures for the whole suite: Kafka of each kind, started when first asked for, and the choice of a stage."""
 
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from streams.broker import EmbeddedBroker, EmbeddedCluster
+from tests.support.stages import NAMES, select, stage_of
+
+SHARED_KAFKA = "XFERQ_TEST_KAFKA"
+"""The node that all processes of a stage share: its address and its data folder, set by `tests.support.run`."""
 
 # A shell starts what it puts into the background with SIGINT ignored, and processes hand that on to their children:
 # tests that end one with Ctrl-C's signal would wait for ever.
@@ -14,22 +23,67 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@dataclass(frozen=True, slots=True)
+class SharedBroker:
+    """A broker that another process has started and will end."""
+
+    bootstrap_servers: str
+    data_dir: Path
+
+
 @pytest.fixture(scope="session")
-def broker(request: pytest.FixtureRequest) -> Iterator[EmbeddedBroker]:
+def broker(request: pytest.FixtureRequest) -> Iterator[EmbeddedBroker | SharedBroker]:
     """A running broker, shared by the whole run: leave it running, and use topic names of your own."""
-    with EmbeddedBroker(on_progress=_printer(request.config)) as running:
-        yield running
+    shared = os.environ.get(SHARED_KAFKA)
+    if shared:
+        servers, data_dir = shared.split("|")
+        yield SharedBroker(servers, Path(data_dir))
+    else:
+        with EmbeddedBroker(on_progress=_printer(request.config)) as running:
+            yield running
+
+
+class OneNode:
+    """At most one node of a special kind is alive: who asks for another kind ends the one before."""
+
+    def __init__(self) -> None:
+        self._kind = ""
+        self._node: Any = None
+        self._stack = ExitStack()
+
+    def of(self, kind: str, start: Callable[[], AbstractContextManager[Any]]) -> Any:
+        """The node of this kind, running or as its last user left it."""
+        if kind != self._kind:
+            self.close()
+            self._node, self._kind = self._stack.enter_context(start()), kind
+        return self._node
+
+    def close(self) -> None:
+        """End it."""
+        self._kind = ""
+        self._stack.close()
+
+
+@pytest.fixture(scope="session")
+def one_node() -> Iterator[OneNode]:
+    """Keeps the node of a special kind from one test to the next one that wants the same."""
+    kept = OneNode()
+    yield kept
+    kept.close()
 
 
 @pytest.fixture(scope="session")
 def _cluster_of_the_run(request: pytest.FixtureRequest) -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(nodes=3, on_progress=_printer(request.config)) as running:
+    with EmbeddedCluster(nodes=3, relayed=True, on_progress=_printer(request.config)) as running:
         yield running
 
 
 @pytest.fixture
 def cluster(_cluster_of_the_run: EmbeddedCluster) -> EmbeddedCluster:
-    """Three running nodes, shared by the whole run; nodes that an earlier test ended or paused run again."""
+    """Three running nodes, shared by the whole run; nodes that an earlier test ended or paused run again.
+
+    Clients that take `relayed_servers` come through a proxy, which the test starts.
+    """
     for node in _cluster_of_the_run.nodes:
         if node.is_running:
             node.resume()
@@ -37,33 +91,21 @@ def cluster(_cluster_of_the_run: EmbeddedCluster) -> EmbeddedCluster:
     return _cluster_of_the_run
 
 
-_STARTED = time.monotonic()
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """What a machine with a limit of time sets."""
+    """Which part of the suite is run."""
     parser.addoption(
-        "--minutes", type=float, metavar="N", help="skip what is marked slow and has not begun after N minutes"
+        "--stage", action="append", choices=NAMES, metavar="NAME", help=f"only tests of this stage: {', '.join(NAMES)}"
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs a real Kafka, so that `-m "not broker"` is the quick run; what is slow comes last."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Keep the wanted stages, in their order, and mark what needs a real Kafka, for `-m "not broker"`."""
+    left_out = select(items, config.getoption("--stage") or ())
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
     for item in items:
-        if {"broker", "cluster"} & set(getattr(item, "fixturenames", ())):
+        if stage_of(item) in ("broker", "nodes", "alone", "cluster"):
             item.add_marker("broker")
-    items.sort(key=_is_slow)
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave out what is slow once the time is over."""
-    minutes: float | None = item.config.getoption("--minutes")
-    if minutes is not None and _is_slow(item) and time.monotonic() - _STARTED > minutes * 60:
-        pytest.skip(f"slow, and the {minutes:g} minutes are over: {item.path.name}")
-
-
-def _is_slow(item: pytest.Item) -> bool:
-    return any(item.get_closest_marker(name) for name in ("slow", "packaging", "model"))
 
 
 def _printer(config: pytest.Config) -> Callable[[str], None]:

@@ -18,7 +18,7 @@ from streams.errors import Misconfigured
 from streams.settings import Settings
 from tests.api.processes import XFERQ, environment, xferq
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.nodes
 
 XFER_QUEUE = "http://mx2.example/.xfer.kumomta.internal"
 

@@ -20,7 +20,7 @@ from tests.bench.contenders.loops import claim_of
 from tests.bench.load import envelope_of, scheduled_queues
 from tests.bench.world import World
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.alone
 
 MESSAGES = 300
 QUEUES = 3

@@ -1,12 +1,14 @@
 """Fixtures for tests on the real broker: one world with a worker for all of them, an xfer queue for each."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from streams.broker import EmbeddedBroker
 from tests.broker.secured import Secured, secured_broker
 from tests.broker.world import World, XferQueue
+from tests.conftest import OneNode
 
 
 @pytest.fixture(scope="session")
@@ -24,12 +26,18 @@ def queue(world: World) -> XferQueue:
 
 
 @pytest.fixture(scope="session")
-def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedBroker]:
+def mortal(one_node: OneNode, tmp_path_factory: pytest.TempPathFactory) -> EmbeddedBroker:
     """A broker that tests may kill; `running` brings it back."""
-    broker = EmbeddedBroker(tmp_path_factory.mktemp("mortal"))
-    broker.start()
-    yield broker
-    broker.kill()
+
+    @contextmanager
+    def start() -> Iterator[EmbeddedBroker]:
+        broker = EmbeddedBroker(tmp_path_factory.mktemp("mortal"))
+        broker.start()
+        yield broker
+        broker.kill()
+
+    node: EmbeddedBroker = one_node.of("mortal", start)
+    return node
 
 
 @pytest.fixture
@@ -41,7 +49,7 @@ def running(mortal: EmbeddedBroker) -> EmbeddedBroker:
 
 
 @pytest.fixture(scope="session")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
-    """A broker that asks who one is, shared by the whole run: use names of your own."""
-    with secured_broker(tmp_path_factory.mktemp("secured")) as running:
-        yield running
+def secured(one_node: OneNode, tmp_path_factory: pytest.TempPathFactory) -> Secured:
+    """A broker that asks who one is, kept for the next test that wants one: use names of your own."""
+    node: Secured = one_node.of("secured", lambda: secured_broker(tmp_path_factory.mktemp("secured")))
+    return node

@@ -18,7 +18,7 @@ from streams.kafka.cluster import Cluster
 from tests.broker.moments import in_the_middle, left_over
 from tests.broker.scene import Scene
 
-pytestmark = pytest.mark.broker
+pytestmark = pytest.mark.nodes
 
 _SMALL = {"transaction_messages": 5}
 

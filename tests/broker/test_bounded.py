@@ -26,7 +26,7 @@ from streams.settings import Settings
 from tests.broker import checker
 from tests.broker.scene import Scene, wait_until
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = [pytest.mark.nodes, pytest.mark.alone]
 
 _REQUEST_MS = 1_000
 _TRANSACTION_MS = 5_000

@@ -20,7 +20,7 @@ from streams.broker.config import Route
 from streams.broker.ports import free_ports
 from streams.broker.probe import live_nodes
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.nodes
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 PARENT = """

@@ -3,14 +3,11 @@
 import threading
 import time
 
-import pytest
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
 from tests.broker import checker
 from tests.broker.scene import WAIT_S
 from tests.broker.world import XferQueue
-
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 _AT_ONCE = 7
 

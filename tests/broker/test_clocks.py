@@ -14,7 +14,7 @@ from tests.broker import checker
 from tests.broker.moments import in_the_middle, left_over
 from tests.broker.scene import WAIT_S, Scene, wait_until
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.nodes
 
 _SMALL = {"transaction_messages": 5}
 _DAY_S = 86_400

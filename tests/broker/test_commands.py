@@ -9,8 +9,6 @@ import pytest
 
 from tests.broker.world import XFER_SUFFIX, World, XferQueue
 
-pytestmark = pytest.mark.broker
-
 
 def cancel_of(queue: str, **fields: Any) -> bytes:
     """A cancel as JSON; a field that is None is left out."""

@@ -32,8 +32,6 @@ from streams.ledger import Ledger
 from streams.ports import GroupOffsets, Producer, Write
 from tests.broker.scene import Scene
 
-pytestmark = pytest.mark.broker
-
 _WITHIN_S = 60.0
 _ALL = 8
 _TURNED_DOWN = (

@@ -24,7 +24,7 @@ from streams.ledger import Ledger
 from tests.broker.moments import claimed
 from tests.broker.scene import Scene
 
-pytestmark = pytest.mark.broker
+pytestmark = pytest.mark.alone
 
 _MESSAGES = 12_000
 _QUEUES = 16

@@ -16,7 +16,7 @@ from tests.broker import mortal
 from tests.broker.moments import dispatcher, meanwhile
 from tests.broker.scene import Scene
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.alone
 
 Point = tuple[str, mortal.When, int]
 Fate = tuple[str, mortal.When, int, mortal.Signal]

@@ -11,7 +11,7 @@ from streams.broker import EmbeddedBroker
 from tests.broker.moments import in_the_middle, left_over
 from tests.broker.scene import Scene, wait_until
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.nodes
 
 _SIZE_MB = 96
 

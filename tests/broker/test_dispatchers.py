@@ -21,8 +21,6 @@ from tests.broker.dispatching import DispatcherProcess, Kind, dispatching
 from tests.broker.scene import wait_until
 from tests.broker.world import Place, World, XferQueue
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
-
 _BACKLOG = 4_000
 _SOME = 6
 """Polls of each dispatcher before the cancel, of five records."""

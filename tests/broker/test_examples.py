@@ -18,8 +18,6 @@ from tests.broker.examples import EXAMPLES, Program, programs
 from tests.broker.scene import WAIT_S, wait_until
 from tests.broker.world import Message, World, XferQueue
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
-
 Start = Callable[..., Program]
 ROUNDS = 6
 

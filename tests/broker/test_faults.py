@@ -13,7 +13,7 @@ from tests.broker import checker
 from tests.broker.moments import claimed, in_the_middle, left_over, meanwhile
 from tests.broker.scene import Scene, WorkerProcess, wait_until
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.alone
 
 _NEVER_MS = 3_600_000
 _SMALL = {"transaction_messages": 5}
@@ -174,6 +174,7 @@ def test_broker_killed_and_restarted_in_the_middle_of_claims_and_drains(running:
         assert scene.problems() == []
 
 
+@pytest.mark.nodes
 async def test_a_new_cluster_whose_first_coordinator_is_not_there_yet() -> None:
     with EmbeddedBroker() as new, Scene(new.bootstrap_servers) as scene:
         async with Cluster(scene.settings) as kafka:

@@ -13,8 +13,6 @@ from streams.health import Health
 from streams.kafka.connection import Connection
 from tests.broker.scene import Scene
 
-pytestmark = pytest.mark.broker
-
 
 class Noting:
     """Stands where the engine does."""

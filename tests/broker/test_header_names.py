@@ -19,7 +19,7 @@ from streams.kafka.topics import Topics
 from streams.settings import Settings
 from tests.broker.scene import Scene, wait_until
 
-pytestmark = pytest.mark.broker
+pytestmark = pytest.mark.nodes
 _names = (f"headers.{os.getpid()}x{int(time.time())}.{number}" for number in itertools.count())
 
 

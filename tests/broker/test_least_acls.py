@@ -44,7 +44,7 @@ from tests.broker.secured import Secured
 from tests.broker.test_security import COUNT, done, inject, never
 from tests.pages import ROOT
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.nodes
 
 _log = logging.getLogger(__name__)
 

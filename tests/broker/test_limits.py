@@ -19,7 +19,7 @@ from streams.kafka.topics import Topics
 from streams.ports import Write
 from streams.settings import Settings
 
-pytestmark = pytest.mark.broker
+pytestmark = pytest.mark.nodes
 _names = (f"limits.{os.getpid()}x{int(time.time())}.{number}" for number in itertools.count())
 
 

@@ -16,7 +16,7 @@ from tests.broker import checker
 from tests.broker.scene import WAIT_S, Scene
 from tests.broker.world import World, XferQueue
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.alone
 
 _SMALL = {"transaction_messages": 5}
 

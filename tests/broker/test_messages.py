@@ -16,8 +16,6 @@ from tests.broker import checker
 from tests.broker.scene import wait_until
 from tests.broker.world import XFER_SUFFIX, Message, World, XferQueue, in_order, restored_from, without_due
 
-pytestmark = pytest.mark.broker
-
 CODECS = ["gzip", "snappy", "lz4", "zstd"]
 LOG_FIELDS = [
     *("type", "id", "sender", "recipient", "queue", "site", "size", "response", "peer_address", "timestamp"),
@@ -307,7 +305,7 @@ def test_the_order_of_each_source_partition_is_kept(world: World, source: int, d
     assert len(log) == len({message.key for message, _ in log}) == 2_700
 
 
-@pytest.mark.slow
+@pytest.mark.nodes
 def test_two_thousand_new_queues_in_one_drain() -> None:
     # A broker of its own: so many new topics slow down whatever comes next. And the time-outs that people have.
     settings = {"queue_partitions": 1, "transaction_timeout_ms": 30_000, "request_timeout_ms": 15_000}

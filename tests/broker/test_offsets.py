@@ -6,14 +6,11 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-import pytest
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from streams.broker import EmbeddedBroker
 from tests.broker.moments import dispatcher, in_the_middle, left_over
 from tests.broker.scene import WAIT_S, Scene, wait_until
-
-pytestmark = pytest.mark.broker
 
 _SMALL = {"transaction_messages": 5}
 

@@ -30,8 +30,7 @@ COUNT = 25
 QUEUE = "mytenant@example.com"
 
 
-@pytest.mark.broker
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_ten_steps(tmp_path: Path) -> None:
     steps = sections(PAGE)
     assert [title.partition("-")[0] for title in steps] == [str(number) for number in range(1, 11)]

@@ -27,8 +27,6 @@ from tests.api.running import running as serving
 from tests.broker.scene import Scene
 from tests.broker.secured import KEY_PASSWORD, SECRET, Secured, token_command
 
-pytestmark = pytest.mark.broker
-
 COUNT = 40
 SECRETS = (SECRET, KEY_PASSWORD)
 

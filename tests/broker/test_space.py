@@ -2,8 +2,6 @@
 
 import asyncio
 
-import pytest
-
 from streams.broker import EmbeddedBroker
 from streams.domain.topic import topic_of
 from streams.engine import Engine
@@ -12,8 +10,6 @@ from tests.broker import checker
 from tests.broker.moments import claimed
 from tests.broker.scene import Scene, wait_until
 from tests.broker.world import World
-
-pytestmark = pytest.mark.broker
 
 _NEVER_MS = 3_600_000
 

@@ -28,7 +28,7 @@ from tests.api.running import until_missing, until_ready
 from tests.broker.scene import Scene, wait_until
 from tests.broker.secured import Secured
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.nodes
 
 
 async def reach(servers: str) -> None:

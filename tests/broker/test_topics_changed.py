@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
-import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import NewPartitions
 
@@ -14,8 +13,6 @@ from streams.domain.topic import topic_of
 from tests.broker import checker
 from tests.broker.moments import in_the_middle, left_over, meanwhile
 from tests.broker.scene import WAIT_S, Scene, wait_until
-
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 _SMALL = {"transaction_messages": 5}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
@@ -17,8 +16,6 @@ from tests.api.processes import ApiProcess, environment
 from tests.api.running import CANCEL
 from tests.broker import checker
 from tests.broker.scene import Scene, wait_until
-
-pytestmark = pytest.mark.broker
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

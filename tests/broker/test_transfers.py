@@ -13,8 +13,6 @@ from tests.broker import checker
 from tests.broker.scene import Scene
 from tests.broker.world import Message, World
 
-pytestmark = pytest.mark.broker
-
 XFER = ".xfer.kumomta.internal"
 
 

@@ -4,7 +4,6 @@ import json
 from typing import Any
 
 import jsonschema
-import pytest
 from confluent_kafka.admin import ConfigResource, ResourceType
 
 from streams.asyncapi import asyncapi
@@ -16,8 +15,6 @@ from streams.settings import Settings
 from tests.broker.checker import Found
 from tests.broker.scene import WAIT_S, Scene
 from tests.broker.world import World
-
-pytestmark = pytest.mark.broker
 
 ENVELOPE = jsonschema.Draft202012Validator(document("envelope"))
 LOG_RECORD = jsonschema.Draft202012Validator(document("log-record"))

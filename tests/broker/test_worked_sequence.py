@@ -10,8 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from api.app import create_app
 from streams.broker import EmbeddedBroker
 from streams.commands import CommandRecord
@@ -21,8 +19,6 @@ from streams.kafka.cluster import Cluster
 from tests.api.running import CANCEL, START, running
 from tests.broker.scene import WAIT_S
 from tests.broker.world import XFER_SUFFIX, Message, World, XferQueue, in_order, without_due
-
-pytestmark = pytest.mark.broker
 
 EXAMPLES = json.loads((Path(__file__).parent.parent / "contract" / "examples.json").read_text(encoding="utf-8"))
 TARGET = "http://bogus.kumomta.internal.notavalidtld"

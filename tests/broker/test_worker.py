@@ -13,7 +13,7 @@ from streams.broker.ports import free_ports
 from tests.broker.scene import WAIT_S, Scene, listening_sockets, wait_until
 from tests.broker.world import World, XferQueue
 
-pytestmark = pytest.mark.broker
+pytestmark = pytest.mark.nodes
 
 _NOWHERE = "127.0.0.1:1"
 

@@ -35,8 +35,7 @@ def sums(output: str) -> list[int]:
     return [int(number.replace(",", "")) for number in re.findall(r"[\d,]+", line)]
 
 
-@pytest.mark.broker
-@pytest.mark.slow
+@pytest.mark.nodes
 def test_all_of_it_on_a_broker_of_its_own(tmp_path: Path) -> None:
     ended = demo(tmp_path)
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -52,7 +51,7 @@ def test_all_of_it_on_a_broker_of_its_own(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_on_a_cluster_of_somebody_else_nothing_is_touched_and_nothing_left(
     broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
@@ -79,8 +78,7 @@ def topics(broker: EmbeddedBroker) -> set[str]:
     return set(AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics(timeout=30).topics)
 
 
-@pytest.mark.broker
-@pytest.mark.slow
+@pytest.mark.nodes
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
 def test_it_ends_in_order_when_told_to(tmp_path: Path, number: signal.Signals) -> None:
     process = subprocess.Popen(

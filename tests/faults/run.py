@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streams.broker import EmbeddedCluster
 from tests.faults.history import read_history, story_of
 from tests.faults.load import Injector, Operator
 from tests.faults.nemesis import Nemesis
@@ -99,12 +100,13 @@ class _Samples(threading.Thread):
         self.join()
 
 
-def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Outcome:
+def run(plan: Plan, folder: Path, say: Callable[[str], None], cluster: EmbeddedCluster | None = None) -> Outcome:
     """Run it.
 
     Args:
-        folder: for Kafka's data and the workers' logs.
+        folder: for the workers' logs, and Kafka's data.
         say: told what happens, a line at a time.
+        cluster: a relayed one that runs already and is left running; None for one of its own.
     """
     began = time.monotonic()
     quiet = Quiet()
@@ -112,7 +114,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None]) -> Outcome:
     def tell(text: str) -> None:
         say(f"{time.monotonic() - began:7.1f} {text}")
 
-    with Stage(f"f{plan.seed}", folder, weakness=plan.weakness, **plan.settings) as stage:
+    with Stage(f"f{plan.seed}", folder, cluster=cluster, weakness=plan.weakness, **plan.settings) as stage:
         tell("the cluster runs")
         witness = Witness(stage.servers, stage.settings, quiet)
         witness.start()

@@ -68,11 +68,25 @@ class DispatcherProcess:
 class Stage:
     """The cluster and all that runs on it; a context manager."""
 
-    def __init__(self, run: str, folder: Path, *, weakness: worker.Weakness | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        run: str,
+        folder: Path,
+        *,
+        cluster: EmbeddedCluster | None = None,
+        weakness: worker.Weakness | None = None,
+        **settings: Any,
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            cluster: a relayed one that runs already and is left running; None for one of its own.
+        """
         self.names = Names(run)
         self.folder = folder
         self.weakness = weakness
-        self.cluster = EmbeddedCluster(nodes=3, relayed=True, heap_mb=_HEAP_MB, data_dir=folder / "kafka")
+        self._is_own = cluster is None
+        self.cluster = cluster or EmbeddedCluster(nodes=3, relayed=True, heap_mb=_HEAP_MB, data_dir=folder / "kafka")
         self.values: dict[str, Any] = {
             "commands_topic": f"{run}.commands",
             "drains_topic": f"{run}.drains",
@@ -122,7 +136,8 @@ class Stage:
         for node in self.cluster.nodes:
             if node.is_running:
                 node.resume()
-        self.cluster.stop()
+        if self._is_own:
+            self.cluster.stop()
 
     def _create_topics(self) -> None:
         settings, names = self.settings, self.names

@@ -6,6 +6,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from streams.broker import EmbeddedCluster
 from tests.broker.scene import wait_until
 from tests.faults.history import History, read_history
 from tests.faults.load import Injector, durable_producer
@@ -15,7 +16,7 @@ from tests.faults.stage import Stage
 from tests.faults.verdict import Verdict, judge
 from tests.faults.worker import GO_ON, STANDS_STILL
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 
 def rules(verdict: Verdict) -> set[str]:
@@ -24,12 +25,12 @@ def rules(verdict: Verdict) -> set[str]:
     return {violation.rule for violation in verdict.violations}
 
 
-def test_without_transactions_the_checker_fails(tmp_path: Path) -> None:
+def test_without_transactions_the_checker_fails(cluster: EmbeddedCluster, tmp_path: Path) -> None:
     plan = Plan(seed=11, seconds=35, per_second=200, tracks=("workers",), weakness="transactions")
-    assert rules(run(plan, tmp_path, print).verdict) & {"doubled", "moved wrongly", "logged wrongly"}
+    assert rules(run(plan, tmp_path, print, cluster).verdict) & {"doubled", "moved wrongly", "logged wrongly"}
 
 
-def test_without_the_second_look_the_checker_fails(tmp_path: Path) -> None:
+def test_without_the_second_look_the_checker_fails(cluster: EmbeddedCluster, tmp_path: Path) -> None:
     """The moment is made, as it is short.
 
     1. A claimer has seen that the group is empty, and stands still before its transaction.
@@ -38,7 +39,7 @@ def test_without_the_second_look_the_checker_fails(tmp_path: Path) -> None:
     4. The dispatcher commits what it has sent. It was never evicted, and goes on where it was.
     """
     go_on = tmp_path / "go on"
-    with Stage("f12", tmp_path, weakness="second-look", guard_ms=3_600_000) as stage:
+    with Stage("f12", tmp_path, cluster=cluster, weakness="second-look", guard_ms=3_600_000) as stage:
 
         def history() -> History:
             return read_history(stage.servers, stage.names, stage.settings)

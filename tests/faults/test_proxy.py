@@ -26,7 +26,7 @@ from streams.broker.ports import free_ports
 from streams.broker.probe import live_nodes
 from tests.faults.proxy import Api, Relay, RelayError
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 LONG_S = 60
 PARENT = """
@@ -40,15 +40,8 @@ time.sleep(600)
 
 
 @pytest.fixture(scope="module")
-def relayed() -> Iterator[EmbeddedCluster]:
-    """Three nodes that tell the clients of their second listeners to come through a proxy."""
-    with EmbeddedCluster(nodes=3, relayed=True) as cluster:
-        yield cluster
-
-
-@pytest.fixture(scope="module")
-def _relay_of_the_run(relayed: EmbeddedCluster) -> Iterator[Relay]:
-    with Relay(relayed.routes) as relay:
+def _relay_of_the_run(_cluster_of_the_run: EmbeddedCluster) -> Iterator[Relay]:
+    with Relay(_cluster_of_the_run.routes) as relay:
         yield relay
 
 
@@ -62,10 +55,10 @@ def relay(_relay_of_the_run: Relay) -> Iterator[Relay]:
 
 
 @pytest.fixture
-def topic(relayed: EmbeddedCluster) -> str:
+def topic(cluster: EmbeddedCluster) -> str:
     """A new topic of one partition."""
     name = f"topic-{uuid.uuid4().hex[:8]}"
-    creator = admin(relayed)  # kept: without it, nothing would be created
+    creator = admin(cluster)  # kept: without it, nothing would be created
     for done in creator.create_topics([NewTopic(name, 1, 3)]).values():
         done.result(LONG_S)
     return name
@@ -207,13 +200,13 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def test_a_hundred_thousand_messages_pass_unchanged(relay: Relay, relayed: EmbeddedCluster, topic: str) -> None:
-    sender = Sender(relayed, enable_idempotence=True)
+async def test_a_hundred_thousand_messages_pass_unchanged(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+    sender = Sender(cluster, enable_idempotence=True)
     values = [b"%d:" % number + b"x" * (number % 500) for number in range(100_000)]
     for value in values:
         sender.send(topic, value)
     sender.flush()
-    consumer = AIOKafkaConsumer(bootstrap_servers=relayed.relayed_servers, auto_offset_reset="earliest")
+    consumer = AIOKafkaConsumer(bootstrap_servers=cluster.relayed_servers, auto_offset_reset="earliest")
     await consumer.start()
     try:
         consumer.assign([TopicPartition(topic, 0)])
@@ -227,51 +220,51 @@ async def test_a_hundred_thousand_messages_pass_unchanged(relay: Relay, relayed:
     assert found == values
 
 
-def test_clients_are_kept_to_the_proxy_and_others_past_it(relay: Relay, relayed: EmbeddedCluster) -> None:
-    through = AdminClient({"bootstrap.servers": relayed.relayed_servers, "log_level": 0}).list_topics(timeout=LONG_S)
-    past = admin(relayed).list_topics(timeout=LONG_S)
+def test_clients_are_kept_to_the_proxy_and_others_past_it(relay: Relay, cluster: EmbeddedCluster) -> None:
+    through = AdminClient({"bootstrap.servers": cluster.relayed_servers, "log_level": 0}).list_topics(timeout=LONG_S)
+    past = admin(cluster).list_topics(timeout=LONG_S)
     assert {node: at.port for node, at in through.brokers.items()} == {
-        node: route.advertised for node, route in relayed.routes.items()
+        node: route.advertised for node, route in cluster.routes.items()
     }
-    assert {at.port for at in past.brokers.values()} == {node.port for node in relayed.nodes}
+    assert {at.port for at in past.brokers.values()} == {node.port for node in cluster.nodes}
 
 
 @pytest.mark.parametrize("library", ["librdkafka", "aiokafka"])
 async def test_an_idempotent_producer_whose_answers_are_lost_writes_once(
-    relay: Relay, relayed: EmbeddedCluster, topic: str, library: str
+    relay: Relay, cluster: EmbeddedCluster, topic: str, library: str
 ) -> None:
     before = relay.dropped()
     relay.drop_answer("produce", count=2)
     if library == "aiokafka":
-        async with aiokafka_sender(relayed, enable_idempotence=True) as producer:
+        async with aiokafka_sender(cluster, enable_idempotence=True) as producer:
             await asyncio.wait_for(producer.send_and_wait(topic, b"one"), LONG_S)
     else:
-        sender = Sender(relayed, enable_idempotence=True)
+        sender = Sender(cluster, enable_idempotence=True)
         sender.send(topic, b"one")
         sender.flush()
     assert relay.dropped() == before + 2
-    assert committed(relayed, topic) == [b"one"]
+    assert committed(cluster, topic) == [b"one"]
 
 
-def test_what_was_lost_is_the_answer_and_not_the_request(relay: Relay, relayed: EmbeddedCluster, topic: str) -> None:
+def test_what_was_lost_is_the_answer_and_not_the_request(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
     relay.drop_answer("produce", count=2)
-    sender = Sender(relayed, enable_idempotence=False)
+    sender = Sender(cluster, enable_idempotence=False)
     sender.send(topic, b"one")
     sender.flush()
-    assert committed(relayed, topic) == [b"one"] * 3  # that is why producers are idempotent
+    assert committed(cluster, topic) == [b"one"] * 3  # that is why producers are idempotent
 
 
 async def test_a_transaction_is_committed_though_nobody_was_told(
-    relay: Relay, relayed: EmbeddedCluster, topic: str
+    relay: Relay, cluster: EmbeddedCluster, topic: str
 ) -> None:
     before = relay.dropped()
-    async with aiokafka_sender(relayed, transactional_id=topic) as producer:
+    async with aiokafka_sender(cluster, transactional_id=topic) as producer:
         await producer.begin_transaction()
         await producer.send_and_wait(topic, b"one")
         relay.drop_answer("end_txn", then="hang")
         commit = asyncio.ensure_future(producer.commit_transaction())
         assert await asyncio.to_thread(eventually, lambda: relay.dropped() == before + 1)
-        assert await asyncio.to_thread(committed, relayed, topic) == [b"one"]
+        assert await asyncio.to_thread(committed, cluster, topic) == [b"one"]
         assert not commit.done()
         commit.cancel()
 
@@ -281,34 +274,34 @@ async def test_a_transaction_is_committed_though_nobody_was_told(
     ["init_producer_id", "add_partitions_to_txn", "produce", "add_offsets_to_txn", "txn_offset_commit", "end_txn"],
 )
 def test_any_answer_to_a_transactions_requests_may_be_lost(
-    relay: Relay, relayed: EmbeddedCluster, topic: str, api: Api
+    relay: Relay, cluster: EmbeddedCluster, topic: str, api: Api
 ) -> None:
     before = relay.dropped()
     relay.drop_answer(api)
-    sender = Sender(relayed, transactional_id=topic)
+    sender = Sender(cluster, transactional_id=topic)
     producer = sender.producer
-    consumer = Consumer({"bootstrap.servers": relayed.relayed_servers, "group.id": topic, "log_level": 0})
+    consumer = Consumer({"bootstrap.servers": cluster.relayed_servers, "group.id": topic, "log_level": 0})
     producer.init_transactions(LONG_S)
     producer.begin_transaction()
     sender.send(topic, b"one")
     producer.send_offsets_to_transaction([Partition(topic, 0, 7)], consumer.consumer_group_metadata(), LONG_S)
     producer.commit_transaction(LONG_S)
     assert relay.dropped() == before + 1
-    assert committed(relayed, topic) == [b"one"]
+    assert committed(cluster, topic) == [b"one"]
     assert consumer.committed([Partition(topic, 0)], timeout=LONG_S)[0].offset == 7
     consumer.close()
 
 
-def test_a_loss_can_be_taken_back(relay: Relay, relayed: EmbeddedCluster) -> None:
+def test_a_loss_can_be_taken_back(relay: Relay, cluster: EmbeddedCluster) -> None:
     before = relay.dropped()
     relay.drop_answer("metadata", count=5)
     relay.drop_answer("metadata", count=0)
-    assert live_nodes(relayed.routes[1].advertised, LONG_S) == {1, 2, 3}
+    assert live_nodes(cluster.routes[1].advertised, LONG_S) == {1, 2, 3}
     assert relay.dropped() == before
 
 
-def test_only_the_lost_answer_is_missing_where_the_connection_goes_on(relay: Relay, relayed: EmbeddedCluster) -> None:
-    with Plain(relayed.routes[2].advertised) as plain:
+def test_only_the_lost_answer_is_missing_where_the_connection_goes_on(relay: Relay, cluster: EmbeddedCluster) -> None:
+    with Plain(cluster.routes[2].advertised) as plain:
         plain.ask_metadata(1)
         assert plain.answer() == 1
         relay.drop_answer("metadata", then="hang", count=2)
@@ -318,9 +311,9 @@ def test_only_the_lost_answer_is_missing_where_the_connection_goes_on(relay: Rel
 
 
 def test_answers_before_the_lost_one_arrive_before_the_connection_is_closed(
-    relay: Relay, relayed: EmbeddedCluster
+    relay: Relay, cluster: EmbeddedCluster
 ) -> None:
-    with Plain(relayed.routes[2].advertised) as plain:
+    with Plain(cluster.routes[2].advertised) as plain:
         relay.delay(200, node=2)
         relay.drop_answer("create_topics")
         for correlation_id in range(2, 10):
@@ -331,8 +324,8 @@ def test_answers_before_the_lost_one_arrive_before_the_connection_is_closed(
         assert plain.socket.recv(1) == b""
 
 
-def test_cut_again_and_again(relay: Relay, relayed: EmbeddedCluster, topic: str) -> None:
-    sender = Sender(relayed, enable_idempotence=True, reconnect_backoff_max_ms=200)
+def test_cut_again_and_again(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+    sender = Sender(cluster, enable_idempotence=True, reconnect_backoff_max_ms=200)
     values = [b"%d" % number for number in range(5000)]
     for number, value in enumerate(values):
         sender.send(topic, value)
@@ -340,11 +333,11 @@ def test_cut_again_and_again(relay: Relay, relayed: EmbeddedCluster, topic: str)
             sender.producer.poll(0.2)
             relay.cut()
     sender.flush()
-    assert committed(relayed, topic) == values
+    assert committed(cluster, topic) == values
 
 
-def test_a_cut_is_a_reset_of_the_connections_of_one_node(relay: Relay, relayed: EmbeddedCluster) -> None:
-    with Plain(relayed.routes[1].advertised) as one, Plain(relayed.routes[2].advertised) as two:
+def test_a_cut_is_a_reset_of_the_connections_of_one_node(relay: Relay, cluster: EmbeddedCluster) -> None:
+    with Plain(cluster.routes[1].advertised) as one, Plain(cluster.routes[2].advertised) as two:
         for plain in (one, two):
             plain.ask_metadata(1)
             assert plain.answer() == 1
@@ -353,42 +346,42 @@ def test_a_cut_is_a_reset_of_the_connections_of_one_node(relay: Relay, relayed: 
             one.socket.recv(1)
         two.ask_metadata(2)
         assert two.answer() == 2
-    assert live_nodes(relayed.routes[1].advertised, LONG_S) == {1, 2, 3}
+    assert live_nodes(cluster.routes[1].advertised, LONG_S) == {1, 2, 3}
 
 
-def test_refused_until_allowed(relay: Relay, relayed: EmbeddedCluster, topic: str) -> None:
-    sender = Sender(relayed, enable_idempotence=True, reconnect_backoff_max_ms=200)
+def test_refused_until_allowed(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+    sender = Sender(cluster, enable_idempotence=True, reconnect_backoff_max_ms=200)
     sender.send(topic, b"one")
     sender.flush()
-    node = leader(relayed, topic)
+    node = leader(cluster, topic)
     relay.refuse(node)
     sender.send(topic, b"two")
     assert sender.producer.flush(2) == 1
-    assert live_nodes(relayed.routes[node].advertised, LONG_S) == frozenset()
-    assert live_nodes(relayed.routes[node % 3 + 1].advertised, LONG_S) == {1, 2, 3}
+    assert live_nodes(cluster.routes[node].advertised, LONG_S) == frozenset()
+    assert live_nodes(cluster.routes[node % 3 + 1].advertised, LONG_S) == {1, 2, 3}
     relay.allow(node)
     sender.flush()
-    assert committed(relayed, topic) == [b"one", b"two"]
+    assert committed(cluster, topic) == [b"one", b"two"]
 
 
-async def test_hung_until_resumed(relay: Relay, relayed: EmbeddedCluster, topic: str) -> None:
-    async with aiokafka_sender(relayed, enable_idempotence=True) as producer:
+async def test_hung_until_resumed(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+    async with aiokafka_sender(cluster, enable_idempotence=True) as producer:
         await producer.send_and_wait(topic, b"one")
-        relay.hang(leader(relayed, topic))
+        relay.hang(leader(cluster, topic))
         sending = asyncio.ensure_future(producer.send_and_wait(topic, b"two"))
         await asyncio.wait([sending], timeout=2)
         assert not sending.done()
-        relay.resume(leader(relayed, topic))
+        relay.resume(leader(cluster, topic))
         await asyncio.wait_for(sending, LONG_S)
-    assert committed(relayed, topic) == [b"one", b"two"]
+    assert committed(cluster, topic) == [b"one", b"two"]
 
 
-def test_what_waits_while_it_hangs_is_forwarded_afterwards(relay: Relay, relayed: EmbeddedCluster) -> None:
-    with Plain(relayed.routes[3].advertised) as old:
+def test_what_waits_while_it_hangs_is_forwarded_afterwards(relay: Relay, cluster: EmbeddedCluster) -> None:
+    with Plain(cluster.routes[3].advertised) as old:
         old.ask_metadata(1)
         assert old.answer() == 1
         relay.hang(3)
-        with Plain(relayed.routes[3].advertised) as new:
+        with Plain(cluster.routes[3].advertised) as new:
             for plain in (old, new):
                 plain.ask_metadata(2)
             assert not old.has_more(within_s=0.5)
@@ -397,18 +390,18 @@ def test_what_waits_while_it_hangs_is_forwarded_afterwards(relay: Relay, relayed
             assert (old.answer(), new.answer()) == (2, 2)
 
 
-async def test_delayed_both_ways(relay: Relay, relayed: EmbeddedCluster, topic: str) -> None:
-    async with aiokafka_sender(relayed) as producer:
+async def test_delayed_both_ways(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+    async with aiokafka_sender(cluster) as producer:
         await producer.send_and_wait(topic, b"one")
         relay.delay(400)
         started = time.monotonic()
         await producer.send_and_wait(topic, b"two")
         assert time.monotonic() - started >= 0.8
-    assert committed(relayed, topic) == [b"one", b"two"]
+    assert committed(cluster, topic) == [b"one", b"two"]
 
 
-def test_a_delay_keeps_the_order_and_its_end_lets_everything_out(relay: Relay, relayed: EmbeddedCluster) -> None:
-    with Plain(relayed.routes[1].advertised) as plain:
+def test_a_delay_keeps_the_order_and_its_end_lets_everything_out(relay: Relay, cluster: EmbeddedCluster) -> None:
+    with Plain(cluster.routes[1].advertised) as plain:
         for number, ms in enumerate((300, 20, 100)):
             relay.delay(ms, node=1)
             for correlation_id in range(20):
@@ -422,19 +415,19 @@ def test_a_delay_keeps_the_order_and_its_end_lets_everything_out(relay: Relay, r
         assert [plain.answer() for _ in range(20)] == list(range(60, 80))
 
 
-def test_half_closed_the_client_hears_nothing_and_is_still_heard(relay: Relay, relayed: EmbeddedCluster) -> None:
+def test_half_closed_the_client_hears_nothing_and_is_still_heard(relay: Relay, cluster: EmbeddedCluster) -> None:
     name = f"topic-{uuid.uuid4().hex[:8]}"
-    with Plain(relayed.routes[1].advertised) as plain:
+    with Plain(cluster.routes[1].advertised) as plain:
         plain.ask_metadata(1)
         assert plain.answer() == 1
         relay.half_close(1)
         assert plain.socket.recv(1) == b""
         plain.ask_for_topic(name)
-        assert eventually(lambda: name in admin(relayed).list_topics(timeout=LONG_S).topics)
+        assert eventually(lambda: name in admin(cluster).list_topics(timeout=LONG_S).topics)
 
 
-def test_half_closed_when_the_client_has_just_gone(relay: Relay, relayed: EmbeddedCluster) -> None:
-    with Plain(relayed.routes[1].advertised) as plain:
+def test_half_closed_when_the_client_has_just_gone(relay: Relay, cluster: EmbeddedCluster) -> None:
+    with Plain(cluster.routes[1].advertised) as plain:
         plain.ask_metadata(1)
         assert plain.answer() == 1
         relay.hang(1)  # so that nothing is read, and the proxy does not know yet
@@ -444,19 +437,19 @@ def test_half_closed_when_the_client_has_just_gone(relay: Relay, relayed: Embedd
     relay.resume(1)
 
 
-async def test_half_closed_clients_come_back(relay: Relay, relayed: EmbeddedCluster, topic: str) -> None:
-    sender = Sender(relayed, enable_idempotence=True)
-    async with aiokafka_sender(relayed, enable_idempotence=True) as producer:
+async def test_half_closed_clients_come_back(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+    sender = Sender(cluster, enable_idempotence=True)
+    async with aiokafka_sender(cluster, enable_idempotence=True) as producer:
         for number in range(3):
             sender.send(topic, b"l%d" % number)
             sender.flush()
             await asyncio.wait_for(producer.send_and_wait(topic, b"a%d" % number), LONG_S)
             relay.half_close()
-    assert committed(relayed, topic) == [b"l0", b"a0", b"l1", b"a1", b"l2", b"a2"]
+    assert committed(cluster, topic) == [b"l0", b"a0", b"l1", b"a1", b"l2", b"a2"]
 
 
-def test_what_is_not_kafkas_protocol_harms_nobody_else(relay: Relay, relayed: EmbeddedCluster) -> None:
-    port = relayed.routes[1].advertised
+def test_what_is_not_kafkas_protocol_harms_nobody_else(relay: Relay, cluster: EmbeddedCluster) -> None:
+    port = cluster.routes[1].advertised
     with Plain(port) as fine:
         for garbage in (b"\x00\x00\x00\x01 and so on", b"\xff" * 1000, b"GET / HTTP/1.1\r\n\r\n"):
             with Plain(port) as plain:
@@ -466,17 +459,17 @@ def test_what_is_not_kafkas_protocol_harms_nobody_else(relay: Relay, relayed: Em
 
 
 def test_a_node_that_is_killed_and_started_again_is_reached_by_the_same_port(
-    relay: Relay, relayed: EmbeddedCluster
+    relay: Relay, cluster: EmbeddedCluster
 ) -> None:
-    route = relayed.routes[3]
+    route = cluster.routes[3]
     with Plain(route.advertised) as plain:
         plain.ask_metadata(1)
         assert plain.answer() == 1
-        relayed.nodes[2].kill()
+        cluster.nodes[2].kill()
         assert plain.has_more(within_s=LONG_S)
     assert live_nodes(route.advertised, LONG_S) == frozenset()
-    relayed.start()
-    assert relayed.routes[3] == route
+    cluster.start()
+    assert cluster.routes[3] == route
     assert live_nodes(route.advertised, LONG_S) == {1, 2, 3}
 
 

@@ -4,17 +4,18 @@ from pathlib import Path
 
 import pytest
 
+from streams.broker import EmbeddedCluster
 from tests.faults.run import Plan, run
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 _SECONDS = 150
 _HANGS_S = 90.0
 """`make faults` fails after 30 s without progress; here a slow machine must not."""
 
 
-def test_nothing_is_lost_and_nothing_is_twice_whatever_goes_wrong(tmp_path: Path) -> None:
-    outcome = run(Plan(seed=4, seconds=_SECONDS, per_second=150), tmp_path, print)
+def test_nothing_is_lost_and_nothing_is_twice_whatever_goes_wrong(cluster: EmbeddedCluster, tmp_path: Path) -> None:
+    outcome = run(Plan(seed=4, seconds=_SECONDS, per_second=150), tmp_path, print, cluster)
     assert outcome.verdict.violations == [], outcome.story
     assert outcome.verdict.totals["restored"] > 0
     assert outcome.verdict.totals["dispatched"] > 0

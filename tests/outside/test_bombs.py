@@ -168,7 +168,6 @@ def test_the_memory_that_a_bomb_takes(codec: str, mib: int) -> None:
 # ---- the real broker
 
 
-@pytest.mark.broker
 def test_a_bomb_in_a_queue_harms_nobody_else(broker: EmbeddedBroker) -> None:
     with World(broker.bootstrap_servers) as world:
         worker = world.worker()
@@ -200,7 +199,6 @@ def test_a_bomb_in_a_queue_harms_nobody_else(broker: EmbeddedBroker) -> None:
         )
 
 
-@pytest.mark.broker
 def test_a_bomb_among_the_commands_is_refused(broker: EmbeddedBroker) -> None:
     with World(broker.bootstrap_servers) as world:
         worker = world.worker()

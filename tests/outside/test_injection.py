@@ -132,7 +132,6 @@ def assert_clean(answer: Answer) -> None:
         assert value.isprintable()
 
 
-@pytest.mark.broker
 async def test_an_evil_queue_through_everything(world: World, api: ApiProcess, env: dict[str, str]) -> None:
     queue = world.queue(name=f"{EVIL}{world.scene.name}.xfer.kumomta.internal", partitions=1)
     evil, nice = queue.message(info={"queue": f"{EVIL}@{queue.domain}"}, key=EVIL.encode()), queue.message()
@@ -207,7 +206,6 @@ async def test_an_evil_queue_through_everything(world: World, api: ApiProcess, e
         ("*", {404}),
     ],
 )
-@pytest.mark.broker
 async def test_paths_and_queries_do_not_get_into_headers(api: ApiProcess, path: str, statuses: set[int]) -> None:
     raw = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode("latin-1")
     (answer,) = await Address(api.url).exchange(raw)
@@ -226,7 +224,6 @@ async def test_paths_and_queries_do_not_get_into_headers(api: ApiProcess, path: 
 SECRET = "hunter2-5f0c"  # noqa: S105 - of nothing
 
 
-@pytest.mark.broker
 async def test_what_a_client_sends_by_way_of_credentials_is_kept_nowhere(world: World, api: ApiProcess) -> None:
     """Where no file of users is, there is nothing that they would be compared with: they are nobody's business."""
     queue = world.queue()

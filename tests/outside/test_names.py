@@ -100,7 +100,6 @@ def test_overlong_and_broken_utf8_is_no_name(raw: bytes) -> None:
         parse_envelope(envelope % raw)
 
 
-@pytest.mark.broker
 async def test_kafka_keeps_them_apart(broker: EmbeddedBroker) -> None:
     """All of them at once, as Kafka has its own rules for names that collide."""
     own = uuid.uuid4().hex[:6]

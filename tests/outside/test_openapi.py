@@ -29,7 +29,7 @@ from streams.settings import Settings
 from tests.api.processes import ApiProcess, environment
 from tests.broker.scene import wait_until
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.alone
 
 HERE = Path(__file__).parent
 USER = ("alice", "correct-horse")

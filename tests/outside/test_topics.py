@@ -7,8 +7,6 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
-import pytest
-
 from streams.broker import EmbeddedBroker
 from streams.domain.command import CancelCommand, InvalidCommand, parse_command, position_id
 from streams.domain.envelope import NotRestorable
@@ -17,7 +15,6 @@ from tests.broker.world import Message, World, XferQueue, in_order, without_due
 from tests.outside.mutations import CANCEL, START, mutated, rotten
 from tests.outside.test_parsers import NOW, Written, transform
 
-pytestmark = pytest.mark.broker
 COUNT = 1_000
 SEED = 20261124
 

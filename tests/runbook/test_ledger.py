@@ -16,7 +16,7 @@ from tests.broker.scene import Scene, wait_until
 from tests.runbook.hanging import hang
 from tests.runbook.installation import RUNBOOK, Installation, blocks
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.alone
 
 
 def forgets(installation: Installation) -> None:

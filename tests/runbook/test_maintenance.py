@@ -10,7 +10,7 @@ from tests.broker.moments import in_the_middle, left_over
 from tests.broker.scene import wait_until
 from tests.runbook.installation import Installation, blocks
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = [pytest.mark.nodes, pytest.mark.alone]
 
 ENTRY = "before-kafka-maintenance"
 

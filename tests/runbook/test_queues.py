@@ -16,7 +16,7 @@ from tests.outside import bombs
 from tests.runbook.hanging import hang
 from tests.runbook.installation import Installation, blocks
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.alone
 
 
 @pytest.fixture

@@ -1,0 +1,169 @@
+"""The whole test run, one stage after the other: `python -m tests.support.run`, which `make test` calls.
+
+Options that are not its own go to pytest, in every stage: `-k name`, `-x`, a file.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from streams.broker import BrokerError, EmbeddedBroker
+from tests.conftest import SHARED_KAFKA
+from tests.support.progress import REST, clock
+from tests.support.stages import NAMES, STAGES, Stage
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "test-results"
+_NO_TESTS = 5
+"""pytest's exit status where nothing was selected: a stage may have nothing of what somebody has asked for."""
+_INTERRUPTED = 2
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of the stages so far."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: list[tuple[str, str]] = field(default_factory=list)
+    """Stage and test."""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Why, and how many tests."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
+    """Stages that did not come to their end."""
+
+    def add(self, stage: str, report: Path) -> None:
+        """Take in a stage's report, in the format of JUnit."""
+        for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - pytest has just written it
+            name = f"{case.get('classname', '').replace('.', '/')}.py::{case.get('name')}"
+            skipped = case.find("skipped")
+            if case.find("failure") is not None or case.find("error") is not None:
+                self.counts["failed"] += 1
+                self.failed.append((stage, name))
+            elif skipped is not None:
+                kind = "xfailed" if skipped.get("type") == "pytest.xfail" else "skipped"
+                self.counts[kind] += 1
+                self.skipped[skipped.get("message") or "no reason given"] += kind == "skipped"
+            else:
+                self.counts["passed"] += 1
+
+    @property
+    def is_good(self) -> bool:
+        """Whether nothing failed and every stage came to its end."""
+        return not self.failed and not self.broken
+
+    def text(self, wanted: Sequence[Stage], total_s: float) -> Iterator[str]:
+        """The end of the run, in lines."""
+        yield "stage       time"
+        for name, took_s in self.seconds.items():
+            yield f"{name:10} {clock(took_s):>6}"
+        yield f"{'all':10} {clock(total_s):>6}"
+        for why, count in self.skipped.items():
+            if count:
+                yield f"skipped {count}: {why}"
+        for stage in self.broken:
+            yield f"stage {stage} did not come to its end: see {_shown(RESULTS / f'{stage}.log')}"
+        for stage, test in self.failed:
+            yield f"FAILED {test}: see {_shown(RESULTS / f'{stage}.log')}"
+        if not self.is_good:
+            yield "Kept for a look: test-results/<stage>.log has what tests and their workers said, kafka-<stage>.log"
+            yield "what Kafka said. One test by itself: .venv/bin/python -m pytest FILE::TEST"
+        not_run = [stage.name for stage in STAGES if stage not in wanted]
+        if not_run:
+            yield f"not run: {', '.join(not_run)}"
+        yield f"{self.counts['passed']} passed, {self.counts['failed']} failed, {self.counts['skipped']} skipped"
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@contextmanager
+def _kafka(stage: Stage) -> Iterator[dict[str, str]]:
+    """The environment that leads to the one node of a stage that shares it; its log is kept."""
+    if not stage.shares_kafka:
+        yield {}
+        return
+    data = RESULTS / "kafka"
+    shutil.rmtree(data, ignore_errors=True)
+    with EmbeddedBroker(data) as broker:
+        yield {SHARED_KAFKA: f"{broker.bootstrap_servers}|{broker.data_dir}"}
+    shutil.copy(broker.log_path, RESULTS / f"kafka-{stage.name}.log")
+    shutil.rmtree(data, ignore_errors=True)
+
+
+def _run(stage: Stage, rest: float, options: Sequence[str]) -> int:
+    """One stage; pytest's exit status."""
+    command = [
+        *(sys.executable, "-m", "pytest", "--stage", stage.name, "-p", "tests.support.progress", "-q", "--no-header"),
+        *("-n", str(stage.at_once), "--dist", "worksteal") * (stage.at_once > 1),
+        *("-o", "junit_family=xunit1", "--junitxml", str(RESULTS / f"{stage.name}.xml"), *options),
+    ]
+    with _kafka(stage) as variables, (RESULTS / f"{stage.name}.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=os.environ | variables | {REST: str(rest)}, stdout=subprocess.PIPE
+        )
+        try:
+            for line in process.stdout or ():
+                log.write(line)
+                sys.stdout.buffer.write(line)
+                sys.stdout.buffer.flush()
+            return process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+
+
+def run(wanted: Sequence[Stage], options: Sequence[str]) -> Outcome:
+    """Run these stages, and print where it is."""
+    shutil.rmtree(RESULTS, ignore_errors=True)
+    RESULTS.mkdir()
+    outcome = Outcome()
+    began = time.monotonic()
+    for number, stage in enumerate(wanted, 1):
+        print(f"\n== stage {number} of {len(wanted)}: {stage.name}, {stage.about}", flush=True)
+        rest = sum(later.share for later in wanted[number:]) / stage.share
+        started = time.monotonic()
+        try:
+            status = _run(stage, rest, options)
+        except BrokerError as error:
+            print(f"Kafka could not be started: {error}", file=sys.stderr)
+            status = -1
+        outcome.seconds[stage.name] = time.monotonic() - started
+        report = RESULTS / f"{stage.name}.xml"
+        if report.exists():
+            outcome.add(stage.name, report)
+        if status not in (0, 1, _NO_TESTS):
+            outcome.broken.append(stage.name)
+        if status == _INTERRUPTED:
+            break
+    summary = "\n".join(outcome.text(wanted, time.monotonic() - began))
+    (RESULTS / "summary.txt").write_text(summary + "\n")
+    print("\n\n== the whole run", summary, sep="\n", flush=True)
+    return outcome
+
+
+def main() -> int:
+    """The exit status: 0 where all is well."""
+    parser = argparse.ArgumentParser(description=__doc__, epilog="Everything else is for pytest.")
+    parser.add_argument("--only", action="append", choices=NAMES, help="this stage; may be given again")
+    known, options = parser.parse_known_args()
+    wanted = [stage for stage in STAGES if known.only is None or stage.name in known.only]
+    try:
+        return 0 if run(wanted, options).is_good else 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
