@@ -14,7 +14,7 @@ import pytest
 from streams.broker import EmbeddedBroker, EmbeddedCluster
 from tests.support.stages import NAMES, select, stage_of
 
-SHARED_KAFKA = "XFERQ_TEST_KAFKA"
+SHARED_KAFKA = "TEST_XFERQ_KAFKA"
 """The node that all processes of a stage share: its address and its data folder, set by `tests.support.run`."""
 
 # A shell starts what it puts into the background with SIGINT ignored, and processes hand that on to their children:

@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from api.cli.output import print_columns, print_json
-from api.client import without_credentials
 from streams.settings import load_with_origins
 from streams.sources import CONFIG
 
@@ -45,6 +44,8 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for
 
     Example: `xferq config --config /etc/xferq.toml`
     """
+    from api.client import without_credentials  # brings an HTTP client, which no other command needs for its options
+
     settings, origins = load_with_origins()
     values = settings.shown()
     values["api_url"] = without_credentials(settings.api_url)

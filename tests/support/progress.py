@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-REST = "XFERQ_TEST_REST"
+REST = "TEST_XFERQ_REST"
 """What comes after this stage, as a multiple of this stage's own time; set by `tests.support.run`."""
 _EVERY_S = 10.0
 
