@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.patience import WAIT_S
+
 XFERQ = str(Path(sys.executable).parent / "xferq")
 _LISTENING = re.compile(r"api\.listening url=(\S+)")
 
@@ -31,7 +33,7 @@ def xferq(
     *arguments: str, env: Mapping[str, str], status: int = 0, stdin: bytes = b""
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end; it must end with this status, and never with a traceback."""
-    result = subprocess.run([XFERQ, *arguments], input=stdin, capture_output=True, env=env, timeout=120, check=False)
+    result = subprocess.run([XFERQ, *arguments], input=stdin, capture_output=True, env=env, timeout=WAIT_S, check=False)
     stdout, stderr = result.stdout.decode(), result.stderr.decode()
     assert result.returncode == status, f"{arguments}: {result.returncode}\n{stdout}\n{stderr}"
     assert "Traceback" not in stderr + stdout
@@ -70,7 +72,7 @@ class ApiProcess:
         """Send a signal; the exit status."""
         if self._process.poll() is None:
             self._process.send_signal(number)
-        return self._process.wait(30)
+        return self._process.wait(WAIT_S)
 
     def __enter__(self) -> "ApiProcess":
         return self

@@ -18,6 +18,7 @@ from streams.kafka.records import LenientRecords, UndecodedName
 from streams.kafka.topics import Topics
 from streams.settings import Settings
 from tests.broker.scene import Scene, wait_until
+from tests.support.patience import WAIT_S
 
 pytestmark = pytest.mark.broker
 _names = (f"headers.{os.getpid()}x{int(time.time())}.{number}" for number in itertools.count())
@@ -76,7 +77,7 @@ async def test_a_message_with_such_a_header_does_not_stop_the_drain_of_its_parti
         await write(broker.bootstrap_servers, topic)
         reader = await kafka.reader(topic, 0, 0, 1)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(WAIT_S):
                 while reader.position < 1:
                     await reader.read()
         finally:

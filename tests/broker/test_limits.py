@@ -18,6 +18,7 @@ from streams.kafka.contents import read_contents
 from streams.kafka.topics import Topics
 from streams.ports import Write
 from streams.settings import Settings
+from tests.support.patience import WAIT_S, stretched_ms
 
 pytestmark = pytest.mark.broker
 _names = (f"limits.{os.getpid()}x{int(time.time())}.{number}" for number in itertools.count())
@@ -26,7 +27,10 @@ _names = (f"limits.{os.getpid()}x{int(time.time())}.{number}" for number in iter
 @pytest.fixture
 async def kafka(broker: EmbeddedBroker) -> AsyncIterator[Cluster]:
     """The shared broker, asked with little patience."""
-    settings: dict[str, Any] = {"bootstrap_servers": broker.bootstrap_servers, "request_timeout_ms": 3_000}
+    settings: dict[str, Any] = {
+        "bootstrap_servers": broker.bootstrap_servers,
+        "request_timeout_ms": stretched_ms(3_000),
+    }
     async with Cluster(Settings(**settings)) as cluster:
         yield cluster
 
@@ -63,7 +67,7 @@ async def test_many_topics_are_created_in_several_requests(kafka: Cluster, monke
     wanted = {next(_names): partitions for partitions in (2, 2, 7, 1, 3, 1)}
     failures = await Topics(kafka.connection).create({**wanted, "not/a/name": 1}, {}, 1)
     assert list(failures) == ["not/a/name"]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while not wanted.keys() <= set(await kafka.topics()):
             await asyncio.sleep(0.1)
 

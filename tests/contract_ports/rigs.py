@@ -16,15 +16,16 @@ from tests.fakes.broker import Broker
 from tests.fakes.dispatcher import FakeDispatcher
 from tests.fakes.groups import UnknownMember
 from tests.fakes.kafka import FakeKafka
+from tests.support.patience import WAIT_S, stretched_ms
 
 _Value = TypeVar("_Value")
 
 
-async def eventually(look: Callable[[], Awaitable[_Value]], wanted: _Value, within_s: float = 20.0) -> None:
+async def eventually(look: Callable[[], Awaitable[_Value]], wanted: _Value) -> None:
     """Wait until a look finds what is wanted."""
     found: object = None
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(WAIT_S):
             while (found := await look()) != wanted:
                 await asyncio.sleep(0.02)
     except TimeoutError:
@@ -144,7 +145,7 @@ class _FakeMember:
 
     async def poll(self, count: int) -> list[bytes]:
         got: list[bytes] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             while len(got) < count:
                 if not self._dispatcher.is_member:
                     self._dispatcher.join()
@@ -237,7 +238,7 @@ class BrokerRig:
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             heartbeat_interval_ms=300,
-            session_timeout_ms=6_000,
+            session_timeout_ms=stretched_ms(6_000, 60_000),
         )
         await consumer.start()
         self._closing.append(consumer)
@@ -270,7 +271,7 @@ class _BrokerMember:
 
     async def poll(self, count: int) -> list[bytes]:
         got: list[bytes] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_S):
             while len(got) < count:
                 fetched = await self._consumer.getmany(timeout_ms=100, max_records=count - len(got))
                 got += [record.key for records in fetched.values() for record in records]
