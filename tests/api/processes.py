@@ -19,7 +19,10 @@ _LISTENING = re.compile(r"api\.listening url=(\S+)")
 def environment(variables: Mapping[str, str], home: Path) -> dict[str, str]:
     """This environment without settings of xferq's but these, and a home of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("XFERQ_")}
+    scratch = home / "tmp"  # for what a process leaves there when it is killed
+    scratch.mkdir(parents=True, exist_ok=True)
     folders = {
+        "TMPDIR": str(scratch),
         "XDG_STATE_HOME": str(home / "state"),
         "XDG_DATA_HOME": str(home / "data"),
         "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),

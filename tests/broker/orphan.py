@@ -5,7 +5,6 @@ import signal
 import threading
 import time
 
-from streams import worker
 from tests.support.patience import SLOWNESS
 
 _EVERY_S = 1.0
@@ -13,6 +12,8 @@ _EVERY_S = 1.0
 
 def end_later() -> None:
     """Give the worker that this process becomes as much longer for its end as this machine is slow."""
+    from streams import worker
+
     for name in ("_EDGE_S", "_END_S"):
         setattr(worker, name, getattr(worker, name) * SLOWNESS)
 

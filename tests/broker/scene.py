@@ -3,7 +3,6 @@
 Everything here goes through confluent-kafka and plain processes: what is tested must not help to test itself.
 """
 
-import itertools
 import json
 import os
 import re
@@ -11,8 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -24,10 +22,9 @@ from streams.domain.topic import topic_of
 from streams.settings import Settings
 from tests.broker import checker
 from tests.broker.checker import Found, LedgerView, Sent
+from tests.support.names import own_name, remove_topics
 from tests.support.patience import WAIT_S, deadline, stretched_ms, wait_until
 
-_scenes = itertools.count(1)
-_RUN = f"{os.getpid()}x{int(time.time())}"
 _WORKER = (
     "import sys; from streams.settings import load_settings; from streams.worker import run_worker; "
     "from tests.broker.orphan import end_with_parent, end_later; "
@@ -54,13 +51,16 @@ class WorkerProcess:
     """A worker as its operator sees it: a process with a log."""
 
     def __init__(self, variables: Mapping[str, str], *options: str) -> None:
-        self._log = tempfile.NamedTemporaryFile(prefix="xferq-worker-", suffix=".log")  # noqa: SIM115 - lives as long
-        self._process = subprocess.Popen(
-            [sys.executable, *options, "-c", _WORKER],
-            env={**os.environ, **variables},
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-        )
+        # For what it leaves there when it is killed, as well.
+        self._folder = tempfile.TemporaryDirectory(prefix="xferq-worker-")
+        self._log = Path(self._folder.name) / "log"
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, *options, "-c", _WORKER],
+                env={**os.environ, **variables, "TMPDIR": self._folder.name},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
 
     @property
     def pid(self) -> int:
@@ -70,7 +70,7 @@ class WorkerProcess:
     @property
     def log(self) -> str:
         """What it has logged so far."""
-        return Path(self._log.name).read_text(errors="replace")
+        return self._log.read_text(errors="replace")
 
     @property
     def is_running(self) -> bool:
@@ -135,7 +135,7 @@ class WorkerProcess:
         if self.is_running:
             self.resume()
             self.kill()
-        self._log.close()
+        self._folder.cleanup()
 
 
 class Scene:
@@ -145,7 +145,7 @@ class Scene:
     """On how many nodes its topics are."""
 
     def __init__(self, servers: str, **settings: Any) -> None:
-        name = f"t{next(_scenes)}.{_RUN}"
+        name = own_name()
         self.values = {
             **_FAST,
             "bootstrap_servers": servers,
@@ -199,6 +199,7 @@ class Scene:
             worker.close()
         if self._follower is not None:
             self._follower.close()
+        remove_topics(self.servers, self.name)
 
     # ---- topics
 
@@ -429,28 +430,3 @@ class Scene:
 
 def _raise(error: object, _: object) -> None:
     assert error is None, error
-
-
-def listening_sockets(pid: int) -> Iterator[str]:
-    """The addresses on which a process listens, as `ip:port` (Linux)."""
-    inodes = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        try:
-            target = os.readlink(link)
-        except OSError:
-            continue
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
-    yield from (_address(line) for line in _tcp_lines(pid) if line.split()[9] in inodes and line.split()[3] == "0A")
-
-
-def _tcp_lines(pid: int) -> Iterable[str]:
-    for table in ("tcp", "tcp6"):
-        yield from Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]
-
-
-def _address(line: str) -> str:
-    host, port = line.split()[1].split(":")
-    if len(host) == 8:
-        return ".".join(str(byte) for byte in reversed(bytes.fromhex(host))) + f":{int(port, 16)}"
-    return f"[{host}]:{int(port, 16)}"

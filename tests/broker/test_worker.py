@@ -10,8 +10,9 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, To
 
 from streams.broker import EmbeddedBroker
 from streams.broker.ports import free_ports
-from tests.broker.scene import WAIT_S, Scene, listening_sockets, wait_until
+from tests.broker.scene import WAIT_S, Scene, wait_until
 from tests.broker.world import World, XferQueue
+from tests.support.processes import listening_sockets
 
 pytestmark = pytest.mark.broker
 
