@@ -8,6 +8,8 @@ import pytest
 
 from streams.broker import EmbeddedBroker, EmbeddedCluster
 
+pytest_plugins = ["tests.support.leftovers"]
+
 # A shell starts what it puts into the background with SIGINT ignored, and processes hand that on to their children:
 # tests that end one with Ctrl-C's signal would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

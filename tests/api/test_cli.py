@@ -24,6 +24,7 @@ from streams.kafka.contents import StoredRecord, read_contents
 from streams.ledger import Ledger
 from streams.settings import Settings
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
+from tests.support.names import given, own_name, remove_topics
 from tests.support.patience import WAIT_S, deadline
 
 COMMANDS = [
@@ -98,7 +99,8 @@ class World:
 @pytest.fixture(scope="module")
 def world(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One for all tests of this file: with queues of their own they don't disturb each other."""
-    own = uuid.uuid4().hex[:8]
+    first = len(given)  # its queues come after it
+    own = own_name()
     variables = {
         "XFERQ_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "XFERQ_COMMANDS_TOPIC": f"commands.{own}",
@@ -116,6 +118,7 @@ def world(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> I
     settings = Settings(**{name.removeprefix("XFERQ_").lower(): value for name, value in variables.items()})  # type: ignore[arg-type]
     with ApiProcess(env) as api:
         yield World(settings, env, api)
+    remove_topics(broker.bootstrap_servers, *given[first:])
 
 
 @pytest.fixture
@@ -125,11 +128,11 @@ def alone(tmp_path: Path) -> dict[str, str]:
 
 
 def a_queue() -> str:
-    return f"http://{uuid.uuid4().hex[:12]}.example/.xfer.kumomta.internal"
+    return f"http://{own_name()}.example/.xfer.kumomta.internal"
 
 
 def a_domain() -> str:
-    return f"{uuid.uuid4().hex[:12]}.example"
+    return f"{own_name()}.example"
 
 
 # ---- help and errors

@@ -16,6 +16,7 @@ from tests.fakes.broker import Broker
 from tests.fakes.dispatcher import FakeDispatcher
 from tests.fakes.groups import UnknownMember
 from tests.fakes.kafka import FakeKafka
+from tests.support.names import given, own_name, remove_topics
 from tests.support.patience import WAIT_S, stretched_ms
 
 _Value = TypeVar("_Value")
@@ -170,12 +171,13 @@ class BrokerRig:
         self.settings = Settings(bootstrap_servers=bootstrap_servers)
         self.kafka = Cluster(self.settings)
         self._servers = bootstrap_servers
+        self._first_name = len(given)
         self._closing: list[Any] = []
 
     async def topic(
         self, partitions: int = 1, max_message_bytes: int | None = None, older_ms: int | None = None
     ) -> str:
-        name = f"ports-{uuid.uuid4().hex[:12]}"
+        name = own_name("ports.")
         config = {"max.message.bytes": str(max_message_bytes)} if max_message_bytes else {}
         config |= {"message.timestamp.before.max.ms": str(older_ms)} if older_ms else {}
         assert await self.kafka._topics.create({name: partitions}, config, 1) == {}
@@ -263,6 +265,7 @@ class BrokerRig:
             except Exception:  # noqa: BLE001, S110 - fenced producers end in one error or another
                 pass
         await self.kafka.close()
+        await asyncio.to_thread(remove_topics, self._servers, *given[self._first_name :])
 
 
 class _BrokerMember:
