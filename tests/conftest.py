@@ -17,6 +17,8 @@ from tests.support.stages import NAMES, select, stage_of
 SHARED_KAFKA = "TEST_XFERQ_KAFKA"
 """The node that all processes of a stage share: its address and its data folder, set by `tests.support.run`."""
 
+pytest_plugins = ["tests.support.leftovers"]
+
 # A shell starts what it puts into the background with SIGINT ignored, and processes hand that on to their children:
 # tests that end one with Ctrl-C's signal would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

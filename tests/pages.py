@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+from tests.support.patience import WAIT_S
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -68,7 +70,7 @@ class Reader:
         env = os.environ | self._env | {name: str(value) for name, value in variables.items()}
         result = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", self.text(block)],
-            env=env, cwd=self._folder, capture_output=True, text=True, timeout=120, check=False,
+            env=env, cwd=self._folder, capture_output=True, text=True, timeout=WAIT_S, check=False,
         )  # fmt: skip
         assert result.returncode == status, f"{block}\n{result.stdout}\n{result.stderr}"
         assert "Traceback" not in result.stdout + result.stderr

@@ -33,6 +33,7 @@ from streams.settings import Settings, load_settings
 from streams.sources import NOT_SETTINGS, variable
 from tests.api.running import running
 from tests.api.test_access import LINE
+from tests.support.patience import WAIT_S
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
@@ -240,7 +241,7 @@ def xferq(*arguments: str, status: int = 0) -> "subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=WAIT_S,
         env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
     )
     assert result.returncode == status, result.stderr
@@ -301,7 +302,9 @@ def test_the_image_has_a_health_check_of_its_own() -> None:
 
 def test_hadolint_finds_nothing() -> None:
     linter = Path(sys.executable).parent / "hadolint"
-    result = subprocess.run([linter, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(
+        [linter, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False, timeout=WAIT_S
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     assert result.stdout == ""
 
@@ -419,9 +422,9 @@ def float_or_text(value: str) -> float | str:
 def test_every_broker_setting_is_one_of_kafkas(broker: EmbeddedBroker) -> None:
     # Kafka itself passes over names that it doesn't know.
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers})
-    node = next(iter(admin.list_topics(timeout=30).brokers))
+    node = next(iter(admin.list_topics(timeout=WAIT_S).brokers))
     resource = ConfigResource(ResourceType.BROKER, str(node))
-    known = admin.describe_configs([resource], request_timeout=30)[resource].result(30)
+    known = admin.describe_configs([resource], request_timeout=WAIT_S)[resource].result(WAIT_S)
     for service in NODES:
         assert broker_settings(service).keys() <= known.keys()
 
@@ -430,7 +433,10 @@ def compose_client() -> list[str] | None:
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]):
             try:
-                if subprocess.run([*command, "version"], capture_output=True, check=False, timeout=60).returncode == 0:
+                if (
+                    subprocess.run([*command, "version"], capture_output=True, check=False, timeout=WAIT_S).returncode
+                    == 0
+                ):
                     return command
             except OSError:
                 continue
@@ -446,6 +452,6 @@ def test_compose_itself_takes_the_file() -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=WAIT_S,
     )
     assert result.returncode == 0, result.stderr

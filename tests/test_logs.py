@@ -27,6 +27,7 @@ from streams.broker.ports import free_ports
 from streams.logs import _QUIET, FIXED, JsonLine, complain, set_up_logging
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
 from tests.pages import ROOT
+from tests.support.patience import WAIT_S
 
 NOWHERE = "127.0.0.1:1"
 ESCAPES = 'a\nb\r\n2026-11-27 ERROR forged.event\x1b[31m\x00\x7f\x9b31m\u2028\u2029\u202e\ud800é"}{'
@@ -204,7 +205,7 @@ def env(tmp_path: Path) -> dict[str, str]:
 def test_an_api(env: dict[str, str]) -> None:
     with ApiProcess(env) as api:
         with pytest.raises(urllib.error.HTTPError, match="503"):
-            urllib.request.urlopen(api.url.partition('"')[0] + "/readyz", timeout=10)  # noqa: S310 - http
+            urllib.request.urlopen(api.url.partition('"')[0] + "/readyz", timeout=WAIT_S)  # noqa: S310 - http
         assert api.end() == 0
     found = lines("".join(api.log))
     assert {"api.listening", "api.waiting", "api.stopped"} <= {line.get("event") for line in found}
@@ -222,11 +223,11 @@ def test_a_worker_of_two_processes_and_their_metrics(env: dict[str, str]) -> Non
             said.append(worker.stderr.readline().decode())
             assert said[-1], said
         for port in (first, first + 1):
-            with urllib.request.urlopen(f"http://127.0.0.2:{port}/metrics", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.2:{port}/metrics", timeout=WAIT_S) as answer:
                 assert re.search(rb"(?m)^xferq_undrained_messages 0\.0$", answer.read())
         worker.send_signal(signal.SIGTERM)
         said.append(worker.stderr.read().decode())
-        assert worker.wait(20) == 0
+        assert worker.wait(WAIT_S) == 0
     finally:
         worker.kill()
     found = lines("".join(said))

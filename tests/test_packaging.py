@@ -24,6 +24,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from streams import __version__
+from tests.support.patience import WAIT_S
 from tests.test_architecture import MODULES, imports_in
 
 ROOT = Path(__file__).parent.parent
@@ -60,7 +61,7 @@ def environment() -> dict[str, str]:
 
 def done(*command: str | Path, cwd: Path) -> str:
     """Run what must succeed; returns what it printed."""
-    result = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=3 * WAIT_S)
     assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
     return result.stdout
 
@@ -111,7 +112,7 @@ class Installation:
             | settings,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=WAIT_S,
             check=False,
         )
 
@@ -124,7 +125,7 @@ def require_index(folder: Path) -> None:
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=WAIT_S,
         check=False,
     )
     if result.returncode:

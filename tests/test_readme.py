@@ -20,6 +20,7 @@ from streams.domain.topic import topic_of
 from streams.settings import Settings, settings_table
 from streams.sources import NOT_SETTINGS
 from tests.pages import ROOT, functions_of
+from tests.support.patience import WAIT_S
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEPLOY_README = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
@@ -177,7 +178,7 @@ def help_of(command: str) -> str:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=WAIT_S,
         env=os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
     )
     assert result.returncode == 0, f"xferq {command}: {result.stderr}"

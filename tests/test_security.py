@@ -205,13 +205,29 @@ def test_what_aiokafka_logs_of_a_login_is_left_out(monkeypatch: pytest.MonkeyPat
 # ---- tokens
 
 
+class Clock:
+    """The clock by which tokens expire; the commands that print them have the real one."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return time.time() + self.ahead_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("streams.kafka.token_command.time", clock)
+    return clock
+
+
 def asked(log: Path) -> int:
     return len(log.read_text().splitlines()) if log.exists() else 0
 
 
-async def test_a_token_is_used_until_shortly_before_its_end(tmp_path: Path) -> None:
+async def test_a_token_is_used_until_shortly_before_its_end(tmp_path: Path, clock: Clock) -> None:
     log = tmp_path / "log"
-    tokens = TokenCommand(token_command("me", 2.0, log))
+    tokens = TokenCommand(token_command("me", 3_600.0, log))
     first, expires_at = tokens.current()
     claims = json.loads(base64.urlsafe_b64decode(first.split(".")[1] + "=="))
     assert claims["sub"] == "me"
@@ -219,37 +235,40 @@ async def test_a_token_is_used_until_shortly_before_its_end(tmp_path: Path) -> N
     assert await tokens.token() == first
     assert tokens.for_librdkafka("") == (first, expires_at)
     assert asked(log) == 1
-    time.sleep(max(0.0, expires_at - 0.3 - time.time()))
+    clock.ahead_s = 3_000
     second, _ = tokens.current()
-    assert time.time() < expires_at
     assert second != first
     assert asked(log) == 2
 
 
-async def test_a_command_that_fails_now_and_then(tmp_path: Path) -> None:
+async def test_a_command_that_fails_now_and_then(tmp_path: Path, clock: Clock) -> None:
     """The last token is good until its end; without one, each library is told in its own way."""
     flag = tmp_path / "fail"
-    command = f"test -e {flag} && exit 3; {token_command('me', 1.2)}"
+    script = tmp_path / "script"
+    script.write_text(token_command("me", 3_600.0))
+    command = f"test -e {flag} && exit 3; . {script}"
     tokens = TokenCommand(shlex.join(["sh", "-c", command]))
     first, expires_at = tokens.current()
     flag.touch()
-    time.sleep(max(0.0, expires_at - 0.2 - time.time()))
+    clock.ahead_s = 3_000
     assert tokens.current() == (first, expires_at)
-    time.sleep(max(0.0, expires_at + 0.01 - time.time()))
+    clock.ahead_s = 7_200
     with pytest.raises(Unavailable, match=r"^the command has ended with status 3$"):
         tokens.current()
     with pytest.raises(aio.KafkaConnectionError, match="status 3"):
         await tokens.token()
     assert tokens.for_librdkafka("")[0] == "none"
     flag.unlink()
+    script.write_text(token_command("me", 36_000.0))
     assert await tokens.token() != first
 
 
 def test_a_token_that_does_not_tell_its_end() -> None:
     tokens = TokenCommand("echo opaque")
+    before = time.time()
     value, expires_at = tokens.current()
     assert value == "opaque"
-    assert 50 < expires_at - time.time() <= 60
+    assert before + 60 <= expires_at <= time.time() + 60
 
 
 def test_a_command_is_run_without_a_shell() -> None:

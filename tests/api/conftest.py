@@ -1,7 +1,6 @@
 """An API on the real broker, with topics of its own for each test."""
 
-import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import httpx
 import pytest
@@ -12,15 +11,17 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
 from streams.settings import Settings
 from tests.api.running import running
+from tests.support.names import given, own_name, remove_topics
 
 XFER_SUFFIX = ".xfer.kumomta.internal"
 
 
 @pytest.fixture
-def settings(broker: EmbeddedBroker) -> Settings:
+def settings(broker: EmbeddedBroker) -> Iterator[Settings]:
     """Settings with topic names that no other test has, and few partitions, for speed."""
-    own = uuid.uuid4().hex[:8]
-    return Settings(
+    first = len(given)
+    own = own_name()
+    yield Settings(
         bootstrap_servers=broker.bootstrap_servers,
         commands_topic=f"commands.{own}",
         drains_topic=f"drains.{own}",
@@ -32,6 +33,7 @@ def settings(broker: EmbeddedBroker) -> Settings:
         log_partitions=2,
         queue_partitions=2,
     )
+    remove_topics(broker.bootstrap_servers, *given[first:])
 
 
 @pytest.fixture
@@ -51,6 +53,8 @@ async def client(settings: Settings, kafka: Cluster) -> AsyncIterator[httpx.Asyn
 
 
 @pytest.fixture
-def queue() -> str:
+def queue(request: pytest.FixtureRequest) -> str:
     """The name of an xfer queue that no other test has; it does not exist yet."""
-    return f"http://{uuid.uuid4().hex[:12]}.example/{XFER_SUFFIX}"
+    if "settings" in request.fixturenames:
+        request.getfixturevalue("settings")  # made before: its topic is removed with those
+    return f"http://{own_name()}.example/{XFER_SUFFIX}"

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.patience import WAIT_S
+
 XFERQ = str(Path(sys.executable).parent / "xferq")
 _LISTENING = re.compile(r"api\.listening url=(\S+)")
 
@@ -17,7 +19,10 @@ _LISTENING = re.compile(r"api\.listening url=(\S+)")
 def environment(variables: Mapping[str, str], home: Path) -> dict[str, str]:
     """This environment without settings of xferq's but these, and a home of its own."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("XFERQ_")}
+    scratch = home / "tmp"  # for what a process leaves there when it is killed
+    scratch.mkdir(parents=True, exist_ok=True)
     folders = {
+        "TMPDIR": str(scratch),
         "XDG_STATE_HOME": str(home / "state"),
         "XDG_DATA_HOME": str(home / "data"),
         "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache"),
@@ -31,7 +36,7 @@ def xferq(
     *arguments: str, env: Mapping[str, str], status: int = 0, stdin: bytes = b""
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end; it must end with this status, and never with a traceback."""
-    result = subprocess.run([XFERQ, *arguments], input=stdin, capture_output=True, env=env, timeout=120, check=False)
+    result = subprocess.run([XFERQ, *arguments], input=stdin, capture_output=True, env=env, timeout=WAIT_S, check=False)
     stdout, stderr = result.stdout.decode(), result.stderr.decode()
     assert result.returncode == status, f"{arguments}: {result.returncode}\n{stdout}\n{stderr}"
     assert "Traceback" not in stderr + stdout
@@ -70,7 +75,7 @@ class ApiProcess:
         """Send a signal; the exit status."""
         if self._process.poll() is None:
             self._process.send_signal(number)
-        return self._process.wait(30)
+        return self._process.wait(WAIT_S)
 
     def __enter__(self) -> "ApiProcess":
         return self

@@ -1,7 +1,6 @@
 """An API within the test's process, and what it has published."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +11,7 @@ from fastapi import FastAPI
 
 from streams.kafka.cluster import Cluster
 from streams.settings import Settings
+from tests.support.patience import deadline
 
 CANCEL = "/api/admin/xfer/cancel/v1"
 START = "/api/admin/xfer/v1"
@@ -34,19 +34,19 @@ async def running(
         yield client
 
 
-async def until_ready(client: httpx.AsyncClient, limit_s: float = 30) -> None:
+async def until_ready(client: httpx.AsyncClient) -> None:
     """Wait until the app can work."""
-    deadline = time.monotonic() + limit_s
+    end = deadline()
     while (answer := await client.get("/readyz")).status_code != 200:
-        assert time.monotonic() < deadline, answer.text
+        end.check(answer.text)
         await asyncio.sleep(0.05)
 
 
-async def until_missing(client: httpx.AsyncClient, what: str, limit_s: float = 30) -> None:
+async def until_missing(client: httpx.AsyncClient, what: str) -> None:
     """Wait until the app says that this is missing."""
-    deadline = time.monotonic() + limit_s
+    end = deadline()
     while what not in (answer := await client.get("/readyz")).text:
-        assert time.monotonic() < deadline, answer.text
+        end.check(answer.text)
         await asyncio.sleep(0.05)
     assert answer.status_code == 503
 

@@ -13,6 +13,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
 from streams.settings import Settings
 from tests.api.running import CANCEL, START, problem_of, published, running, until_missing, until_ready
+from tests.support.patience import stretched_ms
 
 QUEUE = "http://a.example/.xfer.kumomta.internal"
 
@@ -20,7 +21,7 @@ QUEUE = "http://a.example/.xfer.kumomta.internal"
 @pytest.fixture
 def no_kafka() -> Settings:
     """Settings with the address of a port on which nothing listens."""
-    return Settings(bootstrap_servers="127.0.0.1:1", request_timeout_ms=2_000)
+    return Settings(bootstrap_servers="127.0.0.1:1", request_timeout_ms=stretched_ms(2_000))
 
 
 async def test_without_kafka(no_kafka: Settings) -> None:
@@ -75,7 +76,7 @@ async def test_kafka_goes_and_comes_back(own_broker: EmbeddedBroker) -> None:
         commands_partitions=2,
         drains_partitions=2,
         ledger_partitions=2,
-        request_timeout_ms=5_000,
+        request_timeout_ms=stretched_ms(5_000),
     )
     queue = f"http://{uuid.uuid4().hex}.example/.xfer.kumomta.internal"
     body = {"queue_name": queue, "reason": "r"}

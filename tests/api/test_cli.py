@@ -24,6 +24,8 @@ from streams.kafka.contents import StoredRecord, read_contents
 from streams.ledger import Ledger
 from streams.settings import Settings
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
+from tests.support.names import given, own_name, remove_topics
+from tests.support.patience import WAIT_S, deadline
 
 COMMANDS = [
     *("up", "broker", "api", "worker", "health", "inject", "transfer", "cancel", "status", "queues", "log", "topics"),
@@ -75,13 +77,13 @@ class World:
         asyncio.run(record())
 
     def _status(self, id: str) -> dict[str, Any]:
-        deadline = time.monotonic() + 30
+        end = deadline()
         while True:
             found = subprocess.run([XFERQ, "status", id, "--json"], env=self.env, capture_output=True, check=False)
             if found.returncode == 0:
                 status: dict[str, Any] = json.loads(found.stdout)
                 return status
-            assert time.monotonic() < deadline
+            end.check()
             time.sleep(0.2)
 
     def publish(self, topic: str, values: Sequence[bytes]) -> None:
@@ -97,7 +99,8 @@ class World:
 @pytest.fixture(scope="module")
 def world(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One for all tests of this file: with queues of their own they don't disturb each other."""
-    own = uuid.uuid4().hex[:8]
+    first = len(given)  # its queues come after it
+    own = own_name()
     variables = {
         "XFERQ_BOOTSTRAP_SERVERS": broker.bootstrap_servers,
         "XFERQ_COMMANDS_TOPIC": f"commands.{own}",
@@ -115,6 +118,7 @@ def world(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> I
     settings = Settings(**{name.removeprefix("XFERQ_").lower(): value for name, value in variables.items()})  # type: ignore[arg-type]
     with ApiProcess(env) as api:
         yield World(settings, env, api)
+    remove_topics(broker.bootstrap_servers, *given[first:])
 
 
 @pytest.fixture
@@ -124,11 +128,11 @@ def alone(tmp_path: Path) -> dict[str, str]:
 
 
 def a_queue() -> str:
-    return f"http://{uuid.uuid4().hex[:12]}.example/.xfer.kumomta.internal"
+    return f"http://{own_name()}.example/.xfer.kumomta.internal"
 
 
 def a_domain() -> str:
-    return f"{uuid.uuid4().hex[:12]}.example"
+    return f"{own_name()}.example"
 
 
 # ---- help and errors
@@ -309,7 +313,7 @@ def test_waiting_ends_with_the_counts(world: World) -> None:
     world.record(id, state="waiting", detail="a queue without a leader")
     assert waiting.poll() is None
     world.record(id, state="done", total=7, restored=5, returned=2, returned_reasons={"too_large": 2}, detail=None)
-    out, _ = waiting.communicate(timeout=60)
+    out, _ = waiting.communicate(timeout=WAIT_S)
     assert waiting.returncode == 0
     status = json.loads(out)
     assert (status["total"], status["restored"], status["returned"]) == (7, 5, 2)
@@ -326,7 +330,7 @@ def test_waiting_for_what_is_refused(world: World) -> None:
         [XFERQ, "cancel", queue, "--reason", "r", "--id", id, "--wait"], env=world.env, stdout=subprocess.PIPE
     )
     world.record(id, state="refused", detail="its members can't be listed")
-    out, _ = waiting.communicate(timeout=60)
+    out, _ = waiting.communicate(timeout=WAIT_S)
     assert waiting.returncode == 1
     assert b"its members can't be listed" in out
 
@@ -344,7 +348,7 @@ def test_waiting_outlives_the_api(world: World) -> None:
         world.record(id, state="waiting")
     world.record(id, state="done", total=0)
     with subprocess.Popen([XFERQ, "api", "--port", port], env=world.env, stderr=subprocess.DEVNULL) as again:
-        out, _ = waiting.communicate(timeout=60)
+        out, _ = waiting.communicate(timeout=WAIT_S)
         again.terminate()
     assert (waiting.returncode, json.loads(out)["state"]) == (0, "done")
 
@@ -471,12 +475,12 @@ def test_following_the_log(world: World, from_beginning: bool) -> None:
         seen: list[str] = []
         reading = threading.Thread(target=lambda: seen.extend(following.stdout or ()), daemon=True)
         reading.start()
-        deadline = time.monotonic() + 60
-        while after not in "".join(seen) and time.monotonic() < deadline:
+        end = deadline()
+        while after not in "".join(seen) and not end.is_over:
             world.publish(world.settings.log_topic, [a_log_record(after)])  # until it is there to see it
         following.send_signal(signal.SIGINT)
         try:
-            assert following.wait(30) == 0
+            assert following.wait(WAIT_S) == 0
         finally:
             following.kill()
         reading.join()
@@ -503,6 +507,6 @@ def test_topics_by_a_file_that_would_lose_mail(world: World, tmp_path: Path) -> 
 def test_output_that_nobody_reads_on(world: World) -> None:
     world.publish(world.settings.log_topic, [a_log_record("x")] * 5000)
     command = f"{XFERQ} log | head -n 1"
-    result = subprocess.run(["bash", "-c", command], env=world.env, capture_output=True, check=False, timeout=60)
+    result = subprocess.run(["bash", "-c", command], env=world.env, capture_output=True, check=False, timeout=WAIT_S)
     assert result.stdout.count(b"\n") == 1
     assert b"Traceback" not in result.stderr

@@ -1,7 +1,6 @@
 """The topics' layout: created, compared, put right, refused where it would break a guarantee."""
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.layout import Layout, TopicReport, apply_layout, read_layout, require_topics
 from streams.kafka.topics import Topics
 from streams.settings import Settings
+from tests.support.patience import WAIT_S, deadline
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -30,7 +30,7 @@ def internal(settings: Settings) -> list[str]:
 
 async def seen(kafka: Cluster, topic: str) -> None:
     """Until the broker shows a topic that the controller has made."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while await kafka.topic(topic) is None:
             await asyncio.sleep(0.02)
 
@@ -78,9 +78,9 @@ async def test_what_differs_is_reported_and_put_right(settings: Settings, kafka:
 
 async def _settled(topics: Topics, topic: str, key: str, value: str) -> bool:
     """Whether the setting gets there: a broker takes a moment to learn of it."""
-    deadline = time.monotonic() + 10
+    end = deadline()
     while (await topics.config(topic))[key] != value:
-        if time.monotonic() > deadline:
+        if end.is_over:
             return False
         await asyncio.sleep(0.05)
     return True

@@ -15,6 +15,7 @@ from api.server import listen
 from streams.settings import Settings
 from tests.api.processes import ApiProcess, environment, xferq
 from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, problem_of, running
+from tests.support.patience import WAIT_S
 
 NO_KAFKA = {"XFERQ_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 
@@ -29,7 +30,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
 @pytest.fixture
 def client(server: ApiProcess) -> Iterator[httpx.Client]:
     """A client of it."""
-    with httpx.Client(base_url=server.url, trust_env=False, timeout=30) as client:
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=WAIT_S) as client:
         yield client
 
 

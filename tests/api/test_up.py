@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from streams.broker import EmbeddedBroker
 from streams.errors import Misconfigured
 from streams.settings import Settings
 from tests.api.processes import XFERQ, environment, xferq
+from tests.support.patience import WAIT_S, wait_until
 
 pytestmark = pytest.mark.nodes
 
@@ -29,14 +30,6 @@ def env(tmp_path: Path) -> dict[str, str]:
     return environment({"XFERQ_METRICS_PORT": "0", "XFERQ_WORKER_PROCESSES": "1"}, tmp_path)
 
 
-def until(condition: Callable[[], object], limit_s: float = 90) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 @contextmanager
 def started(env: dict[str, str], *arguments: str) -> Iterator[tuple["subprocess.Popen[bytes]", Running]]:
     """A process that announces a broker, and what it announces; killed at the end where it still runs."""
@@ -45,7 +38,7 @@ def started(env: dict[str, str], *arguments: str) -> Iterator[tuple["subprocess.
     with log.open("wb") as stderr:
         process = subprocess.Popen([XFERQ, *arguments], env=env, stderr=stderr)
     try:
-        until(lambda: file.exists() or process.poll() is not None)
+        wait_until(lambda: file.exists() or process.poll() is not None)
         assert process.poll() is None, log.read_text()
         yield process, Running(**json.loads(file.read_text()))
     finally:
@@ -89,7 +82,7 @@ def test_up_is_all_that_is_needed(env: dict[str, str], tmp_path: Path) -> None:
         below = children_of(process.pid)
         assert len(below) >= 4  # api, worker, Java and its watchdog
         process.send_signal(signal.SIGINT)
-        assert process.wait(40) == 0
+        assert process.wait(WAIT_S) == 0
         assert not any(is_alive(pid) for pid in below)
     assert not (tmp_path / "state" / "xferq" / "embedded.json").exists()
 
@@ -100,7 +93,7 @@ def test_up_is_all_that_is_needed(env: dict[str, str], tmp_path: Path) -> None:
         assert len(json.loads(xferq("status", "--json", env=env).stdout)) == 2
         below = children_of(process.pid)
         process.kill()
-        until(lambda: not any(is_alive(pid) for pid in below))
+        wait_until(lambda: not any(is_alive(pid) for pid in below))
     xferq("queues", env=env, status=1)  # what the killed one left behind leads nobody astray
 
 
@@ -119,9 +112,9 @@ def test_a_broker_alone(env: dict[str, str], tmp_path: Path) -> None:
             assert found.bootstrap_servers == running.bootstrap_servers
             assert not any("java" in _name(pid) for pid in children_of(up.pid))
             up.terminate()
-            assert up.wait(40) == 0
+            assert up.wait(WAIT_S) == 0
         process.terminate()
-        assert process.wait(40) == 0
+        assert process.wait(WAIT_S) == 0
 
 
 def _name(pid: int) -> str:

@@ -20,6 +20,7 @@ from api.problem import Problem
 from api.users import MAX_WORD_BYTES, UsersFile, parse_users, user_line
 from streams.errors import InvalidSettings
 from tests.api.processes import XFERQ, environment, xferq
+from tests.support.patience import WAIT_S, allowed_s
 
 RIGHT = "correct horse"
 ALICE = user_line("alice", RIGHT)
@@ -147,9 +148,9 @@ async def test_the_time_does_not_tell_whether_the_user_exists(login: Login) -> N
     async def took(user: str) -> float:
         times = []
         for attempt in range(7):
-            started = time.perf_counter()
+            started = time.process_time()  # of all threads, and of nobody else
             assert not await login.is_right(user, f"wrong {attempt}")
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
         return statistics.median(times)
 
     known, unknown = await took("alice"), await took("nobody")
@@ -162,20 +163,22 @@ async def test_a_hash_of_other_cost_does_not_give_users_away(file: Path) -> None
     dear = PasswordHasher(time_cost=30).hash(b"x")
     file.write_text(f"root:{dear}\n")
     login = Login(UsersFile(file))
-    started = time.perf_counter()
+    started = time.process_time()
     await login.is_right("root", "wrong")
-    known = time.perf_counter() - started
-    started = time.perf_counter()
+    known = time.process_time() - started
+    started = time.process_time()
     await login.is_right("nobody", "wrong")
-    assert time.perf_counter() - started > known / 3
+    assert time.process_time() - started > known / 3
 
 
 async def test_what_was_right_is_known(login: Login) -> None:
+    started = time.process_time()
     assert await login.is_right("alice", RIGHT)
-    started = time.perf_counter()
+    hash_s = time.process_time() - started
+    started = time.process_time()
     for _ in range(100):
         assert await login.is_right("alice", RIGHT)
-    assert time.perf_counter() - started < 1  # a hundred hashes take some seconds
+    assert time.process_time() - started < 30 * hash_s  # of which a hundred would be needed
 
 
 async def test_the_loop_turns_meanwhile(login: Login) -> None:
@@ -184,7 +187,7 @@ async def test_the_loop_turns_meanwhile(login: Login) -> None:
     while not done.done():
         await asyncio.sleep(0.001)
         turns += 1
-    assert turns > 30
+    assert turns > 8  # it would be one if it stood still, or one for each
 
 
 @pytest.mark.parametrize("text", ["\u0345" * 7_000 + "\u0301" * 7_000 + "\u0334" * 7_000, "\u0301" * 513])
@@ -192,7 +195,7 @@ async def test_what_is_too_long_to_be_a_password_costs_nothing(login: Login, tex
     """To compose such a one takes seconds in which the loop doesn't turn, and it fits into a request's head."""
     begun = time.process_time()
     assert not await login.is_right("alice", text)
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - begun < allowed_s(0.5)
     with pytest.raises(ValueError, match="a password is 1 to 1024 bytes"):
         user_line("alice", text)
 
@@ -260,7 +263,7 @@ def test_on_a_terminal_it_asks_twice_and_shows_nothing(tmp_path: Path) -> None:
             shown += os.read(ours, 1024)
         os.write(ours, f"{RIGHT}\n".encode())
         shown += os.read(ours, 1024)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=WAIT_S)
     os.close(ours)
     assert process.returncode == 0
     assert out.startswith(b"bob:$argon2id$")

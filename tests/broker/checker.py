@@ -10,7 +10,6 @@ What must hold, however often workers and brokers died meanwhile:
 
 import itertools
 import json
-import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,9 +20,9 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from streams.domain.topic import topic_of
+from tests.support.patience import WAIT_S, deadline
 
 _SHOWN = 5
-_READ_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +67,12 @@ def read(servers: str, topics: Collection[str]) -> dict[str, list[Found]]:
     )
     found: dict[str, list[Found]] = {topic: [] for topic in topics}
     try:
-        listed = consumer.list_topics(timeout=30).topics
+        listed = consumer.list_topics(timeout=WAIT_S).topics
         left = {(topic, number) for topic in topics if topic in listed for number in listed[topic].partitions}
         consumer.assign([TopicPartition(topic, number, 0) for topic, number in sorted(left)])
-        deadline = time.monotonic() + _READ_S
+        end = deadline()
         while left:
-            assert time.monotonic() < deadline, f"could not be read to their end: {sorted(left)[:_SHOWN]}"
+            end.check(lambda: f"could not be read to their end: {sorted(left)[:_SHOWN]}")
             for message in consumer.consume(5_000, timeout=0.05):
                 where = message.topic(), message.partition()
                 error = message.error()
@@ -99,10 +98,10 @@ def read(servers: str, topics: Collection[str]) -> dict[str, list[Found]]:
 def offsets(servers: str, topic: str, spec: OffsetSpec, *, stable: bool = False) -> dict[int, int]:
     """One offset for each partition of a topic."""
     admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
-    partitions = admin.list_topics(topic, timeout=30).topics[topic].partitions
+    partitions = admin.list_topics(topic, timeout=WAIT_S).topics[topic].partitions
     level = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
     futures = admin.list_offsets({TopicPartition(topic, number): spec for number in partitions}, isolation_level=level)
-    return {where.partition: future.result(30).offset for where, future in futures.items()}
+    return {where.partition: future.result(WAIT_S).offset for where, future in futures.items()}
 
 
 def is_ready(servers: str, topic: str) -> bool:

@@ -132,7 +132,9 @@ def _compiled(_: str, source: Path) -> tempfile.TemporaryDirectory[str]:
     compiler = [str(java_executable()), "-jar", str(compiler_jar(lambda _: None))]
     strict = ["-21", "-proc:none", "-failOnWarning", "-warn:raw,unchecked,unusedImport,unusedLocal"]
     where = ["-encoding", "UTF-8", "-cp", _class_path(), "-d", folder.name, str(source)]
-    result = subprocess.run([*compiler, *strict, *where], capture_output=True, text=True, check=False, timeout=300)
+    result = subprocess.run(
+        [*compiler, *strict, *where], capture_output=True, text=True, check=False, timeout=3 * WAIT_S
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return folder
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from streams.broker.jars import kafka_jars
 from tests.bench.contenders.jars import tools_jar
+from tests.support.patience import deadline
 
 CLASSES: Mapping[str, str] = {
     "kafka-acls.sh": "org.apache.kafka.tools.AclCommand",
@@ -28,7 +29,6 @@ CLASSES: Mapping[str, str] = {
     "kafka-transactions.sh": "org.apache.kafka.tools.TransactionsCommand",
 }
 """What each script runs, as in Kafka's own bin/."""
-_START_S = 60.0
 _SHIM = """\
 #!{python} -SE
 import json, os, socket, sys
@@ -57,10 +57,10 @@ def kafka_scripts() -> Iterator[Path]:
                 [sys.executable, "-m", __name__, str(path)], stdin=subprocess.PIPE, stdout=errors, stderr=errors
             )
         try:
-            deadline = time.monotonic() + _START_S
+            end = deadline()
             while not path.exists():
                 assert process.poll() is None, (Path(folder) / "errors").read_text()
-                assert time.monotonic() < deadline
+                end.check()
                 time.sleep(0.02)
             yield Path(folder)
         finally:

@@ -14,6 +14,7 @@ from streams.engine import utc_now
 from streams.kafka.cluster import Cluster
 from streams.ledger import Ledger
 from tests.broker.scene import Scene
+from tests.support.patience import stretched_ms
 
 
 def in_the_middle(scene: Scene, at_least: float = 0.1) -> None:
@@ -60,7 +61,7 @@ def dispatcher(scene: Scene) -> Consumer:
             "group.id": scene.group,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "session.timeout.ms": 6_000,
+            "session.timeout.ms": stretched_ms(6_000, 60_000),
             "heartbeat.interval.ms": 500,
             "log_level": 0,
         }

@@ -38,8 +38,9 @@ from streams.kafka.transaction import TransactionalProducer
 from streams.ledger import Ledger
 from streams.settings import Settings, load_settings
 from streams.worker import run_worker
-from tests.broker.orphan import end_with_parent
-from tests.broker.scene import WAIT_S, WorkerProcess
+from tests.broker.orphan import end_later, end_with_parent
+from tests.broker.scene import WorkerProcess
+from tests.support.patience import deadline
 
 When = Literal["before", "during", "after"]
 Signal = Literal["KILL", "STOP"]
@@ -121,10 +122,10 @@ def has_met(worker: WorkerProcess) -> bool:
 
 def meets(worker: WorkerProcess) -> None:
     """Wait until the worker has met its fate."""
-    deadline = time.monotonic() + WAIT_S
+    end = deadline()
     while not has_met(worker):
         assert worker.is_running or has_met(worker), f"it has ended otherwise: {worker.log[-3_000:]}"
-        assert time.monotonic() < deadline, f"it does not get there: {worker.log[-3_000:]}"
+        end.check(lambda: f"it does not get there: {worker.log[-3_000:]}")
         time.sleep(0.05)
 
 
@@ -256,6 +257,7 @@ def _wrap_all(fate: _Fate, settings: Settings) -> None:
 def main() -> int:
     """The process; the exit status of the worker that it is."""
     end_with_parent()
+    end_later()
     settings = load_settings()
     _wrap_all(_Fate(os.environ.get(_VARIABLE, "")), settings)
     return run_worker(settings)

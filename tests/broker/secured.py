@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import serialization
 
 from streams.broker import EmbeddedBroker
 from streams.broker.ports import free_ports
+from tests.support.patience import WAIT_S
 
 SECRET = "hunter2 = \"4%'\\"  # noqa: S105 - of nothing
 KEY_PASSWORD = "open sesame"  # noqa: S105 - of nothing
@@ -182,4 +183,4 @@ def _add_scram_users(servers: str) -> None:
     for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
         change = UserScramCredentialUpsertion(SUPER_USER, ScramCredentialInfo(mechanism, 4096), SECRET.encode())
         for future in admin.alter_user_scram_credentials([change]).values():
-            future.result(30)
+            future.result(WAIT_S)

@@ -17,6 +17,7 @@ from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
 from tests.broker.moments import in_the_middle, left_over
 from tests.broker.scene import Scene
+from tests.support.patience import WAIT_S
 
 pytestmark = pytest.mark.nodes
 
@@ -44,7 +45,7 @@ def denied(scene: Scene, topic: str, *operations: AclOperation) -> Iterator[None
         for operation, permission in rules
     ]
     for future in scene.admin.create_acls(bindings).values():
-        future.result(30)
+        future.result(WAIT_S)
     try:
         yield
     finally:
@@ -52,7 +53,7 @@ def denied(scene: Scene, topic: str, *operations: AclOperation) -> Iterator[None
             **who, principal=None, host=None, operation=AclOperation.ANY, permission_type=AclPermissionType.ANY
         )
         for future in scene.admin.delete_acls([everything]).values():
-            assert len(future.result(30)) == len(bindings)
+            assert len(future.result(WAIT_S)) == len(bindings)
 
 
 @pytest.mark.parametrize("operation", [AclOperation.WRITE, AclOperation.DESCRIBE], ids=["write", "describe"])

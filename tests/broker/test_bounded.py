@@ -25,11 +25,12 @@ from streams.ports import GroupOffsets, Producer, Write
 from streams.settings import Settings
 from tests.broker import checker
 from tests.broker.scene import Scene, wait_until
+from tests.support.patience import SLOWNESS, WAIT_S, allowed_s, deadline, stretched_ms
 
 pytestmark = [pytest.mark.nodes, pytest.mark.alone]
 
-_REQUEST_MS = 1_000
-_TRANSACTION_MS = 5_000
+_REQUEST_MS = stretched_ms(1_000)
+_TRANSACTION_MS = stretched_ms(5_000, 900_000)
 _DEADLINE_S = 8.0
 """Of a call that is given up after one request's time; a library that waits for ever takes longer, a slow day not."""
 GOES_ON_S = 30.0
@@ -72,8 +73,9 @@ CALLS: Mapping[str, Call] = {
 }
 
 
-async def ends_unavailable(call: Awaitable[object], within_s: float = _DEADLINE_S) -> str:
+async def ends_unavailable(call: Awaitable[object], promised_s: float = _DEADLINE_S) -> str:
     """What is wrong with how the call ended; nothing if it was given up in time."""
+    within_s = allowed_s(promised_s)
     task = asyncio.ensure_future(call)
     await asyncio.wait([task], timeout=within_s)
     if not task.done():
@@ -83,9 +85,9 @@ async def ends_unavailable(call: Awaitable[object], within_s: float = _DEADLINE_
     return "" if isinstance(error, Unavailable | OutcomeUnknown) else f"ended with {error!r}"
 
 
-async def bad_ends(calls: Mapping[str, Awaitable[object]], within_s: float = _DEADLINE_S) -> dict[str, str]:
+async def bad_ends(calls: Mapping[str, Awaitable[object]], promised_s: float = _DEADLINE_S) -> dict[str, str]:
     """The calls, side by side, that were not given up in time."""
-    ends = await asyncio.gather(*(ends_unavailable(call, within_s) for call in calls.values()))
+    ends = await asyncio.gather(*(ends_unavailable(call, promised_s) for call in calls.values()))
     return {name: end for name, end in zip(calls, ends, strict=True) if end}
 
 
@@ -136,7 +138,7 @@ async def test_a_cluster_that_does_not_answer_is_closed_in_time(silent: str) -> 
     await bad_ends({name: call(kafka) for name, call in CALLS.items()})
     began = time.monotonic()
     await kafka.close()
-    assert time.monotonic() - began < _DEADLINE_S
+    assert time.monotonic() - began < allowed_s(_DEADLINE_S)
 
 
 # ---- a broker that hangs
@@ -144,7 +146,7 @@ async def test_a_cluster_that_does_not_answer_is_closed_in_time(silent: str) -> 
 
 async def test_what_was_open_is_given_up_and_closed_in_time_while_the_broker_hangs(running: EmbeddedBroker) -> None:
     topic, id = f"queue.{uuid.uuid4().hex}", uuid.uuid4().hex
-    async with Cluster(impatient(running.bootstrap_servers, 3_000)) as kafka:
+    async with Cluster(impatient(running.bootstrap_servers, stretched_ms(3_000))) as kafka:
         assert await until(lambda: kafka.create([topic])) == {}
         await until(lambda: kafka.topic(topic))
         producer, other = await until(lambda: kafka.producer(id)), await until(lambda: kafka.producer(f"{id}.other"))
@@ -161,14 +163,14 @@ async def test_what_was_open_is_given_up_and_closed_in_time_while_the_broker_han
             began = time.monotonic()
             with pytest.raises(OutcomeUnknown):  # the commit was sent; whether it counts nobody says
                 await producer.transact([one(producer, topic)], None, hang)
-            assert time.monotonic() - began < _DEADLINE_S
+            assert time.monotonic() - began < allowed_s(_DEADLINE_S)
             held = {name: call(kafka) for name, call in CALLS.items() if name != "dispatch"}
             held["transact"] = other.transact([one(other, topic)])
             held["partitions"] = other.partitions(["nowhere"])
             assert await bad_ends(held, _TRANSACTION_MS / 1000 + _DEADLINE_S) == {}
             began = time.monotonic()
             await asyncio.gather(producer.close(), other.close(), reader.close(), tail.close())
-            assert time.monotonic() - began < _DEADLINE_S
+            assert time.monotonic() - began < allowed_s(_DEADLINE_S)
         finally:
             running.resume()
         # Whoever takes the id over is not disturbed by what was sent before.
@@ -189,9 +191,9 @@ def one(producer: Producer, topic: str) -> Write:
     return Write(topic, 0, batch)
 
 
-async def until(look: Callable[[], Awaitable[Found | None]], within_s: float = 30.0) -> Found:
+async def until(look: Callable[[], Awaitable[Found | None]]) -> Found:
     """What a look finds, once Kafka answers it."""
-    deadline = time.monotonic() + within_s
+    end = deadline()
     while True:
         try:
             found = await look()
@@ -199,7 +201,7 @@ async def until(look: Callable[[], Awaitable[Found | None]], within_s: float = 3
             found = None
         if found is not None:
             return found
-        assert time.monotonic() < deadline
+        end.check()
         await asyncio.sleep(0.1)
 
 
@@ -216,7 +218,7 @@ class Watched:
     def get(self, path: str) -> tuple[int, str]:
         """The answer's status and body."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=WAIT_S) as answer:
                 return int(answer.status), answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -236,7 +238,7 @@ class Watched:
 def goes_on(scene: Scene, since: float) -> None:
     """By itself, within the time that is promised, counted from the moment at which the fault has ended."""
     before = scene.restored(scene.ledger())
-    scene.until(lambda ledger: scene.restored(ledger) > before, GOES_ON_S)
+    scene.until(lambda ledger: scene.restored(ledger) > before, allowed_s(GOES_ON_S))
     print(f"went on after {time.monotonic() - since:.1f} s")
 
 
@@ -254,7 +256,7 @@ def follow(scene: Scene, seconds: float = 1.0) -> None:
 
 
 _SMALL = {"transaction_messages": 5}
-_LONGER_S = 32.0
+_LONGER_S = 32.0 * SLOWNESS
 """Than sessions, transactions and requests of a `Scene` last."""
 
 
@@ -305,7 +307,7 @@ class Replicated(Scene):
         policy = "compact" if topic == self.settings.ledger_topic else "delete"
         config = {"cleanup.policy": policy, "retention.ms": "-1", "min.insync.replicas": "2"}
         wanted = NewTopic(topic, len(replicas), replica_assignment=replicas, config=config)
-        self.admin.create_topics([wanted])[topic].result(30)
+        self.admin.create_topics([wanted])[topic].result(WAIT_S)
         wait_until(lambda: checker.is_ready(self.servers, topic))
 
 
@@ -336,7 +338,7 @@ def test_a_destination_that_is_deleted_in_the_middle(broker: EmbeddedBroker) -> 
     with Scene(broker.bootstrap_servers, **_SMALL) as scene:
         watched = Watched(scene)
         in_the_middle(scene)
-        scene.admin.delete_topics([scene.destinations[0]])[scene.destinations[0]].result(30)
+        scene.admin.delete_topics([scene.destinations[0]])[scene.destinations[0]].result(WAIT_S)
         since = time.monotonic()
         follow(scene, 2.0)
         assert scene.restored(scene.ledger()) < len(scene.sent)
@@ -352,12 +354,12 @@ async def detail_of(scene: Scene, id: str) -> str:
         ledger = Ledger(kafka, scene.settings)
         await ledger.start()
         try:
-            deadline = time.monotonic() + 60
+            end = deadline()
             while True:
                 status = ledger.status(id)
                 if status is not None and status.detail is not None:
                     return status.detail
-                assert time.monotonic() < deadline, status
+                end.check(str(status))
                 await asyncio.sleep(0.1)
         finally:
             await ledger.stop()

@@ -19,6 +19,7 @@ from streams.broker import BrokerError, EmbeddedBroker, EmbeddedCluster, PortInU
 from streams.broker.config import Route
 from streams.broker.ports import free_ports
 from streams.broker.probe import live_nodes
+from tests.support.patience import WAIT_S, deadline
 
 pytestmark = pytest.mark.nodes
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -45,7 +46,7 @@ def taken_port() -> Iterator[int]:
 def create_topic(servers: str, topic: str, replicas: int = 1) -> None:
     admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
     for done in admin.create_topics([NewTopic(topic, 1, replicas)]).values():
-        done.result(30)
+        done.result(WAIT_S)
 
 
 def write(servers: str, topic: str, *values: bytes) -> None:
@@ -62,7 +63,7 @@ def read(servers: str, topic: str) -> list[bytes]:
     """All values of a topic's one partition."""
     consumer = Consumer({"bootstrap.servers": servers, "group.id": "reader", "log_level": 0})
     try:
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=30)
+        _, end = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=WAIT_S)
         consumer.assign([TopicPartition(topic, 0, 0)])
         values: list[bytes] = []
         while len(values) < end:
@@ -104,10 +105,10 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def eventually(condition: Callable[[], bool], within_s: float = 30) -> bool:
-    deadline = time.monotonic() + within_s
+def eventually(condition: Callable[[], bool]) -> bool:
+    end = deadline()
     while not condition():
-        if time.monotonic() > deadline:
+        if end.is_over:
             return False
         time.sleep(0.05)
     return True
@@ -154,7 +155,7 @@ def test_topics_are_not_made_by_mistake(broker: EmbeddedBroker) -> None:
     producer.flush(60)
     assert failures == ["UNKNOWN_TOPIC_OR_PART"]
     admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
-    assert "no-such-topic" not in admin.list_topics(timeout=30).topics
+    assert "no-such-topic" not in admin.list_topics(timeout=WAIT_S).topics
 
 
 def test_settings_win_over_the_defaults() -> None:
@@ -162,7 +163,7 @@ def test_settings_win_over_the_defaults() -> None:
         create_topic(broker.bootstrap_servers, "any")
         commit_as_group(broker.bootstrap_servers, "any")
         admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
-        assert len(admin.list_topics(timeout=30).topics["__consumer_offsets"].partitions) == 3
+        assert len(admin.list_topics(timeout=WAIT_S).topics["__consumer_offsets"].partitions) == 3
 
 
 @on_linux

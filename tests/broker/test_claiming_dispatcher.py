@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPa
 from tests.broker import checker
 from tests.broker.scene import WAIT_S
 from tests.broker.world import XferQueue
+from tests.support.patience import deadline
 
 _AT_ONCE = 7
 
@@ -90,8 +91,8 @@ def test_a_dispatcher_that_claims_its_own_ranges_doubles_nothing(queue: XferQueu
         queue.put(*queue.messages(60))
         restored += queue.cancelled()["restored"]
     queue.put(*queue.messages(40))
-    deadline = time.monotonic() + WAIT_S
-    while queue.remaining() and time.monotonic() < deadline:
+    end = deadline()
+    while queue.remaining() and not end.is_over:
         time.sleep(0.2)
     dispatcher.stop()
     sent = [message.key for message in queue.sent]

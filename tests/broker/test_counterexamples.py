@@ -31,8 +31,8 @@ from streams.kafka.transaction import TransactionalProducer
 from streams.ledger import Ledger
 from streams.ports import GroupOffsets, Producer, Write
 from tests.broker.scene import Scene
+from tests.support.patience import WAIT_S, stretched_ms
 
-_WITHIN_S = 60.0
 _ALL = 8
 _TURNED_DOWN = (
     aio.CommitFailedError,
@@ -129,7 +129,7 @@ class Dispatcher:
 
     async def join(self) -> None:
         """Become a member, get the partition, read the offset to go on from."""
-        async with asyncio.timeout(_WITHIN_S):
+        async with asyncio.timeout(WAIT_S):
             await self._consumer.start()
             self._consumer_runs = True
             await self._consumer.position(self._place)
@@ -137,7 +137,7 @@ class Dispatcher:
     async def send(self, count: int) -> set[int]:
         """Send so many messages; their offsets."""
         got: set[int] = set()
-        async with asyncio.timeout(_WITHIN_S):
+        async with asyncio.timeout(WAIT_S):
             while len(got) < count:
                 fetched = await self._consumer.getmany(self._place, timeout_ms=1_000, max_records=count - len(got))
                 got |= {record.offset for records in fetched.values() for record in records}
@@ -148,7 +148,7 @@ class Dispatcher:
         """Commit what was sent, or this offset; whether Kafka takes it, from a member in good standing."""
         end = max(self.sent) + 1 if offset is None else offset
         try:
-            async with asyncio.timeout(_WITHIN_S):
+            async with asyncio.timeout(WAIT_S):
                 await self._consumer.commit({self._place: end})
         except _TURNED_DOWN:
             return False
@@ -207,7 +207,11 @@ def request(scene: Scene, id: str) -> Request:
 def scene(broker: EmbeddedBroker) -> Any:
     """A queue of one partition with some messages; no worker."""
     # Limits that no sequence here runs into, on a slow day either.
-    limits = {"transaction_timeout_ms": 60_000, "request_timeout_ms": 30_000, "confirm_ms": 60_000}
+    limits = {
+        "transaction_timeout_ms": stretched_ms(60_000),
+        "request_timeout_ms": stretched_ms(30_000),
+        "confirm_ms": stretched_ms(60_000),
+    }
     with Scene(broker.bootstrap_servers, queue_partitions=1, ledger_partitions=1, hold_ms=100, **limits) as scene:
         scene.put(_ALL)
         yield scene
@@ -491,10 +495,10 @@ async def test_a_ledger_read_to_its_last_stable_offset_claims_twice_for_one_comm
     drain = LibrdkafkaProducer({"bootstrap.servers": scene.servers, "transactional.id": f"{scene.name}.drain"})
 
     async def begin_drain() -> None:
-        drain.init_transactions(_WITHIN_S)
+        drain.init_transactions(WAIT_S)
         drain.begin_transaction()
         drain.produce(scene.settings.ledger_topic, None, b"progress/queue.other/0/x", 0)
-        drain.flush(_WITHIN_S)
+        drain.flush(WAIT_S)
 
     async with claiming(scene) as (stage, claimer):
         stage.at["transact"] = begin_drain
@@ -506,8 +510,8 @@ async def test_a_ledger_read_to_its_last_stable_offset_claims_twice_for_one_comm
             await asyncio.wait([again], timeout=1)
             assert not again.done()
         else:
-            await asyncio.wait([again], timeout=_WITHIN_S)
-        await asyncio.to_thread(drain.commit_transaction, _WITHIN_S)
+            await asyncio.wait([again], timeout=WAIT_S)
+        await asyncio.to_thread(drain.commit_transaction, WAIT_S)
         second = await again
     assert offsets_of(claim) == set(range(_ALL))
     assert (second.ranges != claim.ranges) == (ledger is ShortSighted)
@@ -515,5 +519,5 @@ async def test_a_ledger_read_to_its_last_stable_offset_claims_twice_for_one_comm
 
 async def within(event: asyncio.Event) -> None:
     """Wait for it, not for ever."""
-    async with asyncio.timeout(_WITHIN_S):
+    async with asyncio.timeout(WAIT_S):
         await event.wait()

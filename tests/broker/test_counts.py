@@ -23,6 +23,7 @@ from streams.kafka.cluster import Cluster
 from streams.ledger import Ledger
 from tests.broker.moments import claimed
 from tests.broker.scene import Scene
+from tests.support.patience import stretched_ms
 
 pytestmark = pytest.mark.alone
 
@@ -70,7 +71,9 @@ def counted() -> Iterator[Counter[str]]:
 
 
 async def test_a_thousand_messages(broker: EmbeddedBroker) -> None:
-    with Scene(broker.bootstrap_servers, request_timeout_ms=30_000, transaction_timeout_ms=60_000) as scene:
+    with Scene(
+        broker.bootstrap_servers, request_timeout_ms=stretched_ms(30_000), transaction_timeout_ms=stretched_ms(60_000)
+    ) as scene:
         scene.put(_MESSAGES, size=2_000, queues=_QUEUES)
         claim = await claimed(scene, "a")
         async with Cluster(scene.settings) as kafka:

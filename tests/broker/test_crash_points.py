@@ -15,6 +15,7 @@ from streams.broker import EmbeddedBroker
 from tests.broker import mortal
 from tests.broker.moments import dispatcher, meanwhile
 from tests.broker.scene import Scene
+from tests.support.patience import WAIT_S
 
 pytestmark = pytest.mark.alone
 
@@ -71,7 +72,7 @@ FATES: Sequence[Fate] = [(*point, how) for point in (*CLAIM, *DRAIN) for how in 
 _CHAINS = 14
 _SETTINGS = {"transaction_messages": 5, "transaction_timeout_ms": 600_000}
 """Drains of many transactions; and no time-out helps: what is left open is ended by whoever takes over."""
-_DONE_S = 300.0
+_DONE_S = 3 * WAIT_S
 """What a chain has left open, the last worker ends command by command, while thirteen others do the same."""
 
 

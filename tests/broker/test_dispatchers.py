@@ -20,11 +20,11 @@ from streams.kafka.groups import Groups
 from tests.broker.dispatching import DispatcherProcess, Kind, dispatching
 from tests.broker.scene import wait_until
 from tests.broker.world import Place, World, XferQueue
+from tests.support.patience import WAIT_S
 
 _BACKLOG = 4_000
 _SOME = 6
 """Polls of each dispatcher before the cancel, of five records."""
-_GO_ON_S = 30.0
 _SAMPLE_S = 0.02
 
 COOPERATIVE = {"partition.assignment.strategy": "cooperative-sticky"}
@@ -94,7 +94,7 @@ def is_at_or_past(heads: Mapping[int, int], ends: Mapping[int, int]) -> bool:
 
 def is_balanced(queue: XferQueue, count: int) -> bool:
     """Whether the group is at rest, with so many members that share the four partitions evenly."""
-    description = queue.world.scene.admin.describe_consumer_groups([queue.group])[queue.group].result(_GO_ON_S)
+    description = queue.world.scene.admin.describe_consumer_groups([queue.group])[queue.group].result(WAIT_S)
     shares = [len(member.assignment.topic_partitions) for member in description.members]
     return description.state is ConsumerGroupState.STABLE and shares == [4 // count] * count
 
@@ -124,9 +124,9 @@ def test_a_cancel_while_dispatchers_are_at_work(patient: World, kind: Kind) -> N
         before = [len(member.book) for member in members]
         status = queue.cancelled()
         new = patient.produce(queue.topic, queue.messages(40))
-        wait_until(lambda: dispatched_by(members).issuperset(new), _GO_ON_S)
-        wait_until(lambda: all_have(members, "lost", before, 1), _GO_ON_S)
-        wait_until(lambda: is_at_or_past(queue.heads(), {p: o + 1 for p, o in sorted(new)}), _GO_ON_S)
+        wait_until(lambda: dispatched_by(members).issuperset(new), WAIT_S)
+        wait_until(lambda: all_have(members, "lost", before, 1), WAIT_S)
+        wait_until(lambda: is_at_or_past(queue.heads(), {p: o + 1 for p, o in sorted(new)}), WAIT_S)
         books = [member.book for member in members]
         dispatched = dispatched_by(members)
 
@@ -160,7 +160,7 @@ async def test_a_held_group_takes_commits_from_nobody_who_was_evicted_or_never_c
             assert not queue.commit({0: 1})
             await hold.release()
             assert hold.member_id not in await kafka.members(queue.group)
-        wait_until(lambda: is_balanced(queue, 2), _GO_ON_S)
+        wait_until(lambda: is_balanced(queue, 2), WAIT_S)
         wait_until(lambda: len(dispatched_by(members)) == 400)
 
 

@@ -12,6 +12,7 @@ from streams.kafka.cluster import Cluster
 from tests.broker import checker
 from tests.broker.moments import claimed, in_the_middle, left_over, meanwhile
 from tests.broker.scene import Scene, WorkerProcess, wait_until
+from tests.support.patience import WAIT_S, allowed_s, deadline, stretched_ms
 
 pytestmark = pytest.mark.alone
 
@@ -80,7 +81,7 @@ def test_killed_around_the_claim_the_command_is_carried_out_once(broker: Embedde
 
 def test_a_worker_that_wakes_up_after_others_have_finished_its_work_does_nothing_twice(broker: EmbeddedBroker) -> None:
     # Its transaction does not time out meanwhile: nothing but the fence ends it.
-    with Scene(broker.bootstrap_servers, **_SMALL, transaction_timeout_ms=60_000) as scene:
+    with Scene(broker.bootstrap_servers, **_SMALL, transaction_timeout_ms=stretched_ms(60_000)) as scene:
         scene.put(4000)
         workers = scene.workers(2)
         scene.cancel("a")
@@ -125,9 +126,9 @@ def test_sigterm_ends_a_worker_at_the_edge_of_a_large_drain(broker: EmbeddedBrok
         scene.cancel("a")
         in_the_middle(scene)
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert worker.wait() == 0
         # A commit is answered before its markers are written; what was left open would stay so for longer.
-        wait_until(lambda: scene.open_transactions() == [], 5)
+        wait_until(lambda: scene.open_transactions() == [], allowed_s(5))
         assert left_over(scene) > 0
         scene.worker()
         scene.done()
@@ -143,8 +144,8 @@ def test_two_sigterms_are_one(broker: EmbeddedBroker) -> None:
         while worker.is_running:  # however late one comes
             worker.terminate()
             time.sleep(0.001)
-        assert worker.wait(10) == 0
-        wait_until(lambda: scene.open_transactions() == [], 5)
+        assert worker.wait() == 0
+        wait_until(lambda: scene.open_transactions() == [], allowed_s(5))
         assert left_over(scene) > 0
         scene.worker()
         scene.done()
@@ -178,13 +179,13 @@ def test_broker_killed_and_restarted_in_the_middle_of_claims_and_drains(running:
 async def test_a_new_cluster_whose_first_coordinator_is_not_there_yet() -> None:
     with EmbeddedBroker() as new, Scene(new.bootstrap_servers) as scene:
         async with Cluster(scene.settings) as kafka:
-            deadline = time.monotonic() + 30
+            end = deadline()
             while True:
                 try:
                     assert await kafka.committed(scene.group, scene.topic, range(4)) == {}
                     break
                 except Unavailable:
-                    assert time.monotonic() < deadline
+                    end.check()
                     await asyncio.sleep(0.05)
         scene.commit({1: 7})
         async with Cluster(scene.settings) as kafka:
@@ -195,7 +196,7 @@ async def test_a_new_cluster_whose_first_coordinator_is_not_there_yet() -> None:
 @pytest.mark.parametrize("fault", ["kill", "pause"])
 def test_sigterm_ends_a_worker_while_kafka_is_away(running: EmbeddedBroker, fault: str) -> None:
     # Transactions that outlast the pause: KAFKA-20734, as docs/exactly-once.md tells it, is another story.
-    with Scene(running.bootstrap_servers, **_SMALL, transaction_timeout_ms=60_000) as scene:
+    with Scene(running.bootstrap_servers, **_SMALL, transaction_timeout_ms=stretched_ms(60_000)) as scene:
         scene.put(4000)
         worker = scene.worker().started()
         scene.cancel("a")
@@ -204,7 +205,7 @@ def test_sigterm_ends_a_worker_while_kafka_is_away(running: EmbeddedBroker, faul
         try:
             time.sleep(1)
             worker.terminate()
-            worker.wait(10)
+            worker.wait(allowed_s(10))  # as is promised, whatever hangs
         finally:
             if running.is_running:
                 running.resume()
@@ -218,7 +219,11 @@ def test_sigterm_ends_a_worker_while_kafka_is_away(running: EmbeddedBroker, faul
 
 def test_a_broker_that_hangs_longer_than_requests_and_sessions_last(running: EmbeddedBroker) -> None:
     with Scene(
-        running.bootstrap_servers, **_SMALL, request_timeout_ms=2_000, stalled_ms=1_000, transaction_timeout_ms=60_000
+        running.bootstrap_servers,
+        **_SMALL,
+        request_timeout_ms=stretched_ms(2_000),
+        stalled_ms=stretched_ms(1_000),
+        transaction_timeout_ms=stretched_ms(60_000),
     ) as scene:
         scene.put(4000)
         worker = scene.worker().started()
@@ -388,7 +393,7 @@ async def test_heads_that_were_rewound_or_deleted_come_back(broker: EmbeddedBrok
         scene.worker().started()
         scene.commit(dict.fromkeys(heads, 3))
         wait_until(lambda: scene.committed() == heads)
-        scene.admin.delete_consumer_groups([scene.group])[scene.group].result(30)
+        scene.admin.delete_consumer_groups([scene.group])[scene.group].result(WAIT_S)
         wait_until(lambda: scene.committed() == heads)
         # Not even a claim that comes right after it takes anything twice.
         scene.commit(dict.fromkeys(heads, 0))

@@ -12,6 +12,7 @@ from streams.commands import CommandRecord
 from streams.health import Health
 from streams.kafka.connection import Connection
 from tests.broker.scene import Scene
+from tests.support.patience import WAIT_S
 
 
 class Noting:
@@ -41,7 +42,7 @@ async def test_a_command_that_comes_while_a_rebalance_stops_the_flow(
         app = create_app(scene.settings, engine, Connection(scene.settings), Handoff(), str(tmp_path))
         await app.start()
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(WAIT_S):
                 await engine.has_place.wait()
                 await app.consumer.can_resume_flow.wait()
                 for number in range(acknowledged):

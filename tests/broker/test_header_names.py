@@ -1,10 +1,7 @@
 """Header names that are not UTF-8, as a client in C may write them: Kafka takes them, aiokafka can't decode them."""
 
 import asyncio
-import itertools
-import os
 import struct
-import time
 from typing import Any
 
 import pytest
@@ -18,9 +15,10 @@ from streams.kafka.records import LenientRecords, UndecodedName
 from streams.kafka.topics import Topics
 from streams.settings import Settings
 from tests.broker.scene import Scene, wait_until
+from tests.support.names import own_name, remove_topics
+from tests.support.patience import WAIT_S
 
 pytestmark = pytest.mark.nodes
-_names = (f"headers.{os.getpid()}x{int(time.time())}.{number}" for number in itertools.count())
 
 
 async def write(servers: str, topic: str, partition: int = 0) -> None:
@@ -67,7 +65,7 @@ def test_such_names_are_read_and_written_byte_for_byte() -> None:
 
 
 async def test_a_message_with_such_a_header_does_not_stop_the_drain_of_its_partition(broker: EmbeddedBroker) -> None:
-    topic = next(_names)
+    topic = own_name("headers")
     settings: dict[str, Any] = {"bootstrap_servers": broker.bootstrap_servers}
     async with Cluster(Settings(**settings)) as kafka:
         await Topics(kafka.connection).create({topic: 1}, {}, 1)
@@ -76,11 +74,12 @@ async def test_a_message_with_such_a_header_does_not_stop_the_drain_of_its_parti
         await write(broker.bootstrap_servers, topic)
         reader = await kafka.reader(topic, 0, 0, 1)
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(WAIT_S):
                 while reader.position < 1:
                     await reader.read()
         finally:
             await reader.close()
+    remove_topics(broker.bootstrap_servers, topic)
 
 
 def test_a_command_with_such_a_header_does_not_end_the_workers(broker: EmbeddedBroker) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from streams.broker import BrokerError
 from streams.broker.jars import cache_dir, kafka_jars
+from tests.support.patience import WAIT_S
 
 FETCH = """
 from streams.broker.jars import kafka_jars
@@ -78,7 +79,7 @@ def fetch(surroundings: dict[str, str]) -> "subprocess.Popen[str]":
 
 
 def finish(process: "subprocess.Popen[str]") -> str:
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0
     return output
 

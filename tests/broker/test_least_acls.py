@@ -6,7 +6,6 @@ Each part logs in as a user of its own, on a broker that permits nothing but wha
 import asyncio
 import json
 import logging
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
@@ -43,6 +42,7 @@ from tests.broker.scene import Scene, wait_until
 from tests.broker.secured import Secured
 from tests.broker.test_security import COUNT, done, inject, never
 from tests.pages import ROOT
+from tests.support.patience import WAIT_S, deadline, stretched_ms
 
 pytestmark = pytest.mark.nodes
 
@@ -50,7 +50,6 @@ _log = logging.getLogger(__name__)
 
 _KINDS = {"topic": Kind.TOPIC, "group": Kind.GROUP, "transactional-id": Kind.TRANSACTIONAL_ID}
 _OPERATIONS = {operation.name.replace("_", "").lower(): operation for operation in AclOperation}
-_SAID_S = 20.0
 
 
 def binding(acl: Acl) -> AclBinding:
@@ -76,16 +75,16 @@ def granted(secured: Secured, wanted: Iterable[Acl]) -> Iterator[None]:
     )
 
     def known() -> int:
-        return len(admin.describe_acls(anything).result(30))
+        return len(admin.describe_acls(anything).result(WAIT_S))
 
     for future in admin.create_acls(bindings).values():
-        future.result(30)
+        future.result(WAIT_S)
     wait_until(lambda: known() == len(bindings))
     try:
         yield
     finally:
         for future in admin.delete_acls([anything]).values():
-            future.result(30)
+            future.result(WAIT_S)
         wait_until(lambda: known() == 0)
 
 
@@ -95,7 +94,13 @@ class Stage:
     def __init__(self, secured: Secured, **values: Any) -> None:
         self.secured = secured
         # Less to wait for: fewer drains, and for what a worker that was stopped anywhere has left open.
-        self.values = {"queue_partitions": 2, "space_s": 0.3, "hold_ms": 0, "transaction_timeout_ms": 5_000, **values}
+        self.values = {
+            "queue_partitions": 2,
+            "space_s": 0.3,
+            "hold_ms": 0,
+            "transaction_timeout_ms": stretched_ms(5_000, 900_000),
+            **values,
+        }
         self.scene = Scene(secured.plain, **self.values, **secured.login("PLAIN", "worker"))
         self.acls = acls(self.scene.settings)
 
@@ -152,7 +157,7 @@ async def test_the_whole_job(secured: Secured) -> None:
         freed = checker.log_ends(secured.plain, scene.topic)
         await asyncio.to_thread(wait_until, lambda: checker.log_starts(secured.plain, scene.topic) == freed)
         worker.terminate()
-        assert worker.wait(15) == 0
+        assert worker.wait() == 0
         assert "does not permit" not in worker.log
         assert "unchecked" not in worker.log
         ours = [line for line in log.read_text()[before:].splitlines() if "is Denied" in line]
@@ -166,9 +171,9 @@ def read_log(stage: Stage) -> list[dict[str, Any]]:
     consumer = Consumer({**Connection(settings).librdkafka("reader"), **options})
     consumer.subscribe([settings.log_topic])
     found: list[dict[str, Any]] = []
-    deadline = time.monotonic() + 30
+    end = deadline()
     try:
-        while len(found) < COUNT * 2 and time.monotonic() < deadline:
+        while len(found) < COUNT * 2 and not end.is_over:
             message = consumer.poll(0.2)
             if message is not None:
                 assert message.error() is None, message.error()
@@ -222,8 +227,8 @@ IsSaid = Callable[[], bool]
 
 async def until(is_said: IsSaid) -> None:
     """Wait until it is, or for so long that it won't be."""
-    deadline = time.monotonic() + _SAID_S
-    while not is_said() and time.monotonic() < deadline:
+    end = deadline()
+    while not is_said() and not end.is_over:
         await asyncio.sleep(0.02)
 
 

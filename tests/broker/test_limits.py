@@ -1,9 +1,6 @@
 """What Kafka turns down, and answers that come late or never: nothing of it outlasts its cause."""
 
 import asyncio
-import itertools
-import os
-import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -18,23 +15,29 @@ from streams.kafka.contents import read_contents
 from streams.kafka.topics import Topics
 from streams.ports import Write
 from streams.settings import Settings
+from tests.support.names import given, own_name, remove_topics
+from tests.support.patience import WAIT_S, stretched_ms
 
 pytestmark = pytest.mark.nodes
-_names = (f"limits.{os.getpid()}x{int(time.time())}.{number}" for number in itertools.count())
 
 
 @pytest.fixture
 async def kafka(broker: EmbeddedBroker) -> AsyncIterator[Cluster]:
     """The shared broker, asked with little patience."""
-    settings: dict[str, Any] = {"bootstrap_servers": broker.bootstrap_servers, "request_timeout_ms": 3_000}
+    settings: dict[str, Any] = {
+        "bootstrap_servers": broker.bootstrap_servers,
+        "request_timeout_ms": stretched_ms(3_000),
+    }
     async with Cluster(Settings(**settings)) as cluster:
+        first = len(given)
         yield cluster
+    remove_topics(broker.bootstrap_servers, *given[first:])
 
 
 @pytest.fixture
 async def topic(kafka: Cluster) -> str:
     """A new topic of one partition."""
-    name = next(_names)
+    name = own_name("limits")
     await Topics(kafka.connection).create({name: 1}, {}, 1)
     while await kafka.topic(name) is None:
         await asyncio.sleep(0.02)
@@ -60,10 +63,10 @@ async def test_a_record_that_is_turned_down_does_not_shut_its_partition_for_thos
 async def test_many_topics_are_created_in_several_requests(kafka: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kafka turns down a whole request for 10,000 partitions or more: one batch of messages can need as many."""
     monkeypatch.setattr(topics_module, "_AT_ONCE", 5)
-    wanted = {next(_names): partitions for partitions in (2, 2, 7, 1, 3, 1)}
+    wanted = {own_name("limits"): partitions for partitions in (2, 2, 7, 1, 3, 1)}
     failures = await Topics(kafka.connection).create({**wanted, "not/a/name": 1}, {}, 1)
     assert list(failures) == ["not/a/name"]
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while not wanted.keys() <= set(await kafka.topics()):
             await asyncio.sleep(0.1)
 
@@ -76,7 +79,7 @@ async def test_a_topic_that_can_t_be_created_just_now_is_none_that_can_t_be_crea
     broker.pause()
     try:
         with pytest.raises(Unavailable):
-            await kafka.create([f"queue.{next(_names)}"])
+            await kafka.create([f"queue.{own_name('limits')}"])
     finally:
         broker.resume()
 

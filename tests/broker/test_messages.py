@@ -15,6 +15,7 @@ from streams.domain.topic import topic_of
 from tests.broker import checker
 from tests.broker.scene import wait_until
 from tests.broker.world import XFER_SUFFIX, Message, World, XferQueue, in_order, restored_from, without_due
+from tests.support.patience import WAIT_S, stretched_ms
 
 CODECS = ["gzip", "snappy", "lz4", "zstd"]
 LOG_FIELDS = [
@@ -308,13 +309,17 @@ def test_the_order_of_each_source_partition_is_kept(world: World, source: int, d
 @pytest.mark.nodes
 def test_two_thousand_new_queues_in_one_drain() -> None:
     # A broker of its own: so many new topics slow down whatever comes next. And the time-outs that people have.
-    settings = {"queue_partitions": 1, "transaction_timeout_ms": 30_000, "request_timeout_ms": 15_000}
+    settings = {
+        "queue_partitions": 1,
+        "transaction_timeout_ms": stretched_ms(30_000),
+        "request_timeout_ms": stretched_ms(15_000),
+    }
     with EmbeddedBroker() as broker, World(broker.bootstrap_servers, **settings) as world:
         world.worker()
         queue = world.queue(partitions=1)
         names = [f"c{number}:t@{queue.domain}" for number in range(2_000)]
         queue.put(*(queue.message(info={"queue": name}) for name in [*names, *names]))
-        status = queue.cancelled(timeout_s=300)
+        status = queue.cancelled(timeout_s=3 * WAIT_S)
         assert (status["total"], status["restored"], status["returned"]) == (4_000, 4_000, 0)
         assert len(queue.log()) == 4_000
         two_each = dict.fromkeys(map(topic_of, names), 2)

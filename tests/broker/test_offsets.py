@@ -2,7 +2,6 @@
 
 import random
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -11,6 +10,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from streams.broker import EmbeddedBroker
 from tests.broker.moments import dispatcher, in_the_middle, left_over
 from tests.broker.scene import WAIT_S, Scene, wait_until
+from tests.support.patience import deadline
 
 _SMALL = {"transaction_messages": 5}
 
@@ -91,9 +91,9 @@ def test_a_dispatcher_commits_seconds_after_its_eviction(broker: EmbeddedBroker)
             member = dispatcher(scene)
             member.subscribe([scene.topic])
             polled: dict[int, int] = {}
-            deadline = time.monotonic() + WAIT_S
+            end = deadline()
             while len(polled) < 4:
-                assert time.monotonic() < deadline
+                end.check()
                 for message in member.consume(50, 0.2):
                     assert message.error() is None
                     polled[message.partition()] = message.offset() + 1

@@ -2,8 +2,9 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from tests.support.patience import wait_until
 
 CHILD = "import time; from tests.broker.orphan import end_with_parent; end_with_parent(); print(); time.sleep(60)"
 PARENT = """
@@ -29,7 +30,4 @@ def test_it_ends_with_its_parent() -> None:
         child = int(parent.stdout.readline())
         assert is_there(child)
         parent.kill()
-        deadline = time.monotonic() + 30
-        while is_there(child):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        wait_until(lambda: not is_there(child))

@@ -24,6 +24,7 @@ from tests.broker.scene import wait_until
 from tests.broker.secured import SECRET
 from tests.broker.secured_cluster import ADMIN, SecuredCluster, secured_cluster
 from tests.pages import ROOT, Reader, code_blocks, sections
+from tests.support.patience import WAIT_S
 
 PAGE = ROOT / "docs" / "production.md"
 COUNT = 25
@@ -92,7 +93,7 @@ def prepare(kafka: SecuredCluster, folder: Path) -> None:
     admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers, "log_level": 0})
     change = UserScramCredentialUpsertion(ADMIN, ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096), _WORD)
     for future in admin.alter_user_scram_credentials([change]).values():
-        future.result(30)
+        future.result(WAIT_S)
     kafka.files.store("api", kafka.files.authority.issue_cert("127.0.0.1"))
     shutil.copy(ROOT / "deploy" / "topics.toml", folder / "topics.toml")
     module = "org.apache.kafka.common.security.scram.ScramLoginModule"
@@ -158,7 +159,7 @@ def in_the_background(reader: Reader, block: str, log: Path, until: str) -> Iter
         assert process.poll() is None, log.read_text()
         yield
         process.terminate()
-        assert process.wait(20) == 0, log.read_text()
+        assert process.wait(WAIT_S) == 0, log.read_text()
         assert "Traceback" not in log.read_text()
     except BaseException:
         print(log.read_text()[-5000:])

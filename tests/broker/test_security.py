@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from tests.api.running import CANCEL, START, until_missing
 from tests.api.running import running as serving
 from tests.broker.scene import Scene
 from tests.broker.secured import KEY_PASSWORD, SECRET, Secured, token_command
+from tests.support.patience import deadline
 
 COUNT = 40
 SECRETS = (SECRET, KEY_PASSWORD)
@@ -81,7 +81,7 @@ async def test_the_whole_job(secured: Secured, way: str) -> None:
     assert types == ["AdminRebind"] * COUNT * 2
     assert not [secret for secret in SECRETS if secret in worker.log]
     worker.terminate()
-    assert worker.wait(15) == 0
+    assert worker.wait() == 0
 
 
 async def inject(kafka: Cluster, queue: str, count: int) -> None:
@@ -104,10 +104,10 @@ async def done(client: Any, path: str, body: Mapping[str, Any]) -> dict[str, Any
     answer = await client.post(path, json=body)
     assert answer.status_code == 200, answer.text
     id = answer.headers["X-Command-Id"]
-    deadline = time.monotonic() + 60
+    end = deadline()
     while (status := (await client.get(f"{CANCEL}/{id}")).json())["state"] != "done":
         assert status["state"] != "refused", status
-        assert time.monotonic() < deadline, status
+        end.check(lambda: status)
         await asyncio.sleep(0.05)
     found: dict[str, Any] = status
     return found

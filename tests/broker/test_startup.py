@@ -27,6 +27,7 @@ from tests.api.running import running as serving
 from tests.api.running import until_missing, until_ready
 from tests.broker.scene import Scene, wait_until
 from tests.broker.secured import Secured
+from tests.support.patience import WAIT_S
 
 pytestmark = pytest.mark.nodes
 
@@ -119,8 +120,8 @@ def configure(scene: Scene, topic: str, key: str, value: str) -> None:
     resource = ConfigResource(ResourceType.TOPIC, topic)
     change = ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET)
     changed = ConfigResource(ResourceType.TOPIC, topic, incremental_configs=[change])
-    scene.admin.incremental_alter_configs([changed])[changed].result(30)
-    wait_until(lambda: scene.admin.describe_configs([resource])[resource].result(30)[key].value == value)
+    scene.admin.incremental_alter_configs([changed])[changed].result(WAIT_S)
+    wait_until(lambda: scene.admin.describe_configs([resource])[resource].result(WAIT_S)[key].value == value)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_what_no_start_can_mend_ends_the_worker_however_late_it_is_found(
     try:
         wait_until(lambda: "worker.waiting" in log.read_text())
         running.start()
-        assert process.wait(60) == 1
+        assert process.wait(WAIT_S) == 1
         assert f"topic {scene.settings.commands_topic} (XFERQ_COMMANDS_TOPIC) does not exist" in log.read_text()
         assert "supervisor.replaced" not in log.read_text()
     finally:
@@ -200,7 +201,7 @@ def test_a_worker_that_waits_for_kafka_is_alive_and_not_ready(tmp_path: Path) ->
         assert "xferq_stalled 1.0" in _curl(port, "/metrics")
         assert _curl(port, "/").startswith("404")
         worker.terminate()
-        assert worker.wait(15) == 0
+        assert worker.wait() == 0
     finally:
         worker.close()
 
@@ -229,7 +230,7 @@ def test_an_event_loop_that_stands_still_is_not_alive() -> None:
 def _curl(port: int, path: str) -> str:
     """Status and body; empty while nothing listens."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=WAIT_S) as answer:
             return f"{answer.status} {answer.read().decode()}"
     except urllib.error.HTTPError as error:
         return f"{error.code} {error.read().decode()}"

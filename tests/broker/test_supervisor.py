@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,18 +15,12 @@ from streams.broker import EmbeddedBroker
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
 from streams.settings import Settings
+from tests.support.patience import WAIT_S, allowed_s, wait_until
 
 _PROGRAM = (
     "import sys; from streams.settings import load_settings; from streams.supervisor import run_workers;"
     "sys.exit(run_workers(load_settings()))"
 )
-
-
-def until(condition: Callable[[], object], within_s: float = 30) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def children_of(pid: int) -> set[int]:
@@ -80,34 +74,34 @@ def started(log: Path) -> int:
 
 def test_processes_start_and_all_end_on_sigterm(settings: Settings, tmp_path: Path) -> None:
     with supervisor(settings, tmp_path) as (process, log):
-        until(lambda: started(log) == 2)
+        wait_until(lambda: started(log) == 2)
         children = children_of(process.pid)
         assert len(children) == 2
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(allowed_s(10)) == 0
         assert not any(map(is_alive, children))
 
 
 def test_a_killed_process_is_started_again(settings: Settings, tmp_path: Path) -> None:
     with supervisor(settings, tmp_path) as (process, log):
-        until(lambda: started(log) == 2)
+        wait_until(lambda: started(log) == 2)
         victim = min(children_of(process.pid))
         os.kill(victim, signal.SIGKILL)
-        until(lambda: started(log) == 3)
+        wait_until(lambda: started(log) == 3)
         assert victim not in children_of(process.pid)
         assert len(children_of(process.pid)) == 2
 
 
 def test_a_killed_supervisor_takes_its_processes_with_it(settings: Settings, tmp_path: Path) -> None:
     with supervisor(settings, tmp_path) as (process, log):
-        until(lambda: started(log) == 2)
+        wait_until(lambda: started(log) == 2)
         children = children_of(process.pid)
         process.kill()
-        until(lambda: not any(map(is_alive, children)))
+        wait_until(lambda: not any(map(is_alive, children)))
 
 
 def test_what_no_start_can_mend_ends_the_supervisor(settings: Settings, tmp_path: Path) -> None:
     wrong = settings.model_copy(update={"ledger_topic": "nowhere"})
     with supervisor(wrong, tmp_path) as (process, log):
-        assert process.wait(30) == 1
+        assert process.wait(WAIT_S) == 1
         assert "nowhere" in log.read_text()

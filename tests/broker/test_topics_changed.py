@@ -13,6 +13,7 @@ from streams.domain.topic import topic_of
 from tests.broker import checker
 from tests.broker.moments import in_the_middle, left_over, meanwhile
 from tests.broker.scene import WAIT_S, Scene, wait_until
+from tests.support.patience import stretched_ms
 
 _SMALL = {"transaction_messages": 5}
 
@@ -20,10 +21,10 @@ _SMALL = {"transaction_messages": 5}
 def grow(scene: Scene, topic: str, partitions: int) -> None:
     """Give a topic more partitions, and wait until they are there."""
     scene.admin.create_partitions([NewPartitions(topic, partitions)])[topic].result(WAIT_S)
-    wait_until(lambda: len(scene.admin.list_topics(topic, timeout=10).topics[topic].partitions) == partitions)
+    wait_until(lambda: len(scene.admin.list_topics(topic, timeout=WAIT_S).topics[topic].partitions) == partitions)
     wait_until(lambda: checker.is_ready(scene.servers, topic))
     # The writer of the messages would look by itself within minutes only.
-    wait_until(lambda: len(scene._producer.list_topics(topic, timeout=10).topics[topic].partitions) == partitions)
+    wait_until(lambda: len(scene._producer.list_topics(topic, timeout=WAIT_S).topics[topic].partitions) == partitions)
 
 
 def truncate(scene: Scene, offsets: Mapping[int, int]) -> None:
@@ -100,7 +101,7 @@ def test_more_partitions_for_an_xfer_queue_in_the_middle_of_claims_and_drains(br
 
 
 def test_more_partitions_for_a_destination_in_the_middle_of_a_drain(broker: EmbeddedBroker) -> None:
-    with Scene(broker.bootstrap_servers, **_SMALL, request_timeout_ms=3_000) as scene:
+    with Scene(broker.bootstrap_servers, **_SMALL, request_timeout_ms=stretched_ms(3_000)) as scene:
         messages = scene.messages(8000)
         wider = topic_of(messages[0].queue)
         scene.create({wider: 2})

@@ -16,6 +16,7 @@ from tests.api.processes import ApiProcess, environment
 from tests.api.running import CANCEL
 from tests.broker import checker
 from tests.broker.scene import Scene, wait_until
+from tests.support.patience import WAIT_S
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -67,7 +68,7 @@ def test_a_cancel_is_one_trace_from_the_post_to_its_drains(broker: EmbeddedBroke
         worker = scene.worker(traces="otlp", variables=otel)
         settings = {f"XFERQ_{name.upper()}": str(value) for name, value in scene.values.items()}
         api_env = environment({**settings, **otel, "XFERQ_TRACES": "otlp"}, tmp_path)
-        with ApiProcess(api_env) as api, httpx.Client(base_url=api.url, trust_env=False, timeout=30) as client:
+        with ApiProcess(api_env) as api, httpx.Client(base_url=api.url, trust_env=False, timeout=WAIT_S) as client:
             scene.put(40)
             worker.started()
             wait_until(lambda: client.get("/readyz").status_code == 200)
@@ -82,7 +83,7 @@ def test_a_cancel_is_one_trace_from_the_post_to_its_drains(broker: EmbeddedBroke
             assert found.spans == {}
             assert api.end() == 0
         worker.terminate()
-        assert worker.wait(15) == 0
+        assert worker.wait() == 0
         assert "Traceback" not in worker.log + "".join(api.log)
         assert scene.ledger().status(id)["restored"] == 40
         claims = scene.ledger().claims(scene.topic)

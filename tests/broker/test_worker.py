@@ -10,8 +10,9 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, To
 
 from streams.broker import EmbeddedBroker
 from streams.broker.ports import free_ports
-from tests.broker.scene import WAIT_S, Scene, listening_sockets, wait_until
+from tests.broker.scene import WAIT_S, Scene, wait_until
 from tests.broker.world import World, XferQueue
+from tests.support.processes import listening_sockets
 
 pytestmark = pytest.mark.nodes
 
@@ -49,7 +50,7 @@ def test_a_worker_that_waits_for_kafka_can_be_stopped() -> None:
     try:
         worker.says("worker.waiting")
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert worker.wait() == 0
     finally:
         worker.close()
 
@@ -114,11 +115,11 @@ def test_only_the_metrics_port_is_open_and_only_on_loopback(broker: EmbeddedBrok
         scene.done()
         assert list(listening_sockets(with_metrics.pid)) == [f"127.0.0.1:{port}"]
         assert list(listening_sockets(without.pid)) == []
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=WAIT_S) as answer:
             assert b"xferq_messages_total" in answer.read()
         # What Faust and aiokafka say is in the same form as our own.
         without.terminate()
-        assert without.wait(15) == 0
+        assert without.wait() == 0
         said = [json.loads(line) for line in without.log.splitlines()]
         assert {"streams", "aiokafka", "faust"} <= {line["logger"].partition(".")[0] for line in said}
         assert {"worker.started", "worker.assigned", "worker.stopped"} <= {line.get("event") for line in said}
@@ -230,7 +231,7 @@ def test_the_workers_log_is_one_line_per_event(broker: EmbeddedBroker) -> None:
         scene.done()
         worker.says("command.done")
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert worker.wait() == 0
         events = [line.split()[3] for line in worker.log.splitlines()]
         for event in ("worker.started", "claim.committed", "drain.finished", "command.done", "worker.stopped"):
             assert event in events

@@ -7,7 +7,6 @@ and destinations under a domain that only its messages have. Everything here goe
 import itertools
 import json
 import re
-import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from streams.domain.topic import topic_of
 from tests.broker import checker
 from tests.broker.checker import Found
 from tests.broker.scene import WAIT_S, Scene, WorkerProcess, wait_until
+from tests.support.patience import deadline
 
 XFER_SUFFIX = ".xfer.kumomta.internal"
 QUEUE_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
@@ -106,7 +106,7 @@ class World:
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 raise
-        wait_until(lambda: topic in self.scene.admin.list_topics(timeout=10).topics)
+        wait_until(lambda: topic in self.scene.admin.list_topics(timeout=WAIT_S).topics)
 
     def read(self, topic: str) -> list[Message]:
         """All committed records of a topic, in order within each partition."""
@@ -192,14 +192,14 @@ class World:
 
     def done(self, id: str, timeout_s: float = WAIT_S) -> dict[str, Any]:
         """The command's status at its end, waited for."""
-        deadline = time.monotonic() + timeout_s
+        end = deadline(timeout_s)
         while True:
             status = self.scene.ledger(0.01).status(id)
             if status is not None and status["state"] in ("done", "refused"):
                 return status
             for worker in self._workers:
                 assert worker.is_running, worker.log[-5_000:]
-            if time.monotonic() > deadline:
+            if end.is_over:
                 logs = "\n".join(worker.log[-5_000:] for worker in self._workers)
                 raise AssertionError(f"{id} does not end: {status}\n{logs}")
 

@@ -16,15 +16,17 @@ from tests.fakes.broker import Broker
 from tests.fakes.dispatcher import FakeDispatcher
 from tests.fakes.groups import UnknownMember
 from tests.fakes.kafka import FakeKafka
+from tests.support.names import given, own_name, remove_topics
+from tests.support.patience import WAIT_S, stretched_ms
 
 _Value = TypeVar("_Value")
 
 
-async def eventually(look: Callable[[], Awaitable[_Value]], wanted: _Value, within_s: float = 20.0) -> None:
+async def eventually(look: Callable[[], Awaitable[_Value]], wanted: _Value) -> None:
     """Wait until a look finds what is wanted."""
     found: object = None
     try:
-        async with asyncio.timeout(within_s):
+        async with asyncio.timeout(WAIT_S):
             while (found := await look()) != wanted:
                 await asyncio.sleep(0.02)
     except TimeoutError:
@@ -144,7 +146,7 @@ class _FakeMember:
 
     async def poll(self, count: int) -> list[bytes]:
         got: list[bytes] = []
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(WAIT_S):
             while len(got) < count:
                 if not self._dispatcher.is_member:
                     self._dispatcher.join()
@@ -169,12 +171,13 @@ class BrokerRig:
         self.settings = Settings(bootstrap_servers=bootstrap_servers)
         self.kafka = Cluster(self.settings)
         self._servers = bootstrap_servers
+        self._first_name = len(given)
         self._closing: list[Any] = []
 
     async def topic(
         self, partitions: int = 1, max_message_bytes: int | None = None, older_ms: int | None = None
     ) -> str:
-        name = f"ports-{uuid.uuid4().hex[:12]}"
+        name = own_name("ports.")
         config = {"max.message.bytes": str(max_message_bytes)} if max_message_bytes else {}
         config |= {"message.timestamp.before.max.ms": str(older_ms)} if older_ms else {}
         assert await self.kafka._topics.create({name: partitions}, config, 1) == {}
@@ -237,7 +240,7 @@ class BrokerRig:
             auto_offset_reset="earliest",
             isolation_level="read_committed",
             heartbeat_interval_ms=300,
-            session_timeout_ms=6_000,
+            session_timeout_ms=stretched_ms(6_000, 60_000),
         )
         await consumer.start()
         self._closing.append(consumer)
@@ -262,6 +265,7 @@ class BrokerRig:
             except Exception:  # noqa: BLE001, S110 - fenced producers end in one error or another
                 pass
         await self.kafka.close()
+        await asyncio.to_thread(remove_topics, self._servers, *given[self._first_name :])
 
 
 class _BrokerMember:
@@ -270,7 +274,7 @@ class _BrokerMember:
 
     async def poll(self, count: int) -> list[bytes]:
         got: list[bytes] = []
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(WAIT_S):
             while len(got) < count:
                 fetched = await self._consumer.getmany(timeout_ms=100, max_records=count - len(got))
                 got += [record.key for records in fetched.values() for record in records]

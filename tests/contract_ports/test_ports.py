@@ -1,6 +1,5 @@
 """What the engine relies on, on the model and on Kafka itself: so that the model does not lie."""
 
-import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -10,6 +9,7 @@ from aiokafka.partitioner import murmur2
 from streams.errors import Fenced, OutOfRange, Rejected, Unavailable, XferqError
 from streams.ports import GroupOffsets, Producer, Reader, Write
 from tests.contract_ports.rigs import BrokerRig, FakeRig, Rig, eventually
+from tests.support.names import own_name
 
 
 @pytest.fixture(params=["fake", pytest.param("kafka", marks=pytest.mark.broker)])
@@ -22,7 +22,7 @@ async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
 
 
 def name() -> str:
-    return f"ports-{uuid.uuid4().hex[:12]}"
+    return own_name("ports.")
 
 
 async def read_all(reader: Reader, end: int) -> list[bytes | None]:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from streams.broker import EmbeddedBroker
+from tests.support.patience import WAIT_S
 
 COMMAND = [sys.executable, "-m", "api.cli", "demo"]
-PATIENCE_S = 300
+PATIENCE_S = 3 * WAIT_S
 MESSAGES = 200
 
 
@@ -75,7 +76,7 @@ def test_on_a_cluster_of_somebody_else_nothing_is_touched_and_nothing_left(
 def topics(broker: EmbeddedBroker) -> set[str]:
     from confluent_kafka.admin import AdminClient
 
-    return set(AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics(timeout=30).topics)
+    return set(AdminClient({"bootstrap.servers": broker.bootstrap_servers}).list_topics(timeout=WAIT_S).topics)
 
 
 @pytest.mark.nodes

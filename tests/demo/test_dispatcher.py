@@ -11,9 +11,9 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.dispatcher import Dispatcher
 from streams.ports import Record, Write
 from streams.settings import load_settings
+from tests.support.patience import WAIT_S
 
 MESSAGES = 10
-PATIENCE_S = 60
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def kafka(broker: EmbeddedBroker) -> AsyncIterator[Cluster]:
 
 
 async def until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(WAIT_S):
         while not is_so():
             await asyncio.sleep(0.01)
 

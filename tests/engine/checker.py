@@ -1,7 +1,7 @@
 """The invariants, read from committed records and offsets alone."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from itertools import pairwise
 
@@ -148,8 +148,11 @@ class Checker:
             for (_, end), (start, _) in pairwise(ranges):
                 assert end <= start, f"{where}: {ranges}"
 
-    def nothing_claimed_was_freed(self) -> None:
-        """What an unfinished claim has yet to drain is still there."""
+    def nothing_claimed_was_freed(self, dispatched: Collection[bytes | None] = ()) -> None:
+        """What an unfinished claim has yet to drain is still there, but for what was dispatched before.
+
+        A claim takes that, too, where the group's offsets are gone just then.
+        """
         progress = self._progress()
         for claim in self.claims():
             topic = self._world.broker.topics.get(claim.topic)
@@ -158,7 +161,9 @@ class Checker:
                     step = progress.get((claim.topic, partition, claim.id))
                     if step is None or not step.done:
                         left = start if step is None else step.offset
-                        assert topic.logs[partition].start <= left, f"{claim.topic}/{partition} is freed beyond {left}"
+                        log = topic.logs[partition]
+                        freed = {record.key for record in log.decided(left, max(left, log.start))}
+                        assert freed <= set(dispatched), f"{claim.topic}/{partition} is freed beyond {left}"
 
     def _acknowledged(self) -> dict[str, float]:
         """Commands, with when they were: then their claims hold."""

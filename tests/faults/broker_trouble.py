@@ -2,13 +2,13 @@
 
 import json
 import random
-import time
 
 from confluent_kafka import KafkaException
 
 from streams.broker import BrokerError, EmbeddedBroker
 from tests.broker.scene import WAIT_S
 from tests.faults.trouble import Fault, Trouble
+from tests.support.patience import deadline
 
 _INTERNAL_PARTITIONS = 5
 """Of Kafka's topics for offsets and transactions, on the embedded one."""
@@ -35,7 +35,7 @@ class BrokerTrouble(Trouble):
         if role == "any" or role == "controller":
             return 0
         try:
-            listed = self.stage.admin.list_topics(timeout=10).topics
+            listed = self.stage.admin.list_topics(timeout=WAIT_S).topics
         except KafkaException:
             return 0
         if role == "ledger":
@@ -61,13 +61,13 @@ class BrokerTrouble(Trouble):
         self._restart(node)
 
     def _restart(self, node: EmbeddedBroker) -> None:
-        deadline = time.monotonic() + 3 * WAIT_S
+        end = deadline(3 * WAIT_S)
         while True:
             try:
                 node.start()
                 return
             except BrokerError:
-                if time.monotonic() > deadline:
+                if end.is_over:
                     raise
 
     def pause(self, fault: Fault) -> None:

@@ -3,7 +3,6 @@
 The workers of a fault run free no space, so all places that a message ever had are still there.
 """
 
-import time
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
@@ -15,10 +14,11 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from streams.settings import Settings
 from tests.faults.mail import Headers, Names, message, number_of
+from tests.support.patience import WAIT_S, deadline
 
 Place = tuple[int, int, int]
 """A queue topic's number in `Names.topics`, a partition, an offset."""
-_READ_S = 900.0
+_READ_S = 5 * WAIT_S
 _SHOWN = 20
 
 
@@ -101,13 +101,13 @@ def records(servers: str, topics: Iterable[str]) -> Iterator[Record]:
             "log_level": 0,
         }
     )
-    listed = consumer.list_topics(timeout=30).topics
+    listed = consumer.list_topics(timeout=WAIT_S).topics
     left = {(topic, number) for topic in topics if topic in listed for number in listed[topic].partitions}
     consumer.assign([TopicPartition(topic, number, 0) for topic, number in sorted(left)])
-    deadline = time.monotonic() + _READ_S
+    end = deadline(_READ_S)
     try:
         while left:
-            assert time.monotonic() < deadline, f"could not be read to their end: {sorted(left)[:_SHOWN]}"
+            end.check(lambda: f"could not be read to their end: {sorted(left)[:_SHOWN]}")
             for found in consumer.consume(10_000, timeout=0.1):
                 error = found.error()
                 if error is None:

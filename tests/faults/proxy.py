@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, cast
 
+from tests.support.patience import WAIT_S
+
 Api = Literal[
     "produce",
     "fetch",
@@ -60,7 +62,6 @@ _KEYS: Mapping[Api, int] = {
     "consumer_group_heartbeat": 68,
 }
 _ROOT = Path(__file__).parents[2]
-_TIMEOUT_S = 30.0  # for an order, which takes milliseconds unless the machine is very busy
 
 
 class RelayError(Exception):
@@ -92,7 +93,7 @@ class Relay:
             RelayError: a port is in use.
         """
         self._socket, theirs = socket.socketpair()
-        self._socket.settimeout(_TIMEOUT_S)
+        self._socket.settimeout(WAIT_S)
         self._stream = self._socket.makefile("rb")
         with theirs:
             self._process = subprocess.Popen(
@@ -112,7 +113,7 @@ class Relay:
             self._stream.close()
             self._socket.close()
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_TIMEOUT_S)
+                self._process.wait(WAIT_S)
             self._process.kill()
             self._process.wait()
             self._process = None

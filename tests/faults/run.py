@@ -20,8 +20,9 @@ from tests.faults.verdict import Verdict, judge
 from tests.faults.witness import Quiet, Witness
 from tests.faults.worker import Weakness
 from tests.faults.worker_trouble import SURVIVOR, WORKERS
+from tests.support.patience import WAIT_S
 
-_END_S = 240.0
+_END_S = 3 * WAIT_S
 _SAMPLE_S = 10.0
 
 

@@ -22,6 +22,7 @@ from tests.faults.dispatcher import Dispatcher
 from tests.faults.history import book_of
 from tests.faults.mail import PARTITIONS, Names
 from tests.faults.proxy import Relay
+from tests.support.patience import stretched_ms
 
 _HEAP_MB = 320
 _ROOT = Path(__file__).parents[2]
@@ -99,8 +100,8 @@ class Stage:
             "log_partitions": 2,
             "queue_partitions": PARTITIONS,
             "worker_session_ms": 6_000,
-            "request_timeout_ms": 5_000,
-            "transaction_timeout_ms": 10_000,
+            "request_timeout_ms": stretched_ms(5_000),
+            "transaction_timeout_ms": stretched_ms(10_000, 900_000),
             "guard_ms": 500,
             "hold_ms": 3_000,
             "stalled_ms": 15_000,
@@ -154,7 +155,7 @@ class Stage:
             if topic == settings.ledger_topic:
                 config = {"cleanup.policy": "compact", "min.compaction.lag.ms": "86400000"}
             self.admin.create_topics([NewTopic(topic, count, 3, config=config)])[topic].result(WAIT_S)
-        wait_until(lambda: wanted.keys() <= self.admin.list_topics(timeout=10).topics.keys())
+        wait_until(lambda: wanted.keys() <= self.admin.list_topics(timeout=WAIT_S).topics.keys())
 
     # ---- workers and dispatchers
 
@@ -252,4 +253,4 @@ class Stage:
         """Delete a group with its offsets, as if they had expired; whether Kafka did it."""
         arguments = self.servers, self.settings.group_of(topic)
         command = [sys.executable, "-m", "tests.faults.forget_group", *arguments]
-        return subprocess.run(command, cwd=_ROOT, stderr=subprocess.DEVNULL, timeout=60).returncode == 0
+        return subprocess.run(command, cwd=_ROOT, stderr=subprocess.DEVNULL, timeout=WAIT_S).returncode == 0

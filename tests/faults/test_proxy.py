@@ -25,10 +25,10 @@ from streams.broker.config import Route
 from streams.broker.ports import free_ports
 from streams.broker.probe import live_nodes
 from tests.faults.proxy import Api, Relay, RelayError
+from tests.support.patience import WAIT_S, deadline
 
 pytestmark = pytest.mark.cluster
 
-LONG_S = 60
 PARENT = """
 import sys, time
 from tests.faults.proxy import Relay
@@ -60,7 +60,7 @@ def topic(cluster: EmbeddedCluster) -> str:
     name = f"topic-{uuid.uuid4().hex[:8]}"
     creator = admin(cluster)  # kept: without it, nothing would be created
     for done in creator.create_topics([NewTopic(name, 1, 3)]).values():
-        done.result(LONG_S)
+        done.result(WAIT_S)
     return name
 
 
@@ -70,7 +70,7 @@ def admin(cluster: EmbeddedCluster) -> AdminClient:
 
 
 def leader(cluster: EmbeddedCluster, topic: str) -> int:
-    return int(admin(cluster).list_topics(topic, timeout=LONG_S).topics[topic].partitions[0].leader)
+    return int(admin(cluster).list_topics(topic, timeout=WAIT_S).topics[topic].partitions[0].leader)
 
 
 class Sender:
@@ -91,7 +91,7 @@ class Sender:
 
     def flush(self) -> None:
         """Wait until every message was acknowledged."""
-        assert self.producer.flush(LONG_S) == 0
+        assert self.producer.flush(WAIT_S) == 0
         assert self.failures == []
 
     def _delivered(self, error: Any, _: Message) -> None:
@@ -113,20 +113,20 @@ async def aiokafka_sender(cluster: EmbeddedCluster, **settings: Any) -> AsyncIte
         stopping.cancel()
 
 
-def committed(cluster: EmbeddedCluster, topic: str, within_s: float = LONG_S) -> list[bytes]:
+def committed(cluster: EmbeddedCluster, topic: str) -> list[bytes]:
     """All committed values of the topic, read past the proxy once no transaction on it is open any more."""
     settings = {"group.id": "reader", "isolation.level": "read_committed", "log_level": 0}
     consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, **settings})
-    deadline = time.monotonic() + within_s
+    end = deadline()
     values: list[bytes] = []
     try:
         # Beyond all that is there: a record of our own that was written later. A reader that gets it has seen all.
         mark = Producer({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0})
         mark.produce(topic, b"mark")
-        assert mark.flush(LONG_S) == 0
+        assert mark.flush(WAIT_S) == 0
         consumer.assign([Partition(topic, 0, 0)])
         while b"mark" not in values[-1:]:
-            assert time.monotonic() < deadline
+            end.check()
             values += [message.value() for message in consumer.consume(10_000, timeout=1) if not message.error()]
         return [value for value in values if value != b"mark"]
     finally:
@@ -137,7 +137,7 @@ class Plain:
     """A connection through the proxy without a Kafka client: it doesn't connect again by itself."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=LONG_S)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
 
     def __enter__(self) -> "Plain":
         return self
@@ -182,14 +182,14 @@ class Plain:
         except ConnectionError:
             pass
         finally:
-            self.socket.settimeout(LONG_S)
+            self.socket.settimeout(WAIT_S)
         return True
 
 
 def eventually(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + LONG_S
+    end = deadline()
     while not condition():
-        if time.monotonic() > deadline:
+        if end.is_over:
             return False
         time.sleep(0.05)
     return True
@@ -211,7 +211,7 @@ async def test_a_hundred_thousand_messages_pass_unchanged(relay: Relay, cluster:
     try:
         consumer.assign([TopicPartition(topic, 0)])
         found: list[bytes] = []
-        async with asyncio.timeout(LONG_S):
+        async with asyncio.timeout(WAIT_S):
             while len(found) < len(values):
                 for records in (await consumer.getmany(timeout_ms=1000)).values():
                     found += [record.value for record in records]
@@ -221,8 +221,8 @@ async def test_a_hundred_thousand_messages_pass_unchanged(relay: Relay, cluster:
 
 
 def test_clients_are_kept_to_the_proxy_and_others_past_it(relay: Relay, cluster: EmbeddedCluster) -> None:
-    through = AdminClient({"bootstrap.servers": cluster.relayed_servers, "log_level": 0}).list_topics(timeout=LONG_S)
-    past = admin(cluster).list_topics(timeout=LONG_S)
+    through = AdminClient({"bootstrap.servers": cluster.relayed_servers, "log_level": 0}).list_topics(timeout=WAIT_S)
+    past = admin(cluster).list_topics(timeout=WAIT_S)
     assert {node: at.port for node, at in through.brokers.items()} == {
         node: route.advertised for node, route in cluster.routes.items()
     }
@@ -237,7 +237,7 @@ async def test_an_idempotent_producer_whose_answers_are_lost_writes_once(
     relay.drop_answer("produce", count=2)
     if library == "aiokafka":
         async with aiokafka_sender(cluster, enable_idempotence=True) as producer:
-            await asyncio.wait_for(producer.send_and_wait(topic, b"one"), LONG_S)
+            await asyncio.wait_for(producer.send_and_wait(topic, b"one"), WAIT_S)
     else:
         sender = Sender(cluster, enable_idempotence=True)
         sender.send(topic, b"one")
@@ -281,14 +281,14 @@ def test_any_answer_to_a_transactions_requests_may_be_lost(
     sender = Sender(cluster, transactional_id=topic)
     producer = sender.producer
     consumer = Consumer({"bootstrap.servers": cluster.relayed_servers, "group.id": topic, "log_level": 0})
-    producer.init_transactions(LONG_S)
+    producer.init_transactions(WAIT_S)
     producer.begin_transaction()
     sender.send(topic, b"one")
-    producer.send_offsets_to_transaction([Partition(topic, 0, 7)], consumer.consumer_group_metadata(), LONG_S)
-    producer.commit_transaction(LONG_S)
+    producer.send_offsets_to_transaction([Partition(topic, 0, 7)], consumer.consumer_group_metadata(), WAIT_S)
+    producer.commit_transaction(WAIT_S)
     assert relay.dropped() == before + 1
     assert committed(cluster, topic) == [b"one"]
-    assert consumer.committed([Partition(topic, 0)], timeout=LONG_S)[0].offset == 7
+    assert consumer.committed([Partition(topic, 0)], timeout=WAIT_S)[0].offset == 7
     consumer.close()
 
 
@@ -296,7 +296,7 @@ def test_a_loss_can_be_taken_back(relay: Relay, cluster: EmbeddedCluster) -> Non
     before = relay.dropped()
     relay.drop_answer("metadata", count=5)
     relay.drop_answer("metadata", count=0)
-    assert live_nodes(cluster.routes[1].advertised, LONG_S) == {1, 2, 3}
+    assert live_nodes(cluster.routes[1].advertised, WAIT_S) == {1, 2, 3}
     assert relay.dropped() == before
 
 
@@ -346,7 +346,7 @@ def test_a_cut_is_a_reset_of_the_connections_of_one_node(relay: Relay, cluster: 
             one.socket.recv(1)
         two.ask_metadata(2)
         assert two.answer() == 2
-    assert live_nodes(cluster.routes[1].advertised, LONG_S) == {1, 2, 3}
+    assert live_nodes(cluster.routes[1].advertised, WAIT_S) == {1, 2, 3}
 
 
 def test_refused_until_allowed(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
@@ -357,8 +357,8 @@ def test_refused_until_allowed(relay: Relay, cluster: EmbeddedCluster, topic: st
     relay.refuse(node)
     sender.send(topic, b"two")
     assert sender.producer.flush(2) == 1
-    assert live_nodes(cluster.routes[node].advertised, LONG_S) == frozenset()
-    assert live_nodes(cluster.routes[node % 3 + 1].advertised, LONG_S) == {1, 2, 3}
+    assert live_nodes(cluster.routes[node].advertised, WAIT_S) == frozenset()
+    assert live_nodes(cluster.routes[node % 3 + 1].advertised, WAIT_S) == {1, 2, 3}
     relay.allow(node)
     sender.flush()
     assert committed(cluster, topic) == [b"one", b"two"]
@@ -372,7 +372,7 @@ async def test_hung_until_resumed(relay: Relay, cluster: EmbeddedCluster, topic:
         await asyncio.wait([sending], timeout=2)
         assert not sending.done()
         relay.resume(leader(cluster, topic))
-        await asyncio.wait_for(sending, LONG_S)
+        await asyncio.wait_for(sending, WAIT_S)
     assert committed(cluster, topic) == [b"one", b"two"]
 
 
@@ -423,7 +423,7 @@ def test_half_closed_the_client_hears_nothing_and_is_still_heard(relay: Relay, c
         relay.half_close(1)
         assert plain.socket.recv(1) == b""
         plain.ask_for_topic(name)
-        assert eventually(lambda: name in admin(cluster).list_topics(timeout=LONG_S).topics)
+        assert eventually(lambda: name in admin(cluster).list_topics(timeout=WAIT_S).topics)
 
 
 def test_half_closed_when_the_client_has_just_gone(relay: Relay, cluster: EmbeddedCluster) -> None:
@@ -443,7 +443,7 @@ async def test_half_closed_clients_come_back(relay: Relay, cluster: EmbeddedClus
         for number in range(3):
             sender.send(topic, b"l%d" % number)
             sender.flush()
-            await asyncio.wait_for(producer.send_and_wait(topic, b"a%d" % number), LONG_S)
+            await asyncio.wait_for(producer.send_and_wait(topic, b"a%d" % number), WAIT_S)
             relay.half_close()
     assert committed(cluster, topic) == [b"l0", b"a0", b"l1", b"a1", b"l2", b"a2"]
 
@@ -466,11 +466,11 @@ def test_a_node_that_is_killed_and_started_again_is_reached_by_the_same_port(
         plain.ask_metadata(1)
         assert plain.answer() == 1
         cluster.nodes[2].kill()
-        assert plain.has_more(within_s=LONG_S)
-    assert live_nodes(route.advertised, LONG_S) == frozenset()
+        assert plain.has_more(within_s=WAIT_S)
+    assert live_nodes(route.advertised, WAIT_S) == frozenset()
     cluster.start()
     assert cluster.routes[3] == route
-    assert live_nodes(route.advertised, LONG_S) == {1, 2, 3}
+    assert live_nodes(route.advertised, WAIT_S) == {1, 2, 3}
 
 
 def test_a_port_in_use() -> None:

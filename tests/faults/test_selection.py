@@ -6,11 +6,11 @@ import pytest
 
 from streams.broker import EmbeddedCluster
 from tests.faults.run import Plan, run
+from tests.support.patience import WAIT_S
 
 pytestmark = pytest.mark.cluster
 
 _SECONDS = 150
-_HANGS_S = 90.0
 """`make faults` fails after 30 s without progress; here a slow machine must not."""
 
 
@@ -20,4 +20,4 @@ def test_nothing_is_lost_and_nothing_is_twice_whatever_goes_wrong(cluster: Embed
     assert outcome.verdict.totals["restored"] > 0
     assert outcome.verdict.totals["dispatched"] > 0
     assert sum(outcome.faults.values()) > 10
-    assert outcome.longest_stall_s < _HANGS_S
+    assert outcome.longest_stall_s < WAIT_S

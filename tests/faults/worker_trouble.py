@@ -1,6 +1,5 @@
 """Workers that die, stand still, come and go."""
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from tests.broker import mortal
 from tests.broker.scene import WorkerProcess
 from tests.faults.trouble import Fault, Trouble
+from tests.support.patience import SLOWNESS, deadline
 
 WORKERS = 3
 SURVIVOR = 0
@@ -78,8 +78,8 @@ class WorkerTrouble(Trouble):
         worker.kill()
         self.say(f"workers: fate {when} {step} {how}")
         fated = self.stage.start_worker(slot, mortal.fate(step, when, 1, how))
-        deadline = time.monotonic() + 20
-        while not mortal.has_met(fated) and time.monotonic() < deadline and fated.is_running:
+        end = deadline(20 * SLOWNESS)  # it may never get there
+        while not mortal.has_met(fated) and not end.is_over and fated.is_running:
             if self.over.wait(0.2):
                 break
         if mortal.has_met(fated):

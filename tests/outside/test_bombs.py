@@ -161,7 +161,7 @@ def test_the_memory_that_a_bomb_takes(codec: str, mib: int) -> None:
     """In a process that may have 300 MiB, where aiokafka alone has none left."""
     raw = bombs.batch(codec, mib)
     assert len(raw) < MIB
-    result = subprocess.run([sys.executable, "-c", _READS], input=raw, capture_output=True, timeout=120, check=False)
+    result = subprocess.run([sys.executable, "-c", _READS], input=raw, capture_output=True, timeout=WAIT_S, check=False)
     assert (result.returncode, result.stdout) == (0, b"[True]\n"), result.stderr[-2000:]
 
 

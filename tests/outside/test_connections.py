@@ -57,10 +57,9 @@ async def test_a_body_that_dribbles_is_cut_off(hasty: Address) -> None:
 async def test_a_body_that_nobody_waits_for_any_more_is_cut_off(hasty: Address) -> None:
     """Answered long ago: uvicorn would go on reading as long as something comes."""
     request = post(b"", length=1_000).replace(b"application/json", b"text/plain")
-    started = time.monotonic()
     (answer,) = await hasty.exchange(request, *repeat(b" ", 900), pause_s=0.02)
     assert answer.status == 415
-    assert time.monotonic() - started < 900 * 0.02
+    assert hasty.unsent > 0
 
 
 async def test_an_answer_that_nobody_reads_is_given_up(hasty: Address) -> None:

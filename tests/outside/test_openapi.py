@@ -28,6 +28,7 @@ from streams.ledger import Ledger
 from streams.settings import Settings
 from tests.api.processes import ApiProcess, environment
 from tests.broker.scene import wait_until
+from tests.support.patience import WAIT_S
 
 pytestmark = pytest.mark.alone
 
@@ -88,7 +89,7 @@ def test_every_answer_is_as_described(api: ApiProcess, tmp_path: Path) -> None:
                 "--auth",
                 ":".join(USER),
                 "--wait-for-schema",
-                "30",
+                str(int(WAIT_S)),
                 "--no-color",
                 "--report",
                 "json",
@@ -100,7 +101,7 @@ def test_every_answer_is_as_described(api: ApiProcess, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=5 * WAIT_S,
         check=False,
     )
     shown = "\n".join(line[:400] for line in (result.stdout + result.stderr).splitlines())

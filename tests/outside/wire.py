@@ -13,8 +13,7 @@ from api.app import create_app
 from api.server import connection_config, listen
 from streams.settings import Settings
 from tests.api.running import CANCEL
-
-WAIT_S = 30.0
+from tests.support.patience import WAIT_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +72,8 @@ class Address:
     def __init__(self, url: str) -> None:
         self.host, _, port = url.removeprefix("http://").partition(":")
         self.port = int(port)
+        self.unsent = 0
+        """How many parts of the last exchange the server did not wait for."""
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A new connection."""
@@ -88,6 +89,7 @@ class Address:
         try:
             async with asyncio.timeout(WAIT_S):
                 reading = asyncio.create_task(_all_of(reader))
+                self.unsent = len(parts)
                 for part in parts:
                     if reading.done():
                         break
@@ -96,6 +98,7 @@ class Address:
                         await writer.drain()
                     except ConnectionError:
                         break
+                    self.unsent -= 1
                     await asyncio.sleep(pause_s)
                 if close:
                     with suppress(OSError):  # closed already

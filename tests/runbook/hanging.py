@@ -9,6 +9,7 @@ from aiokafka.structs import TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from tests.broker.scene import WAIT_S, wait_until
+from tests.support.patience import stretched_ms
 
 _VERIFICATION = "transaction.partition.verification.enable"
 _AGE_MS = 3_600_000
@@ -38,7 +39,7 @@ async def hang(
         await producer.client._wait_on_metadata(topic)
         node = producer.client.cluster.leader_for_partition(TopicPartition(topic, partition))
         request = ProduceRequest(
-            transactional_id=manager.transactional_id, required_acks=-1, timeout=10_000,
+            transactional_id=manager.transactional_id, required_acks=-1, timeout=stretched_ms(10_000),
             topics=[(topic, [(partition, bytes(batch.build()))])],
         )  # fmt: skip
         answer = await producer.client.send(node, request)

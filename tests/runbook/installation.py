@@ -56,7 +56,7 @@ class Installation:
         """SIGTERM, to the last one that was started by default; it must end in order."""
         worker = worker or self.worker
         worker.terminate()
-        assert worker.wait(15) == 0
+        assert worker.wait() == 0
         assert "worker.stopped" in worker.log
         self.world._workers.remove(worker)  # which is to complain where one has ended by itself
 

@@ -18,6 +18,7 @@ from streams.kafka.layout import INTERNAL_CONFIG
 from streams.kafka.topics import QUEUE_CONFIG
 from streams.settings import Settings
 from tests.pages import ROOT
+from tests.support.patience import WAIT_S
 
 DEFAULTS: Settings = Settings.model_construct()
 """Whatever the environment says."""
@@ -57,7 +58,7 @@ def test_they_are_those_of_today() -> None:
 def test_the_command_writes_them_with_the_names_of_the_settings(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XFERQ_")}
     command = [sys.executable, "-m", "streams.asyncapi", str(tmp_path / "a" / "b")]
-    subprocess.run(command, check=True, env=environment | {"XFERQ_LOG_TOPIC": "elsewhere"}, cwd=ROOT, timeout=60)
+    subprocess.run(command, check=True, env=environment | {"XFERQ_LOG_TOPIC": "elsewhere"}, cwd=ROOT, timeout=WAIT_S)
     expected = documents(Settings.model_construct(log_topic="elsewhere"))
     for path, value in expected.items():
         assert json.loads((tmp_path / "a" / "b" / path).read_text()) == value
