@@ -26,7 +26,7 @@ test: $(STAMP) ## All tests, stage by stage (PYTEST='--only broker -k cancel' fo
 	$(BIN)/python -m tests.support.run $(PYTEST)
 
 quick: $(STAMP) ## Everything without Kafka, with fewer examples, in a minute or so
-	TEST_XFERQ_EXAMPLES=20 $(BIN)/python -m pytest --stage quick -n 2 --dist worksteal -q $(PYTEST)
+	TEST_XFERQ_EXAMPLES=12 $(BIN)/python -m pytest --stage quick -n 2 --dist worksteal -q $(PYTEST)
 
 check: $(STAMP) ## Formatting, lint, types, architecture, docstrings, pages
 	$(BIN)/ruff format --check .

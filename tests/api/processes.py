@@ -4,15 +4,14 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
 from tests.support.patience import WAIT_S
+from tests.support.warm import XFERQ, WarmPopen, run
 
-XFERQ = str(Path(sys.executable).parent / "xferq")
 _LISTENING = re.compile(r"api\.listening url=(\S+)")
 
 
@@ -36,7 +35,7 @@ def xferq(
     *arguments: str, env: Mapping[str, str], status: int = 0, stdin: bytes = b""
 ) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end; it must end with this status, and never with a traceback."""
-    result = subprocess.run([XFERQ, *arguments], input=stdin, capture_output=True, env=env, timeout=WAIT_S, check=False)
+    result = run([XFERQ, *arguments], env=env, stdin=stdin, wait_s=WAIT_S)
     stdout, stderr = result.stdout.decode(), result.stderr.decode()
     assert result.returncode == status, f"{arguments}: {result.returncode}\n{stdout}\n{stderr}"
     assert "Traceback" not in stderr + stdout
@@ -47,7 +46,7 @@ class ApiProcess:
     """`xferq api` on a free port; also a context manager. `url` is where it listens."""
 
     def __init__(self, env: Mapping[str, str], *options: str) -> None:
-        self._process = subprocess.Popen(
+        self._process = WarmPopen(
             [XFERQ, "api", "--port", "0", *options], env=env, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
         )
         self.log: list[str] = []

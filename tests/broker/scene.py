@@ -24,6 +24,7 @@ from tests.broker import checker
 from tests.broker.checker import Found, LedgerView, Sent
 from tests.support.names import own_name, remove_topics
 from tests.support.patience import WAIT_S, deadline, stretched_ms, wait_until
+from tests.support.warm import WarmPopen
 
 _WORKER = (
     "import sys; from streams.settings import load_settings; from streams.worker import run_worker; "
@@ -55,7 +56,7 @@ class WorkerProcess:
         self._folder = tempfile.TemporaryDirectory(prefix="xferq-worker-")
         self._log = Path(self._folder.name) / "log"
         with self._log.open("wb") as log:
-            self._process = subprocess.Popen(
+            self._process = WarmPopen(
                 [sys.executable, *options, "-c", _WORKER],
                 env={**os.environ, **variables, "TMPDIR": self._folder.name},
                 stdout=log,

@@ -23,6 +23,7 @@ from tests.faults.history import book_of
 from tests.faults.mail import PARTITIONS, Names
 from tests.faults.proxy import Relay
 from tests.support.patience import stretched_ms
+from tests.support.warm import WarmPopen
 
 _HEAP_MB = 320
 _ROOT = Path(__file__).parents[2]
@@ -32,7 +33,7 @@ class DispatcherProcess:
     """A dispatcher, which may be killed and stopped like a worker."""
 
     def __init__(self, *arguments: str) -> None:
-        self._process = subprocess.Popen(
+        self._process = WarmPopen(
             [sys.executable, "-m", Dispatcher.__module__, *arguments],
             stdin=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -27,6 +27,7 @@ from tests.broker.scene import WAIT_S, wait_until
 from tests.broker.world import World
 from tests.outside import bombs
 from tests.outside.bombs import MIB
+from tests.support.examples import examples
 
 UNPACK = {
     "gzip": (codecs.unpack_gzip, aiokafka.codec.gzip_encode),
@@ -45,7 +46,7 @@ outside = settings.get_profile("outside")
 
 @pytest.mark.parametrize("codec", UNPACK)
 @given(contents)
-@settings(outside, max_examples=50)
+@settings(outside, max_examples=examples(50))
 def test_what_is_no_bomb_is_unpacked_as_ever(codec: str, content: bytes) -> None:
     unpack, pack = UNPACK[codec]
     assert unpack(pack(content)) == content
@@ -86,7 +87,7 @@ def test_zstd_with_a_frame_to_be_skipped(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @given(st.lists(contents, min_size=1, max_size=3), st.integers(-5, 19))
-@settings(outside, max_examples=100)
+@settings(outside, max_examples=examples(100))
 def test_the_bound_on_zstd_is_never_too_low(parts: list[bytes], level: int) -> None:
     packed = b"".join(bytes(cramjam.zstd.compress(part, level=level)) for part in parts)
     assert codecs._zstd_bound(packed) >= sum(map(len, parts))
@@ -94,7 +95,7 @@ def test_the_bound_on_zstd_is_never_too_low(parts: list[bytes], level: int) -> N
 
 @pytest.mark.parametrize("codec", UNPACK)
 @given(contents, st.data())
-@settings(outside, max_examples=100)
+@settings(outside, max_examples=examples(100))
 def test_what_is_broken_is_an_error_or_bounded(codec: str, content: bytes, data: st.DataObject) -> None:
     unpack, pack = UNPACK[codec]
     raw = bytearray(pack(content))

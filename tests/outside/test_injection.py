@@ -29,6 +29,7 @@ from tests.api.running import CANCEL
 from tests.broker.scene import wait_until
 from tests.broker.world import World
 from tests.outside.wire import Address, Answer, post
+from tests.support.examples import examples
 
 outside = settings.get_profile("outside")
 ROOT = Path(__file__).parent.parent.parent
@@ -47,7 +48,7 @@ def is_clean(text: str) -> bool:
 
 
 @given(any_text, any_text)
-@settings(outside, max_examples=300)
+@settings(outside, max_examples=examples(300))
 def test_a_log_record_is_one_line(message: str, argument: str) -> None:
     record = logging.LogRecord("n", logging.INFO, "p", 1, "event value=%s", (message + argument,), None)
     line = OneLine("%(asctime)s %(levelname)s %(message)s").format(record)
@@ -57,7 +58,7 @@ def test_a_log_record_is_one_line(message: str, argument: str) -> None:
 
 
 @given(any_text)
-@settings(outside, max_examples=300)
+@settings(outside, max_examples=examples(300))
 def test_a_traceback_is_taken_for_no_other_record(text: str) -> None:
     try:
         raise ValueError(text)
@@ -70,7 +71,7 @@ def test_a_traceback_is_taken_for_no_other_record(text: str) -> None:
 
 
 @given(any_text)
-@settings(outside, max_examples=300)
+@settings(outside, max_examples=examples(300))
 def test_what_is_shown_is_printable_and_plain_text_stays(text: str) -> None:
     shown = printable(text)
     assert shown.isprintable()
@@ -78,7 +79,7 @@ def test_what_is_shown_is_printable_and_plain_text_stays(text: str) -> None:
 
 
 @given(st.dictionaries(any_line, any_line | st.integers() | st.lists(any_line, max_size=3), max_size=4) | any_line)
-@settings(outside, max_examples=300)
+@settings(outside, max_examples=examples(300))
 def test_a_record_as_json_is_one_line_with_the_same_in_it(value: object) -> None:
     for raw in (json.dumps(value), json.dumps(value, ensure_ascii=False), json.dumps(value, indent=1)):
         line = json_line(raw.encode())
@@ -87,7 +88,7 @@ def test_a_record_as_json_is_one_line_with_the_same_in_it(value: object) -> None
 
 
 @given(st.binary(max_size=40))
-@settings(outside, max_examples=300)
+@settings(outside, max_examples=examples(300))
 def test_a_record_that_is_no_json_is_one_line(raw: bytes) -> None:
     assert json_line(raw).isprintable()
 

@@ -20,6 +20,7 @@ from streams.kafka.cluster import Cluster
 from streams.settings import Settings
 from tests.outside.mutations import ENVELOPE, XFER_QUEUE
 from tests.outside.test_parsers import NOW
+from tests.support.examples import examples
 
 outside = settings.get_profile("outside")
 TRICKS = [
@@ -58,7 +59,7 @@ def alike(name: str) -> Iterator[str]:
 
 
 @given(names)
-@settings(outside, max_examples=300)
+@settings(outside, max_examples=examples(300))
 def test_what_looks_alike_has_another_topic(name: str) -> None:
     others = [other for other in alike(name) if other != name and is_a_name(other)]
     assert topic_of(name) not in set(map(topic_of, others))
@@ -66,7 +67,7 @@ def test_what_looks_alike_has_another_topic(name: str) -> None:
 
 
 @given(names)
-@settings(outside, max_examples=300)
+@settings(outside, max_examples=examples(300))
 def test_every_topic_is_a_plain_word_that_gives_the_name_back(name: str) -> None:
     topic = topic_of(name)
     # No underscore: Kafka takes names that differ only in "." and "_" for one. No path, no "." or ".." alone.

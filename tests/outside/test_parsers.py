@@ -29,6 +29,7 @@ from streams.transform import Moved, Transform
 from tests.fakes.broker import Broker
 from tests.fakes.kafka import FakeKafka
 from tests.outside.mutations import BASES, ENVELOPE, XFER_QUEUE, mutated, rotten
+from tests.support.examples import examples
 from tests.support.patience import allowed_s
 
 outside = settings.get_profile("outside")
@@ -176,7 +177,7 @@ def test_a_hundred_thousand_cases(kind: str, what: Callable[[bytes], str], times
     tally: Counter[str] = Counter()
 
     @given(st.integers(0, 2**32))
-    @settings(outside, max_examples=times)
+    @settings(outside, max_examples=examples(times))
     def vary(seed: int) -> None:
         tally.update(each(kind, seed, what))
 
@@ -187,7 +188,7 @@ def test_a_hundred_thousand_cases(kind: str, what: Callable[[bytes], str], times
 
 
 @given(st.binary(max_size=200))
-@settings(outside, max_examples=1_000)
+@settings(outside, max_examples=examples(1_000))
 def test_any_bytes_at_all(raw: bytes) -> None:
     a_command(raw)
     an_envelope(raw)
@@ -202,7 +203,7 @@ values = st.none() | st.binary(max_size=30) | st.just(orjson.dumps(ENVELOPE))
     st.none() | st.binary(max_size=20),
     st.none() | st.binary(max_size=60) | st.integers(0, 2**32).map(lambda seed: rotten(Random(seed), MAIL)),
 )
-@settings(outside, max_examples=800)
+@settings(outside, max_examples=examples(800))
 def test_any_headers_and_any_mail(headers: Any, key: bytes | None, value: bytes | None) -> None:
     a_message(headers, key, value)
 
@@ -213,7 +214,7 @@ def test_any_drain_task() -> None:
     outcomes: Counter[bool] = Counter()
 
     @given(st.binary(max_size=60) | st.just(good), st.integers(0, 2**32))
-    @settings(outside, max_examples=300)
+    @settings(outside, max_examples=examples(300))
     def vary(raw: bytes, seed: int) -> None:
         for value in (raw, rotten(Random(seed), raw)):
             engine = Engine(FakeKafka(Broker(), SETTINGS), SETTINGS)

@@ -24,6 +24,7 @@ import pytest
 
 from tests.support import names
 from tests.support.processes import all_pids, below, environment_of, listening_sockets, stat_of
+from tests.support.warm import started_by
 
 VARIABLE = "TEST_XFERQ_RUN"
 """Every process that comes from a run has its mark in this one; not `XFERQ_`: tests remove those."""
@@ -143,8 +144,10 @@ class Leftovers:
             environment = environment_of(pid)
             is_marked = f"{environment.get(VARIABLE, '')}/".startswith(f"{self._run}/")
             stat = stat_of(pid)
-            if pid != us and (is_marked or pid in ours) and stat is not None and stat[0] not in "ZX":
-                found["process", str(pid)] = _process_in_words(pid, environment.get("PYTEST_CURRENT_TEST", "?"))
+            by = started_by(pid)
+            if pid != us and by != "" and (is_marked or pid in ours) and stat is not None and stat[0] not in "ZX":
+                test = by or environment.get("PYTEST_CURRENT_TEST", "?")
+                found["process", str(pid)] = _process_in_words(pid, test)
         for address in listening_sockets(us):
             found["port", address] = f"port: {address}, on which this process listens"
         for path in self._folder.iterdir():

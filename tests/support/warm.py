@@ -70,13 +70,36 @@ class WarmPopen(subprocess.Popen[Any]):
         self._close_pipe_fds(p2cread, p2cwrite, c2pread, c2pwrite, errread, errwrite)  # type: ignore[attr-defined]
 
 
+def run(
+    arguments: Sequence[str], *, env: Mapping[str, str], stdin: bytes, wait_s: float
+) -> "subprocess.CompletedProcess[bytes]":
+    """Run a program to its end; its exit status, and what it has said.
+
+    Raises:
+        subprocess.TimeoutExpired: it did not end by itself, and was killed.
+    """
+    pipe = subprocess.PIPE
+    with WarmPopen(arguments, env=env, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        try:
+            stdout, stderr = process.communicate(stdin, wait_s)
+        except BaseException:
+            process.kill()
+            raise
+    return subprocess.CompletedProcess(arguments, process.returncode, stdout, stderr)
+
+
+def started_by(pid: int) -> str | None:
+    """The test that has started this process here; None where it was started otherwise, "" for the warm one itself."""
+    return _server.started.get(pid)
+
+
 class _Server:
     """The warm process of this one, started when first needed; it ends with this one."""
 
     def __init__(self) -> None:
+        self.started: dict[int, str] = {}
         self._socket: socket.socket | None = None
         self._owner = 0
-        self._env: dict[str, str] = {}
 
     def can_give(self, env: Mapping[str, str]) -> bool:
         """Whether the environment has nothing that is read at the start of a program only, but what ours has."""
@@ -90,6 +113,7 @@ class _Server:
         socket.send_fds(self._socket, [json.dumps(request).encode()], list(descriptors))
         pid = int(self._socket.recv(64))
         assert pid > 0, "the warm process could not fork"
+        self.started[pid] = os.environ.get("PYTEST_CURRENT_TEST", "?")
         return pid
 
     def _launch(self) -> None:
@@ -97,11 +121,12 @@ class _Server:
             raise OSError(ctypes.get_errno(), "can't become the subreaper")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MAX_REQUEST)
-        subprocess.Popen(
+        warm = subprocess.Popen(
             [sys.executable, "-m", "tests.support.warm", str(theirs.fileno())],
             pass_fds=[theirs.fileno()], cwd=ROOT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         theirs.close()
+        self.started[warm.pid] = ""
         assert ours.recv(64) == b"ready"
         self._socket, self._owner = ours, os.getpid()
 
@@ -125,15 +150,21 @@ def _serve(connection: socket.socket) -> None:
         message, descriptors, _, _ = socket.recv_fds(connection, _MAX_REQUEST, 3)
         if not message:
             return
+        reads, writes = os.pipe()
         child = os.fork()
         if child == 0:
             starter = os.getpid()
             grandchild = os.fork()
             if grandchild == 0:
+                os.close(reads)
+                os.close(writes)
                 _become(json.loads(message), descriptors, connection, starter)
-            connection.send(str(grandchild).encode())
+            os.write(writes, str(grandchild).encode())
             os._exit(0)
-        os.waitpid(child, 0)
+        os.close(writes)
+        os.waitpid(child, 0)  # only from then on can the grandchild be waited for by whoever has asked
+        connection.send(os.read(reads, 64))
+        os.close(reads)
         for descriptor in descriptors:
             os.close(descriptor)
 

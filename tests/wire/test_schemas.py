@@ -18,6 +18,7 @@ from streams.domain.queue_name import XFER_SUFFIX
 from streams.domain.schema import document
 from tests.domain import strategies
 from tests.domain.strategies import OTHER_XFER_QUEUE, XFER_QUEUE, envelopes, json_values, texts
+from tests.support.examples import examples
 
 COMMAND = jsonschema.Draft202012Validator(document("command"))
 ENVELOPE = jsonschema.Draft202012Validator(document("envelope"))
@@ -114,7 +115,7 @@ def is_excused(refusal: str, value: object) -> bool:
     )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(commands)
 @example(CANCEL)
 @example(START | {"queue_names": ["q"] * 10_000})
@@ -241,7 +242,7 @@ def is_unsaid_of_envelope(refusal: str, value: dict[str, Any]) -> bool:
     return True
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(some_envelopes | json_values)
 @example(MESSAGE)
 @example(MESSAGE | {"meta": {}})
