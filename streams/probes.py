@@ -123,8 +123,8 @@ class _Handler(WSGIRequestHandler):
         """No line per request."""
 
 
-def serve_probes(probes: Probes, host: str, port: int) -> None:
-    """Answer on this address for as long as the process lives.
+def serve_probes(probes: Probes, host: str, port: int) -> Callable[[], None]:
+    """Answer on this address until the process ends, or what is returned is called.
 
     Raises:
         Misconfigured: it can't be listened on.
@@ -140,3 +140,9 @@ def serve_probes(probes: Probes, host: str, port: int) -> None:
         raise Misconfigured(f"XFERQ_METRICS_PORT: {message}") from error
     server.set_app(probes)
     threading.Thread(target=server.serve_forever, daemon=True, name="probes").start()
+
+    def close() -> None:
+        server.shutdown()
+        server.server_close()
+
+    return close

@@ -10,8 +10,8 @@ import subprocess
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from functools import cache
 from itertools import count
 from typing import Any
@@ -317,9 +317,19 @@ def port() -> int:
         return int(probe.getsockname()[1])
 
 
+Serve = Callable[[str, int], object]
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts a worker's own port; it is closed with the test."""
+    with ExitStack() as ended:
+        yield lambda host, port: ended.callback(serve_probes(Probes(Health()), host, port))
+
+
 @pytest.mark.parametrize(("host", "asked"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.2"), ("::1", "[::1]")])  # noqa: S104
-def test_the_address_is_a_setting(port: int, host: str, asked: str) -> None:
-    serve_probes(Probes(Health()), host, port)
+def test_the_address_is_a_setting(serve: Serve, port: int, host: str, asked: str) -> None:
+    serve(host, port)
     with urllib.request.urlopen(f"http://{asked}:{port}/metrics", timeout=5) as answer:
         assert b"xferq_undrained_messages" in answer.read()
     if host == "127.0.0.1":
@@ -331,13 +341,13 @@ def test_the_address_is_a_setting(port: int, host: str, asked: str) -> None:
     ("host", "why"),
     [("no.such.host.invalid", "XFERQ_METRICS_HOST: "), ("192.0.2.1", "XFERQ_METRICS_PORT: port ")],
 )
-def test_an_address_that_is_not_ours(port: int, host: str, why: str) -> None:
+def test_an_address_that_is_not_ours(serve: Serve, port: int, host: str, why: str) -> None:
     with pytest.raises(Misconfigured, match=f"^{why}.*{host}"):
-        serve_probes(Probes(Health()), host, port)
+        serve(host, port)
 
 
-def test_who_connects_and_says_nothing_takes_no_more_than_some_threads(port: int) -> None:
-    serve_probes(Probes(Health()), "127.0.0.1", port)
+def test_who_connects_and_says_nothing_takes_no_more_than_some_threads(serve: Serve, port: int) -> None:
+    serve("127.0.0.1", port)
     before = threading.active_count()
     silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(60)]
     try:
@@ -348,9 +358,9 @@ def test_who_connects_and_says_nothing_takes_no_more_than_some_threads(port: int
             connection.close()
 
 
-def test_who_sends_a_byte_now_and_then_keeps_nobody_out(port: int) -> None:
+def test_who_sends_a_byte_now_and_then_keeps_nobody_out(serve: Serve, port: int) -> None:
     """In Kubernetes the worker would be ended: it asks the same port whether it lives."""
-    serve_probes(Probes(Health()), "127.0.0.1", port)
+    serve("127.0.0.1", port)
     slow = [socket.create_connection(("127.0.0.1", port)) for _ in range(16)]
     try:
         for number in range(20):

@@ -70,6 +70,7 @@ def own_broker() -> Iterator[EmbeddedBroker]:
         yield broker
 
 
+@pytest.mark.nodes
 async def test_kafka_goes_and_comes_back(own_broker: EmbeddedBroker) -> None:
     settings = Settings(
         bootstrap_servers=own_broker.bootstrap_servers,

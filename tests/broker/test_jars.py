@@ -18,6 +18,8 @@ from streams.broker import BrokerError
 from streams.broker.jars import cache_dir, kafka_jars
 from tests.support.patience import WAIT_S
 
+pytestmark = pytest.mark.nodes
+
 FETCH = """
 from streams.broker.jars import kafka_jars
 jars = kafka_jars(lambda text: print(text, flush=True))
