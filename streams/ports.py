@@ -218,7 +218,7 @@ class Kafka(Protocol):
         """The ids of the group's members, whatever its protocol.
 
         Raises:
-            Refused: they can't be listed.
+            Refused: they can't be listed, or it is a share or a streams group: nobody can be evicted from those.
         """
         ...
 
@@ -226,7 +226,7 @@ class Kafka(Protocol):
         """Make these members leave; those that already have are passed over.
 
         Raises:
-            Refused: a member can't be evicted.
+            Refused: a member can't be evicted: it is still there, say.
         """
         ...
 

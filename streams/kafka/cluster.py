@@ -10,6 +10,7 @@ from streams.kafka.connection import Connection
 from streams.kafka.groups import Groups
 from streams.kafka.hold import GroupHold, GuestHold, take_hold
 from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
+from streams.kafka.subscriptions import Subscription
 from streams.kafka.topics import QUEUE_CONFIG, Topics
 from streams.kafka.transaction import TransactionalProducer, open_producer
 from streams.kafka.translate import translating
@@ -76,6 +77,10 @@ class Cluster:
 
     async def members(self, group: str) -> set[str]:
         return await self._groups.members(group)
+
+    async def subscriptions(self) -> list[Subscription]:
+        """All groups that have members and that we may look at, with the topics that they subscribe to."""
+        return await self._groups.subscriptions()
 
     async def may_join(self, group: str) -> bool:
         """Whether Kafka lets us be a member of the group."""
