@@ -49,12 +49,13 @@ class Engine:
         self._settings = settings
         self._traces = traces
         self._stopping = False
-        self._shares: frozenset[int] = frozenset()
+        self.shares: frozenset[int] = frozenset()
+        """The partitions of the commands topic that are ours."""
         self.ledger = Ledger(kafka, settings)
         self.claimer = Claimer(kafka, self.ledger, settings, now)
         self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health, traces)
         self.drainer = Drainer(kafka, self.ledger, settings, now, self.health, traces)
-        self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self._is_mine)
+        self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self.is_mine)
         self._command_lanes = Lanes(settings.concurrent_claims)
         self._drain_lanes = Lanes()  # how many work at a time, the drainer sees to
         self._in_hand: dict[tuple[str, int, str], Callable[[], bool]] = {}
@@ -81,11 +82,12 @@ class Engine:
         self._stopping = True
 
     def take_shares(self, shares: Collection[int]) -> None:
-        """The partitions of the commands topic that are ours: they also share out the standing work."""
-        self._shares = frozenset(shares)
+        """These partitions of the commands topic are ours now: they also share out the standing work."""
+        self.shares = frozenset(shares)
 
-    def _is_mine(self, topic: str) -> bool:
-        return zlib.crc32(topic.encode()) % self._settings.commands_partitions in self._shares
+    def is_mine(self, topic: str) -> bool:
+        """Whether the standing work for this queue topic is ours: every one is somebody's."""
+        return zlib.crc32(topic.encode()) % self._settings.commands_partitions in self.shares
 
     async def on_command(self, record: CommandRecord, is_ours: Callable[[], bool]) -> bool:
         """Carry out one record of the commands topic; whether it may be acknowledged."""

@@ -11,7 +11,7 @@ from streams.kafka.groups import Groups
 from streams.kafka.hold import GroupHold, GuestHold, take_hold
 from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
 from streams.kafka.subscriptions import Subscription
-from streams.kafka.topics import QUEUE_CONFIG, Topics
+from streams.kafka.topics import KEEPS_ALL, QUEUE_CONFIG, Topics
 from streams.kafka.transaction import TransactionalProducer, open_producer
 from streams.kafka.translate import translating
 from streams.ports import Header, Topic
@@ -44,10 +44,12 @@ class Cluster:
         return await self._topics.describe(name)
 
     async def create(self, names: Collection[str]) -> dict[str, str]:
-        settings = self.settings
-        return await self._topics.create(
-            dict.fromkeys(names, settings.queue_partitions), QUEUE_CONFIG, settings.replication_factor
-        )
+        failures: dict[str, str] = dict.fromkeys(names, "")
+        for config in (QUEUE_CONFIG, KEEPS_ALL):  # some clusters let nobody set the rest; the worker says what differs
+            if failures:
+                partitions = dict.fromkeys(failures, self.settings.queue_partitions)
+                failures = await self._topics.create(partitions, config, self.settings.replication_factor)
+        return failures
 
     async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         return await self._topics.ends(topic, partitions, stable=False)

@@ -21,8 +21,19 @@ from streams.kafka.translate import not_permitted, translated
 from streams.ports import Topic
 from streams.rounds import Rounds
 
-QUEUE_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+KEEPS_ALL = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 """A queue keeps every message until it was dispatched or moved: Kafka must not drop any by age or size."""
+_ANY_MS = str(2**63 - 1)
+QUEUE_CONFIG = {
+    **KEEPS_ALL,
+    # A replica that lacks messages must not become the leader, whatever the brokers' own default is.
+    "unclean.leader.election.enable": "false",
+    # A message keeps its timestamp wherever it goes, however long it has lain: Kafka's own defaults, from 4.0 on, take
+    # none from more than an hour ahead, and many a cluster none from before last week.
+    "message.timestamp.before.max.ms": _ANY_MS,
+    "message.timestamp.after.max.ms": _ANY_MS,
+}
+"""All that a queue topic should have."""
 
 _AT_ONCE = 1_000
 """Partitions created in one request. Kafka turns down 10,000 and more, and all of a request with them."""
