@@ -158,6 +158,8 @@ class Claimer:
         await self._ledger.barrier(request.topic)
         claim = self._ledger.claim(request.topic, request.id)
         if claim is None:
+            if not await self._kafka.is_gone(request.topic):
+                raise Unavailable(f"looking at topic {request.topic}: a broker does not know it, the controller does")
             raise NotAQueue(f"{request.queue} is not a current scheduled queue")
         return claim
 

@@ -49,8 +49,7 @@ class Engine:
         self._settings = settings
         self._traces = traces
         self._stopping = False
-        self.shares: frozenset[int] = frozenset()
-        """The partitions of the commands topic that are ours."""
+        self._shares: frozenset[int] = frozenset()
         self.ledger = Ledger(kafka, settings)
         self.claimer = Claimer(kafka, self.ledger, settings, now)
         self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health, traces)
@@ -83,11 +82,16 @@ class Engine:
 
     def take_shares(self, shares: Collection[int]) -> None:
         """These partitions of the commands topic are ours now: they also share out the standing work."""
-        self.shares = frozenset(shares)
+        self._shares = frozenset(shares)
+
+    @property
+    def shares(self) -> frozenset[int]:
+        """The partitions of the commands topic that are ours."""
+        return self._shares
 
     def is_mine(self, topic: str) -> bool:
         """Whether the standing work for this queue topic is ours: every one is somebody's."""
-        return zlib.crc32(topic.encode()) % self._settings.commands_partitions in self.shares
+        return zlib.crc32(topic.encode()) % self._settings.commands_partitions in self._shares
 
     async def on_command(self, record: CommandRecord, is_ours: Callable[[], bool]) -> bool:
         """Carry out one record of the commands topic; whether it may be acknowledged."""

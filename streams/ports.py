@@ -174,6 +174,14 @@ class Kafka(Protocol):
         """The topic, or None where it does not exist."""
         ...
 
+    async def is_gone(self, topic: str) -> bool:
+        """Whether there is no topic of this name, by the controller's word: brokers may tell of the past.
+
+        Raises:
+            Refused: it does not say.
+        """
+        ...
+
     async def create(self, names: Collection[str]) -> dict[str, str]:
         """Create queue topics in one request; returns, by name, why those failed that don't exist now."""
         ...

@@ -43,6 +43,9 @@ class Cluster:
     async def topic(self, name: str) -> Topic | None:
         return await self._topics.describe(name)
 
+    async def is_gone(self, topic: str) -> bool:
+        return await self._topics.is_free(topic, self.settings.replication_factor)
+
     async def create(self, names: Collection[str]) -> dict[str, str]:
         failures: dict[str, str] = dict.fromkeys(names, "")
         for config in (QUEUE_CONFIG, KEEPS_ALL):  # some clusters let nobody set the rest; the worker says what differs

@@ -126,6 +126,25 @@ class Topics:
                         raise
         return failures
 
+    async def is_free(self, name: str, replication_factor: int) -> bool:
+        """Whether a topic of this name could be created, as far as names go: brokers pass this on to the controller.
+
+        What else may stand in the way of that, the controller looks at only where there is no such topic.
+        """
+        needs = f"Create on topic {name}"
+        with self._connection.asking(f"asking the controller for topic {name}", needs):
+            wanted = NewTopic(name, 1, replication_factor)
+            futures = self._admin.create_topics([wanted], operation_timeout=self._timeout_s, validate_only=True)
+            try:
+                await asyncio.wrap_future(futures[name])
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code == KafkaError.TOPIC_ALREADY_EXISTS:
+                    return False
+                if code not in _FOR_GOOD:
+                    raise
+        return True
+
     async def config(self, name: str) -> dict[str, str]:
         """A topic's settings in force, defaults included."""
         resource = ConfigResource(ResourceType.TOPIC, name)

@@ -50,6 +50,10 @@ class FakeKafka:
         topic = self.broker.topics.get(name)
         return None if topic is None else Topic(topic.name, topic.id, len(topic.logs))
 
+    async def is_gone(self, topic: str) -> bool:
+        await self.faults.point(f"is_gone:{topic}")
+        return topic not in self.broker.topics
+
     async def create(self, names: Collection[str]) -> dict[str, str]:
         await self.faults.point("create")
         failures = {name: self.broker.create(name, self._settings.queue_partitions) for name in sorted(names)}
