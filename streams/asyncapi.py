@@ -203,6 +203,8 @@ def _binding(partitions: int, config: Mapping[str, str]) -> Schema:
 def _value(name: str, text: str) -> Any:
     if name == "cleanup.policy":
         return text.split(",")
+    if text in ("true", "false"):
+        return text == "true"
     return int(text) if text.lstrip("-").isdigit() else text
 
 

@@ -7,7 +7,8 @@ command, which is acknowledged after 8, comes again and goes on.
 
 1. Fence: take over `xferq.claim.<topic>`. An earlier claimer's transaction is over, its claim known or gone.
 2. Read the ledger up to its high watermark. A command that has claimed already goes on at 7.
-3. Settle: give transactions that were open on entry a moment; what is still open then is not considered.
+3. Settle: give transactions that were open on entry a moment; what is still open then is not considered. Meanwhile
+   see that the queue's group is one that can be evicted: behind a group of another kind no head is true.
 4. Hold and evict: nobody in the queue's group has a partition until the hold is released.
 5. Read the ends (last stable offsets) and the heads.
 6. Commit: group offsets to the ends, the claim and its heads to the ledger; one transaction. Before its end,
@@ -131,7 +132,7 @@ class Claimer:
             claim = self._ledger.claim(topic.name, request.id)
             is_new = claim is None
             if claim is None:
-                await self._settle(topic, entered)  # 3
+                await asyncio.gather(seat.check(), self._settle(topic, entered))  # 3
                 snapshot = await self._heads.snapshot(topic)
                 if snapshot.ranges:
                     await seat.evict()  # 4
@@ -157,6 +158,8 @@ class Claimer:
         await self._ledger.barrier(request.topic)
         claim = self._ledger.claim(request.topic, request.id)
         if claim is None:
+            if not await self._kafka.is_gone(request.topic):
+                raise Unavailable(f"looking at topic {request.topic}: a broker does not know it, the controller does")
             raise NotAQueue(f"{request.queue} is not a current scheduled queue")
         return claim
 

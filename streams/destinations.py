@@ -78,7 +78,7 @@ class Destinations:
     async def learn(self, rejected: Rejected) -> None:
         """Remember why writes were turned down, so that the next try leaves them out.
 
-        What the source, the log or the ledger turns down for another reason than size can't be left out: the
+        What the source, the log or the ledger turns down for another reason than size or time can't be left out: the
         drain tries again until the topic takes it.
         """
         for (topic, _), why in rejected.reasons.items():
@@ -149,10 +149,8 @@ class Outbox:
         count = self._partitions.get(topic)
         if count is None:
             return ReturnReason.DESTINATION_UNAVAILABLE
-        if topic in self._times:
-            older, newer = self._times[topic]
-            if not self._now_ms - older <= record.timestamp <= self._now_ms + newer:
-                return ReturnReason.DESTINATION_UNAVAILABLE
+        if self._times and self._taken(topic, record.timestamp) != record.timestamp:
+            return ReturnReason.TIMESTAMP
         log = self._settings.log_topic
         if self._limits and not (
             self._fits(topic, record.key, record.value, message.headers)
@@ -164,16 +162,28 @@ class Outbox:
         return None
 
     def give_back(self, record: Record) -> None:
-        """Add a message as it is to the tail of the partition that it came from."""
+        """Add a message as it is to the tail of the partition that it came from.
+
+        But for its timestamp, where the topic would not take it back with that: it has lain there for longer than the
+        topic lets a message be old. Then with the nearest one that it takes: or all behind it would wait for ever.
+        """
+        timestamp = self._taken(self._source, record.timestamp)
         headers = list(record.headers)
         if self._source in self._limits and not self._fits(self._source, record.key, record.value, headers):
             # It was there once, compressed by whoever wrote it.
             batch = self._producer.batch(1, compression="zstd")
-            batch.append(timestamp=record.timestamp, key=record.key, value=record.value, headers=headers)
+            batch.append(timestamp=timestamp, key=record.key, value=record.value, headers=headers)
             self.writes.append(Write(self._source, record.partition, batch))
             self._open.pop((self._source, record.partition), None)
             return
-        self._add(self._source, record.partition, record.timestamp, record.key, record.value, headers)
+        self._add(self._source, record.partition, timestamp, record.key, record.value, headers)
+
+    def _taken(self, topic: str, timestamp: int) -> int:
+        """The timestamp in ms if the topic takes it, or else the nearest one that it takes."""
+        if topic not in self._times:
+            return timestamp
+        older, newer = self._times[topic]
+        return min(max(timestamp, self._now_ms - older), self._now_ms + newer)
 
     def _fits(self, topic: str, key: bytes | None, value: bytes | None, headers: list[Header]) -> bool:
         limit = self._limits.get(topic)

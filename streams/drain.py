@@ -159,7 +159,7 @@ class Drainer:
                 with self._span(claim, partition) as span:
                     before = pace.committed
                     try:
-                        if await find_topic(self._kafka, topic, id=claim.topic_id, looks_s=SURE_S) is None:
+                        if await self._is_gone(topic, claim.topic_id):
                             await drain.give_up()
                         else:
                             await drain.run(is_ours)
@@ -168,6 +168,23 @@ class Drainer:
                 finished.append(claim)
         finally:
             await producer.close()
+
+    async def _is_gone(self, topic: str, id: str) -> bool:
+        """Whether the topic that was claimed is gone for sure: what is given up can't be taken back.
+
+        A broker that has just started, or is cut off, may say so of a topic that is there. So where none of the name is
+        shown, the controller has the last word.
+
+        Raises:
+            Unavailable: the two don't agree.
+        """
+        if await find_topic(self._kafka, topic, id=id, looks_s=SURE_S) is not None:
+            return False
+        if (there := await self._kafka.topic(topic)) is not None:
+            return there.id != id
+        if not await self._kafka.is_gone(topic):
+            raise Unavailable(f"looking at topic {topic}: a broker does not know it, but the controller does")
+        return True
 
     def _span(self, claim: Claim, partition: int) -> AbstractContextManager[Span]:
         """One try to drain a range, in the trace of its claim, whoever made that."""

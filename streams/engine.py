@@ -54,7 +54,7 @@ class Engine:
         self.claimer = Claimer(kafka, self.ledger, settings, now)
         self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health, traces)
         self.drainer = Drainer(kafka, self.ledger, settings, now, self.health, traces)
-        self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self._is_mine)
+        self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self.is_mine)
         self._command_lanes = Lanes(settings.concurrent_claims)
         self._drain_lanes = Lanes()  # how many work at a time, the drainer sees to
         self._in_hand: dict[tuple[str, int, str], Callable[[], bool]] = {}
@@ -81,10 +81,16 @@ class Engine:
         self._stopping = True
 
     def take_shares(self, shares: Collection[int]) -> None:
-        """The partitions of the commands topic that are ours: they also share out the standing work."""
+        """These partitions of the commands topic are ours now: they also share out the standing work."""
         self._shares = frozenset(shares)
 
-    def _is_mine(self, topic: str) -> bool:
+    @property
+    def shares(self) -> frozenset[int]:
+        """The partitions of the commands topic that are ours."""
+        return self._shares
+
+    def is_mine(self, topic: str) -> bool:
+        """Whether the standing work for this queue topic is ours: every one is somebody's."""
         return zlib.crc32(topic.encode()) % self._settings.commands_partitions in self._shares
 
     async def on_command(self, record: CommandRecord, is_ours: Callable[[], bool]) -> bool:

@@ -180,6 +180,20 @@ DEPTH = _gauge(
 )
 SPACE_FREED = _counter("xferq_offsets_freed_total", "offsets", "Offsets freed in queue topics, below heads and claims")
 
+GROUP_KINDS = ("classic", "consumer", "share", "streams")
+"""As Kafka has them; `consumer` is the new protocol, KIP-848."""
+FOREIGN_GROUPS = _gauge(
+    "xferq_foreign_groups",
+    "groups",
+    "Groups other than a queue's own that take messages out of it: a cancel restores those messages as well",
+    {"kind": GROUP_KINDS},
+)
+UNSAFE_QUEUES = _gauge(
+    "xferq_unsafe_queues",
+    "queues",
+    "Queue topics with settings by which Kafka may lose messages, or not take one back: `xferq topics` puts them right",
+)
+
 # ---- the ledger and open transactions
 
 LEDGER_LAG = _gauge(

@@ -174,6 +174,14 @@ class Kafka(Protocol):
         """The topic, or None where it does not exist."""
         ...
 
+    async def is_gone(self, topic: str) -> bool:
+        """Whether there is no topic of this name, by the controller's word: brokers may tell of the past.
+
+        Raises:
+            Refused: it does not say.
+        """
+        ...
+
     async def create(self, names: Collection[str]) -> dict[str, str]:
         """Create queue topics in one request; returns, by name, why those failed that don't exist now."""
         ...
@@ -218,7 +226,7 @@ class Kafka(Protocol):
         """The ids of the group's members, whatever its protocol.
 
         Raises:
-            Refused: they can't be listed.
+            Refused: they can't be listed, or it is a share or a streams group: nobody can be evicted from those.
         """
         ...
 
@@ -226,7 +234,7 @@ class Kafka(Protocol):
         """Make these members leave; those that already have are passed over.
 
         Raises:
-            Refused: a member can't be evicted.
+            Refused: a member can't be evicted: it is still there, say.
         """
         ...
 

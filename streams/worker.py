@@ -17,12 +17,13 @@ from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.health import Health
 from streams.heap import settle_heap
 from streams.kafka.cluster import Cluster
-from streams.kafka.layout import require_topics, unsafe_queues
+from streams.kafka.layout import require_topics
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
 from streams.logs import complain, set_up_logging
 from streams.metrics import show_health
 from streams.probes import Probes, serve_probes
+from streams.queue_watch import QueueWatch
 from streams.settings import Settings
 from streams.traces import Traces, open_traces
 
@@ -136,9 +137,11 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
             await starting
             _log.info("worker.started bootstrap=%s group=%s", kafka.connection.bootstrap_servers, settings.worker_group)
             looking = asyncio.create_task(_look(engine, kafka))
+            watching = asyncio.create_task(QueueWatch(kafka, settings, engine.is_mine).run(lambda: engine.shares))
             crashing = asyncio.create_task(app.wait_until_stopped())
             await asyncio.wait([stopping, crashing], return_when=asyncio.FIRST_COMPLETED)
             looking.cancel()
+            watching.cancel()
         else:
             starting.cancel()
         crashed = not stop.is_set()
@@ -208,14 +211,6 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings) -
 
 async def _look(engine: Engine, kafka: Cluster) -> None:
     """See again and again whether Kafka answers, whatever there is to do: whoever watches wants to know before."""
-    try:
-        unsafe = await unsafe_queues(kafka.connection)
-    except XferqError as error:
-        _log.warning("worker.unchecked_queues error=%s", error)
-    else:
-        if unsafe:
-            topic, why = min(unsafe.items())
-            _log.error("worker.unsafe_queues count=%d topic=%s why=%r: see `xferq topics`", len(unsafe), topic, why)
     while True:
         try:
             await engine.ledger.look()

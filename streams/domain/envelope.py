@@ -45,6 +45,7 @@ class ReturnReason(StrEnum):
     INVALID_SAVED_INFO = "invalid_saved_info"
     UNRESOLVABLE_QUEUE = "unresolvable_queue"
     DESTINATION_UNAVAILABLE = "destination_unavailable"
+    TIMESTAMP = "timestamp"
     TOO_LARGE = "too_large"
 
 

@@ -10,7 +10,8 @@ from streams.kafka.connection import Connection
 from streams.kafka.groups import Groups
 from streams.kafka.hold import GroupHold, GuestHold, take_hold
 from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
-from streams.kafka.topics import QUEUE_CONFIG, Topics
+from streams.kafka.subscriptions import Subscription
+from streams.kafka.topics import KEEPS_ALL, QUEUE_CONFIG, Topics
 from streams.kafka.transaction import TransactionalProducer, open_producer
 from streams.kafka.translate import translating
 from streams.ports import Header, Topic
@@ -42,11 +43,16 @@ class Cluster:
     async def topic(self, name: str) -> Topic | None:
         return await self._topics.describe(name)
 
+    async def is_gone(self, topic: str) -> bool:
+        return await self._topics.is_free(topic, self.settings.replication_factor)
+
     async def create(self, names: Collection[str]) -> dict[str, str]:
-        settings = self.settings
-        return await self._topics.create(
-            dict.fromkeys(names, settings.queue_partitions), QUEUE_CONFIG, settings.replication_factor
-        )
+        failures: dict[str, str] = dict.fromkeys(names, "")
+        for config in (QUEUE_CONFIG, KEEPS_ALL):  # some clusters let nobody set the rest; the worker says what differs
+            if failures:
+                partitions = dict.fromkeys(failures, self.settings.queue_partitions)
+                failures = await self._topics.create(partitions, config, self.settings.replication_factor)
+        return failures
 
     async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         return await self._topics.ends(topic, partitions, stable=False)
@@ -76,6 +82,10 @@ class Cluster:
 
     async def members(self, group: str) -> set[str]:
         return await self._groups.members(group)
+
+    async def subscriptions(self) -> list[Subscription]:
+        """All groups that have members and that we may look at, with the topics that they subscribe to."""
+        return await self._groups.subscriptions()
 
     async def may_join(self, group: str) -> bool:
         """Whether Kafka lets us be a member of the group."""

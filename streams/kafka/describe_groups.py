@@ -1,10 +1,11 @@
-"""Who is in a consumer group, whichever protocol its members speak.
+"""Who is in a consumer group, whichever protocol its members speak; and whether it is one at all.
 
 Groups of the new protocol (KIP-848) are described by a request of their own, which aiokafka lacks. librdkafka's admin
 client has both, but where an answer comes after its time-out it ends the process (an assertion,
 https://github.com/confluentinc/librdkafka/issues/4605), and just that happens when a broker hangs.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,21 +23,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
-_ASSIGNMENT = (
-    (
-        "topic_partitions",
-        CompactArray(
-            ("topic_id_high", Int32),  # a UUID of 16 bytes, which aiokafka has no type for
-            ("topic_id_2", Int32),
-            ("topic_id_3", Int32),
-            ("topic_id_low", Int32),
-            ("topic_name", CompactString("utf-8")),
-            ("partitions", CompactArray(Int32)),
-            ("tags", TaggedFields),
-        ),
-    ),
-    ("tags", TaggedFields),
-)
+from streams.errors import Refused
+from streams.kafka.other_groups import ASSIGNMENT, other_kind
 
 
 class ConsumerGroupDescribeResponseV0(Response):  # type: ignore[misc]
@@ -67,8 +55,8 @@ class ConsumerGroupDescribeResponseV0(Response):  # type: ignore[misc]
                         ("client_host", CompactString("utf-8")),
                         ("subscribed_topics", CompactArray(CompactString("utf-8"))),
                         ("subscribed_regex", CompactString("utf-8")),
-                        ("assignment", Schema(*_ASSIGNMENT)),
-                        ("target_assignment", Schema(*_ASSIGNMENT)),
+                        ("assignment", Schema(*ASSIGNMENT)),
+                        ("target_assignment", Schema(*ASSIGNMENT)),
                         ("tags", TaggedFields),
                     ),
                 ),
@@ -94,25 +82,37 @@ class ConsumerGroupDescribeRequestV0(RequestStruct):  # type: ignore[misc]
     )
 
 
-class _ConsumerGroupDescribe(Request[ConsumerGroupDescribeRequestV0]):  # type: ignore[misc]
+class ConsumerGroupDescribe(Request[ConsumerGroupDescribeRequestV0]):  # type: ignore[misc]
+    """Ask about groups of the new protocol; all of them must have the node that is asked for their coordinator."""
+
     API_KEY = 69
 
-    def __init__(self, group: str) -> None:
-        self._group = group
+    def __init__(self, groups: Collection[str]) -> None:
+        self._groups = groups
 
     def build(self, request_struct_class: type[ConsumerGroupDescribeRequestV0]) -> ConsumerGroupDescribeRequestV0:
-        return request_struct_class([self._group], False, {})
+        """The request on the wire."""
+        return request_struct_class(list(self._groups), False, {})
 
 
-class _DescribeGroups(Request[DescribeGroupsRequest_v1]):  # type: ignore[misc]
-    # aiokafka's own takes version 3 where it can, and reads its answer as one of version 2.
+class DescribeGroups(Request[DescribeGroupsRequest_v1]):  # type: ignore[misc]
+    """Ask about classic groups; all of them must have the node that is asked for their coordinator.
+
+    aiokafka's own takes version 3 where it can, and reads its answer as one of version 2.
+    """
+
     API_KEY = 15
 
-    def __init__(self, group: str) -> None:
-        self._group = group
+    def __init__(self, groups: Collection[str]) -> None:
+        self._groups = groups
 
     def build(self, request_struct_class: type[DescribeGroupsRequest_v1]) -> DescribeGroupsRequest_v1:
-        return request_struct_class([self._group])
+        """The request on the wire."""
+        return request_struct_class(list(self._groups))
+
+
+_NONE = "Dead"
+"""The state in which Kafka describes what is no classic group: none at all, or one of another kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +132,11 @@ async def describe(client: AIOKafkaClient, node: int, group: str) -> GroupDescri
         node: the coordinator.
 
     Raises:
-        aiokafka.errors.KafkaError: it is not the coordinator any more, not ready, or does not permit it.
+        Refused: it is a share or a streams group.
+        aiokafka.errors.KafkaError: the node is not the coordinator any more, not ready, or does not permit it.
     """
     try:
-        found = (await client.send(node, _ConsumerGroupDescribe(group))).groups[0]
+        found = (await client.send(node, ConsumerGroupDescribe([group]))).groups[0]
     except aio.IncompatibleBrokerVersion:
         found = None  # a Kafka that has no such groups
     if found is not None:
@@ -143,8 +144,13 @@ async def describe(client: AIOKafkaClient, node: int, group: str) -> GroupDescri
         if code != aio.GroupIdNotFound.errno:
             _raise_for(code)
             return GroupDescription(_ids(members), is_led_by_broker=True, assignor=assignor or "")
-    code, _, _, _, assignor, members = (await client.send(node, _DescribeGroups(group))).groups[0]
+    code, _, state, _, assignor, members = (await client.send(node, DescribeGroups([group]))).groups[0]
     _raise_for(code)
+    if state == _NONE and (kind := await other_kind(client, node, group)) is not None:
+        raise Refused(
+            f"group {group} is a {kind} group (its members can't be evicted): the dispatchers of a queue must be a "
+            "consumer group (docs/dispatchers.md)"
+        )
     return GroupDescription(_ids(members), is_led_by_broker=False, assignor=assignor or "")
 
 

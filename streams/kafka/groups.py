@@ -1,6 +1,6 @@
 """Consumer groups: whose offsets are a queue's head, and who is in them.
 
-Members are evicted with LeaveGroup, which takes any member's id, whichever protocol it speaks, and which neither
+Members are evicted with LeaveGroup, which takes any members' ids, whichever protocol they speak, and which neither
 library offers: the request goes out over aiokafka's raw client.
 """
 
@@ -9,16 +9,20 @@ from collections.abc import Collection, Iterable
 
 from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient, CoordinationType
-from aiokafka.protocol.group import HeartbeatRequest, LeaveGroupRequest
+from aiokafka.protocol.group import HeartbeatRequest
 
 from streams.errors import Refused, Unavailable
 from streams.kafka.connection import Connection
 from streams.kafka.describe_groups import GroupDescription, describe
+from streams.kafka.leave_group import LeaveGroup
 from streams.kafka.offset_fetch import OffsetFetch
+from streams.kafka.subscriptions import Subscription, subscriptions
 from streams.kafka.translate import not_permitted, translating
 
 _RETRY_S = 0.02
 _UNSTABLE_OFFSET_COMMIT = 88
+_EVICTIONS = 3
+"""Tries to evict a member that Kafka does not know and lists all the same: who comes and goes is met by one of them."""
 
 
 class Groups:
@@ -68,7 +72,7 @@ class Groups:
         """The ids of the group's members, whichever protocol they speak.
 
         Raises:
-            Refused: Kafka does not tell.
+            Refused: Kafka does not tell, or it is a group of another kind, whose members can't be evicted.
         """
         return set((await self.describe(group)).members)
 
@@ -86,6 +90,12 @@ class Groups:
                             raise
                         await asyncio.sleep(_RETRY_S)
 
+    async def subscriptions(self) -> list[Subscription]:
+        """All groups that have members and that we may look at, with the topics that they subscribe to."""
+        with translating("listing all groups"):
+            async with asyncio.timeout(self._timeout_s):
+                return await subscriptions(await self._raw_client())
+
     async def may_join(self, group: str) -> bool:
         """Whether Kafka lets us be a member of the group: it checks that first, whoever we say that we are in it."""
         doing = f"looking at group {group}"
@@ -100,21 +110,30 @@ class Groups:
         return bool(answer.error_code != aio.GroupAuthorizationFailedError.errno)
 
     async def evict(self, group: str, members: Collection[str]) -> None:
-        """Make these members leave, one after the other; those that have left are passed over.
+        """Make these members leave, in one request; those that have left are passed over.
+
+        Whom Kafka does not know is listed again: a broker before 4.0 has no eviction from groups of the new protocol
+        and knows none of their members here. But who was not there a moment ago may be back, under the same id: another
+        claim has evicted it, say. Then the next try counts.
 
         Raises:
             Refused: Kafka does not let one be evicted.
             Unavailable: it took too long.
         """
-        if not members:
-            return
+        left = set(members)
         try:
             async with asyncio.timeout(self._timeout_s):
                 client = await self._raw_client()
-                for member in sorted(members):
-                    await leave(client, group, member)
+                for _ in range(_EVICTIONS):
+                    if not left or not (unknown := await leave(client, group, left)):
+                        return
+                    left = unknown & await self.members(group)
         except TimeoutError as error:
             raise Unavailable(f"evicting the members of group {group}: no answer in time") from error
+        if left:
+            raise Refused(
+                f"{len(left)} members of group {group} can't be evicted: Kafka lists them and does not let them leave"
+            )
 
     async def _raw_client(self) -> AIOKafkaClient:
         async with self._lock:
@@ -156,21 +175,30 @@ def reading(group: str) -> str:
     return f"Read on group {group}"
 
 
-async def leave(client: AIOKafkaClient, group: str, member: str) -> None:
-    """Make the member leave; one that has left is passed over.
+async def leave(client: AIOKafkaClient, group: str, members: Collection[str]) -> set[str]:
+    """Make the members leave, in one request; returns those of whom Kafka knows nothing.
 
     Raises:
-        Refused: Kafka does not let it be evicted.
+        Refused: Kafka does not let one be evicted.
     """
-    with translating(f"evicting a member of group {group}", describing(group)):
+    unknown: set[str] = set()
+    left = sorted(members)
+    with translating(f"evicting members of group {group}", describing(group)):
         while True:
             node = await coordinator(client, group)
-            answer = await client.send(node, LeaveGroupRequest(group, member))
-            error = aio.for_code(answer.error_code)
-            if error in (aio.NoError, aio.UnknownMemberIdError):
-                return
-            if error is aio.GroupAuthorizationFailedError:
-                raise Refused(f"evicting a member of group {group}: {not_permitted(reading(group))}")
-            if not error.retriable:
-                raise Refused(f"a member of group {group} can't be evicted: {error.description}")
+            answer = await client.send(node, LeaveGroup(group, left))
+            # An error of the whole comes without members: the group is none that anybody could leave.
+            outcomes = [(member, answer.error_code or code) for member, _, code in answer.members] or [
+                (member, answer.error_code) for member in left
+            ]
+            errors = {member: aio.for_code(code) for member, code in outcomes}
+            unknown |= {member for member, error in errors.items() if error is aio.UnknownMemberIdError}
+            left = [m for m, error in errors.items() if error not in (aio.NoError, aio.UnknownMemberIdError)]
+            if not left:
+                return unknown
+            for error in errors.values():
+                if error is aio.GroupAuthorizationFailedError:
+                    raise Refused(f"evicting members of group {group}: {not_permitted(reading(group))}")
+                if error not in (aio.NoError, aio.UnknownMemberIdError) and not error.retriable:
+                    raise Refused(f"a member of group {group} can't be evicted: {error.description}")
             await asyncio.sleep(_RETRY_S)

@@ -119,7 +119,7 @@ class GroupHold:
         with suppress(Exception):
             async with asyncio.timeout(2):
                 if self.member_id:
-                    await leave(self._client, self._group, self.member_id)
+                    await leave(self._client, self._group, [self.member_id])
         with suppress(Exception):
             await self._client.close()
 

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from streams.domain.topic import is_queue_topic
 from streams.errors import Misconfigured, Refused, Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.connection import Connection
-from streams.kafka.topics import QUEUE_CONFIG, Topics
+from streams.kafka.topics import KEEPS_ALL, QUEUE_CONFIG, Topics
 from streams.patience import find_topic
 from streams.settings import Settings
 
@@ -56,7 +56,7 @@ _FIXED: Mapping[str, Mapping[str, str]] = {
     "drains": {"cleanup.policy": "delete"},
     "ledger": {"cleanup.policy": "compact"},
     "log": {"cleanup.policy": "delete"},
-    "queues": QUEUE_CONFIG,
+    "queues": {**KEEPS_ALL, "unclean.leader.election.enable": "false"},
 }
 """What the guarantees rest on: a layout file that says otherwise is refused."""
 
@@ -188,26 +188,29 @@ def _require_sound(wanted: _Wanted, config: Mapping[str, str]) -> None:
             )
 
 
-async def unsafe_queues(connection: Connection) -> dict[str, str]:
-    """The queue topics from which Kafka may drop messages by itself, each with the reason.
+async def unsafe_queues(connection: Connection, names: Collection[str]) -> dict[str, str]:
+    """Those of these queue topics that Kafka may drop messages from by itself, or keep some out of; with the reasons.
+
+    Those that messages may be lost from come first.
 
     Raises:
         Unavailable: Kafka does not answer.
         Refused: Kafka does not let us look.
     """
     topics = Topics(connection)
-    names = [name for name in sorted(await topics.names()) if is_queue_topic(name)]
-    found = {}
-    for start in range(0, len(names), _LOOK_AT_ONCE):
-        for name, config in (await topics.configs(names[start : start + _LOOK_AT_ONCE])).items():
-            differing = [
-                f"{key} is {config.get(key)}, should be {value}"
+    wanted = sorted(names)
+    found: dict[str, tuple[bool, str]] = {}
+    for start in range(0, len(wanted), _LOOK_AT_ONCE):
+        for name, config in (await topics.configs(wanted[start : start + _LOOK_AT_ONCE])).items():
+            differing = {
+                key: f"{key} is {config[key]}, should be {value}"
                 for key, value in QUEUE_CONFIG.items()
-                if not _same(config.get(key), value)
-            ]
+                if key in config and not _same(config[key], value)
+            }
             if differing:
-                found[name] = "; ".join(differing)
-    return found
+                loses_nothing = differing.keys().isdisjoint(_FIXED["queues"])
+                found[name] = loses_nothing, "; ".join(differing.values())
+    return {name: why for name, (_, why) in sorted(found.items(), key=lambda item: (item[1][0], item[0]))}
 
 
 def _internal(settings: Settings, layout: Layout) -> list[_Wanted]:

@@ -21,8 +21,19 @@ from streams.kafka.translate import not_permitted, translated
 from streams.ports import Topic
 from streams.rounds import Rounds
 
-QUEUE_CONFIG = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+KEEPS_ALL = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 """A queue keeps every message until it was dispatched or moved: Kafka must not drop any by age or size."""
+_ANY_MS = str(2**63 - 1)
+QUEUE_CONFIG = {
+    **KEEPS_ALL,
+    # A replica that lacks messages must not become the leader, whatever the brokers' own default is.
+    "unclean.leader.election.enable": "false",
+    # A message keeps its timestamp wherever it goes, however long it has lain: Kafka's own defaults, from 4.0 on, take
+    # none from more than an hour ahead, and many a cluster none from before last week.
+    "message.timestamp.before.max.ms": _ANY_MS,
+    "message.timestamp.after.max.ms": _ANY_MS,
+}
+"""All that a queue topic should have."""
 
 _AT_ONCE = 1_000
 """Partitions created in one request. Kafka turns down 10,000 and more, and all of a request with them."""
@@ -114,6 +125,25 @@ class Topics:
                     elif code != KafkaError.TOPIC_ALREADY_EXISTS:
                         raise
         return failures
+
+    async def is_free(self, name: str, replication_factor: int) -> bool:
+        """Whether a topic of this name could be created, as far as names go: brokers pass this on to the controller.
+
+        What else may stand in the way of that, the controller looks at only where there is no such topic.
+        """
+        needs = f"Create on topic {name}"
+        with self._connection.asking(f"asking the controller for topic {name}", needs):
+            wanted = NewTopic(name, 1, replication_factor)
+            futures = self._admin.create_topics([wanted], operation_timeout=self._timeout_s, validate_only=True)
+            try:
+                await asyncio.wrap_future(futures[name])
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code == KafkaError.TOPIC_ALREADY_EXISTS:
+                    return False
+                if code not in _FOR_GOOD:
+                    raise
+        return True
 
     async def config(self, name: str) -> dict[str, str]:
         """A topic's settings in force, defaults included."""

@@ -33,6 +33,7 @@ from streams.kafka.connection import Connection
 from streams.kafka.depths import queue_depths
 from streams.kafka.dispatcher import Dispatcher
 from streams.kafka.layout import apply_layout
+from streams.queue_watch import QueueWatch
 from streams.settings import Settings
 from streams.worker import _look, _start
 from tests.api.running import CANCEL, START, until_ready
@@ -274,9 +275,10 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
             stack.callback((await asyncio.to_thread(guest_of, scene)).close)
         command = {"type": "xfer.cancel", "queue_name": scene.queue, "reason": "r", "id": scene.name}
         record = CommandRecord(settings.commands_topic, 0, 0, 0, json.dumps(command).encode())
+        watch = QueueWatch(kafka, settings, engine.is_mine).run(lambda: engine.shares)
         tasks = [
             asyncio.create_task(work)
-            for work in (_look(engine, kafka), engine.on_command(record, lambda: True), drain(engine, scene))
+            for work in (_look(engine, kafka), watch, engine.on_command(record, lambda: True), drain(engine, scene))
         ]
         await until(is_said)
         for task in tasks:

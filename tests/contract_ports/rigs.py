@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Protocol, TypeVar
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -12,6 +13,7 @@ from aiokafka import errors as aio
 from streams.kafka.cluster import Cluster
 from streams.ports import GroupOffsets, Kafka
 from streams.settings import Settings
+from tests.broker.other_groups import share_member
 from tests.fakes.broker import Broker
 from tests.fakes.dispatcher import FakeDispatcher
 from tests.fakes.groups import UnknownMember
@@ -67,6 +69,7 @@ class Rig(Protocol):
         offsets: GroupOffsets | None = None,
     ) -> OpenTransaction: ...
     async def member(self, group: str, topic: str) -> Member: ...
+    async def share_member(self, group: str, topic: str) -> None: ...
     async def commit_without_membership(self, group: str, topic: str, offsets: Mapping[int, int]) -> bool: ...
     async def close(self) -> None: ...
 
@@ -128,6 +131,9 @@ class FakeRig:
     async def member(self, group: str, topic: str) -> Member:
         return _FakeMember(FakeDispatcher(self.broker, group, topic))
 
+    async def share_member(self, group: str, topic: str) -> None:
+        self.broker.group(group).kind = "share"
+
     async def commit_without_membership(self, group: str, topic: str, offsets: Mapping[int, int]) -> bool:
         try:
             self.broker.group(group).commit(None, -1, {(topic, p): o for p, o in offsets.items()})
@@ -173,6 +179,7 @@ class BrokerRig:
         self._servers = bootstrap_servers
         self._first_name = len(given)
         self._closing: list[Any] = []
+        self._exits = ExitStack()
 
     async def topic(
         self, partitions: int = 1, max_message_bytes: int | None = None, older_ms: int | None = None
@@ -246,6 +253,9 @@ class BrokerRig:
         self._closing.append(consumer)
         return _BrokerMember(consumer)
 
+    async def share_member(self, group: str, topic: str) -> None:
+        self._exits.enter_context(share_member(self._servers, group, topic))
+
     async def commit_without_membership(self, group: str, topic: str, offsets: Mapping[int, int]) -> bool:
         async with AIOKafkaConsumer(
             bootstrap_servers=self._servers, group_id=group, enable_auto_commit=False
@@ -264,6 +274,7 @@ class BrokerRig:
                     await client.stop()
             except Exception:  # noqa: BLE001, S110 - fenced producers end in one error or another
                 pass
+        await asyncio.to_thread(self._exits.close)
         await self.kafka.close()
         await asyncio.to_thread(remove_topics, self._servers, *given[self._first_name :])
 

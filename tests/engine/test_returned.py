@@ -19,6 +19,7 @@ HEADERS: dict[ReturnReason, list[tuple[str, bytes]]] = {
     ReturnReason.UNRESOLVABLE_QUEUE: [("envelope", envelope(XFER_QUEUE, saved={"queue": XFER_QUEUE}))],
     # The name encodes to one that Kafka refuses here.
     ReturnReason.DESTINATION_UNAVAILABLE: [("envelope", envelope(XFER_QUEUE, saved={"queue": "forbidden.example"}))],
+    ReturnReason.TIMESTAMP: [("envelope", envelope(XFER_QUEUE, saved={"queue": "recent.example"}))],
     ReturnReason.TOO_LARGE: [("x", b"y" * 3_000), ("envelope", envelope(XFER_QUEUE, saved={"queue": "small.example"}))],
 }
 
@@ -44,6 +45,8 @@ async def test_it_goes_back_as_it_was(reason: ReturnReason) -> None:
     async with World(partitions=1) as world:
         refuse_topics(world, "forbidden")
         world.broker.create(topic_of("small.example"), 1, max_message_bytes=2_000)
+        world.broker.create(topic_of("recent.example"), 1)
+        world.broker.topics[topic_of("recent.example")].timestamp_limits = (3_600_000, 3_600_000)
         headers = [("first", b"1"), *HEADERS[reason], ("last", b""), ("last", b"2")]
         (before,) = world.inject(1, headers=lambda _: [("envelope", GOOD)])
         (bad,) = world.inject(1, headers=lambda _: headers, value=b"\x00\xff\r\n")

@@ -111,10 +111,37 @@ async def test_one_refused_timestamp_sends_back_that_message_and_no_other() -> N
         world.cancel()
         status = await world.ended("c1")
         assert (status.total, status.restored, status.returned) == (7, 5, 2)
-        assert status.returned_reasons == {"destination_unavailable": 2}
+        assert status.returned_reasons == {"timestamp": 2}
         there = world.broker.topics[home].logs[0]
         assert [record.key for record in there.records(0, there.end)] == [b"new"]
         assert len(ids) == 6
+        Checker(world).check()
+
+
+@timeless
+async def test_what_the_queue_itself_does_not_take_back_gets_the_nearest_timestamp_that_it_takes() -> None:
+    """They lie there for longer than the topic takes in: nothing would ever come out of that partition again."""
+    older, newer = 7 * 86_400_000, 3_600_000
+    async with World(partitions=1) as world:
+        world.inject(1)
+        now_ms = world.broker.now_ms()
+        topic = world.broker.topics[TOPIC]
+        (first,) = topic.logs[0].records(0, 1)
+        others = [(now_ms, b"now"), (now_ms + 2 * newer, b"ahead"), (now_ms - 60_000, b"fine")]
+        topic.logs[0].append([(timestamp, key, b"x", first.headers) for timestamp, key in others])
+        world.injected |= {key.decode(): XFER_QUEUE for _, key in others}
+        topic.timestamp_limits = (older, newer)
+        home = topic_of(QUEUES[1])  # where all of them go
+        world.broker.create(home, 1)
+        world.broker.topics[home].timestamp_limits = (older, newer)
+        world.worker()
+        world.cancel()
+        status = await world.ended("c1")
+        assert (status.restored, status.returned_reasons) == (2, {"timestamp": 2})
+        returned = {record.key: record for record in topic.logs[0].records(4, topic.logs[0].end)}
+        assert set(returned) == {first.key, b"ahead"}
+        assert first.timestamp < now_ms - older < returned[first.key].timestamp < now_ms - older + 600_000
+        assert now_ms + newer - 600_000 < returned[b"ahead"].timestamp < now_ms + newer + 600_000
         Checker(world).check()
 
 

@@ -50,6 +50,39 @@ async def test_messages_are_not_given_up_for_one_answer_that_their_topic_is_gone
 
 
 @timeless
+async def test_messages_are_not_given_up_for_as_long_as_the_controller_knows_their_topic() -> None:
+    """A broker that is cut off may tell of the past for minutes, and always the same."""
+    async with World(stalled_ms=60_000) as world:
+        topic = world.queue()
+        world.inject(12)
+        kafka = lagging(world)
+        (worker,) = world.workers
+        world.cancel()
+        await world.until(lambda: bool(world.ledger.claims(topic)))
+        kafka.times = 30
+        for partition in (0, 1):
+            assert await worker.engine.on_task(world.ledger.claims(topic)[0].task(partition), lambda: True)
+        assert kafka.times == 0
+        status = await world.ended("c1")
+        assert (status.total, status.restored, status.detail) == (12, 12, None)
+        Checker(world).check()
+
+
+@timeless
+async def test_a_cancel_is_not_refused_for_as_long_as_the_controller_knows_the_queue() -> None:
+    async with World(stalled_ms=60_000) as world:
+        topic = world.queue()
+        world.inject(12)
+        kafka = lagging(world)
+        await asyncio.sleep(5)
+        kafka.times = 30
+        world.cancel()
+        await world.until(lambda: bool(world.ledger.claims(topic)))
+        assert kafka.times == 0
+        assert world.ledger.claims(topic)[0].offsets_total == 12
+
+
+@timeless
 async def test_nothing_claimed_is_freed_where_the_topics_id_is_told_wrongly() -> None:
     async with World(stalled_ms=10_000_000, space_s=1e6) as world:
         topic = world.queue()

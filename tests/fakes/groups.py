@@ -30,6 +30,8 @@ class Group:
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.kind = "consumer"
+        """Or share, or streams: then nobody can be evicted, and no offsets are its own."""
         self.is_classic = True
         self.members: dict[str, float | None] = {}
         """Members, with when their session ends where nobody keeps it."""

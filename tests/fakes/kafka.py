@@ -50,6 +50,10 @@ class FakeKafka:
         topic = self.broker.topics.get(name)
         return None if topic is None else Topic(topic.name, topic.id, len(topic.logs))
 
+    async def is_gone(self, topic: str) -> bool:
+        await self.faults.point(f"is_gone:{topic}")
+        return topic not in self.broker.topics
+
     async def create(self, names: Collection[str]) -> dict[str, str]:
         await self.faults.point("create")
         failures = {name: self.broker.create(name, self._settings.queue_partitions) for name in sorted(names)}
@@ -98,18 +102,18 @@ class FakeKafka:
 
     async def members(self, group: str) -> set[str]:
         await self.faults.point("members")
-        there = self.broker.group(group)
+        there = self._consumer_group(group)
         there.sweep()
         return set(there.members)
 
     async def evict(self, group: str, members: Collection[str]) -> None:
         for member in sorted(members):
             await self.faults.point("evict")
-            self.broker.group(group).leave([member])
+            self._consumer_group(group).leave([member])
 
     async def hold(self, group: str) -> FakeHold | None:
         await self.faults.point("hold")
-        there = self.broker.group(group)
+        there = self._consumer_group(group)
         there.sweep()
         others = set(there.members)
         if not others:
@@ -160,6 +164,12 @@ class FakeKafka:
             where = (murmur2(key) & 0x7FFFFFFF) % len(logs) if partition is None else partition
             logs[where].append([(self.broker.now_ms(), key, value, tuple(headers))])
         await self.faults.point(f"publish:{topic}.done")
+
+    def _consumer_group(self, name: str) -> Group:
+        group = self.broker.group(name)
+        if group.kind != "consumer":
+            raise Refused(f"group {name} is a {group.kind} group")
+        return group
 
     def _topic(self, name: str) -> FakeTopic:
         topic = self.broker.topics.get(name)

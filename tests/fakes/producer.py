@@ -89,6 +89,8 @@ class FakeProducer:
             if offsets is not None:
                 self._check_epoch()
                 group = self._broker.group(offsets.group)
+                if group.kind != "consumer":
+                    raise Unavailable(f"committing offsets of group {offsets.group}: it does not exist")
                 group.commit_pending(transaction, {(offsets.topic, p): o for p, o in offsets.offsets.items()})
             if before_commit is not None:
                 await before_commit()

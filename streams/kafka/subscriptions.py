@@ -1,0 +1,146 @@
+"""Who takes messages out of which topics: all groups that have members, of every kind, with what they subscribe to."""
+
+from collections.abc import Collection, Iterator
+from typing import Any, Literal, NamedTuple
+
+from aiokafka import errors as aio
+from aiokafka.client import AIOKafkaClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
+
+from streams.kafka.describe_groups import ConsumerGroupDescribe, DescribeGroups
+from streams.kafka.other_groups import ShareGroupDescribe, StreamsGroupDescribe
+
+GroupKind = Literal["classic", "consumer", "share", "streams"]
+"""As Kafka names them; `consumer` is the new protocol, KIP-848."""
+_AT_ONCE = 100
+_WITHOUT_MEMBERS = ("Empty", "Dead")
+
+
+class Subscription(NamedTuple):
+    """A group that has members, and the topics that they subscribe to."""
+
+    group: str
+    kind: GroupKind
+    topics: frozenset[str]
+
+
+class ListGroupsResponseV5(Response):  # type: ignore[misc]
+    """Apache Kafka's ListGroupsResponse.json, version 5."""
+
+    API_KEY = 16
+    API_VERSION = 5
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        ("error_code", Int16),
+        (
+            "groups",
+            CompactArray(
+                ("group", CompactString("utf-8")),
+                ("protocol_type", CompactString("utf-8")),
+                ("state", CompactString("utf-8")),
+                ("kind", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class ListGroupsRequestV5(RequestStruct):  # type: ignore[misc]
+    """Apache Kafka's ListGroupsRequest.json, version 5 (of Kafka 3.8), the first one that tells the kinds."""
+
+    API_KEY = 16
+    API_VERSION = 5
+    FLEXIBLE_VERSION = True
+    RESPONSE_TYPE = ListGroupsResponseV5
+    SCHEMA = Schema(
+        ("states", CompactArray(CompactString("utf-8"))),
+        ("kinds", CompactArray(CompactString("utf-8"))),
+        ("tags", TaggedFields),
+    )
+
+
+class _ListGroups(Request[ListGroupsRequestV5]):  # type: ignore[misc]
+    API_KEY = 16
+
+    def build(self, request_struct_class: type[ListGroupsRequestV5]) -> ListGroupsRequestV5:
+        return request_struct_class([], [], {})
+
+
+async def subscriptions(client: AIOKafkaClient) -> list[Subscription]:
+    """Ask every broker for the groups that it coordinates; those that we may not look at are left out.
+
+    Raises:
+        aiokafka.errors.KafkaError: a broker does not answer.
+    """
+    found: list[Subscription] = []
+    for broker in client.cluster.brokers():
+        try:
+            answer = await client.send(broker.nodeId, _ListGroups())
+        except NotImplementedError as error:  # aiokafka's, for a version that it does not have
+            raise aio.IncompatibleBrokerVersion("this Kafka does not tell the kinds of its groups") from error
+        if answer.error_code != 0:
+            raise aio.for_code(answer.error_code)
+        listed: dict[str, list[str]] = {}
+        for group, protocol_type, state, kind, _ in answer.groups:
+            if state not in _WITHOUT_MEMBERS and (kind.lower() != "classic" or protocol_type == "consumer"):
+                listed.setdefault(kind.lower(), []).append(group)
+        for kind, describe in _DESCRIBED.items():
+            groups = listed.get(kind, [])
+            at_once = 1 if kind == "streams" else _AT_ONCE
+            for start in range(0, len(groups), at_once):
+                found += await describe(client, broker.nodeId, groups[start : start + at_once])
+    return found
+
+
+async def _classic(client: AIOKafkaClient, node: int, groups: Collection[str]) -> list[Subscription]:
+    return [
+        Subscription(group, "classic", frozenset(topic for member in members for topic in _subscribed(member)))
+        for code, group, _, _, _, members in (await client.send(node, DescribeGroups(groups))).groups
+        if code == 0
+    ]
+
+
+def _subscribed(member: tuple[Any, ...]) -> list[str]:
+    metadata = member[3]
+    try:
+        # None while the group rebalances: the next look sees it.
+        return list(ConsumerProtocolMemberMetadata.decode(metadata).subscription) if metadata else []
+    except ValueError:
+        return []  # a client's own idea of it
+
+
+async def _consumer(client: AIOKafkaClient, node: int, groups: Collection[str]) -> list[Subscription]:
+    answer = await client.send(node, ConsumerGroupDescribe(groups))
+    return [
+        Subscription(group, "consumer", frozenset(topic for member in members for topic in _of_member(member, 6, 9)))
+        for code, _, group, _, _, _, _, members, *_ in answer.groups
+        if code == 0
+    ]
+
+
+async def _share(client: AIOKafkaClient, node: int, groups: Collection[str]) -> list[Subscription]:
+    answer = await client.send(node, ShareGroupDescribe(groups))
+    return [
+        Subscription(group, "share", frozenset(topic for member in members for topic in _of_member(member, 5, 6)))
+        for code, _, group, _, _, _, _, members, *_ in answer.groups
+        if code == 0
+    ]
+
+
+def _of_member(member: tuple[Any, ...], subscribed_at: int, assigned_at: int) -> Iterator[str]:
+    """What it names, and what it is assigned besides: it may have asked for a pattern."""
+    yield from member[subscribed_at]
+    yield from (topic for *_, topic, _, _ in member[assigned_at][0])
+
+
+async def _streams(client: AIOKafkaClient, node: int, groups: Collection[str]) -> list[Subscription]:
+    (group,) = groups
+    code, _, _, _, _, _, topology = (await client.send(node, StreamsGroupDescribe(group))).groups[0]
+    topics = frozenset(topic for _, sources, *_ in topology for topic in sources)
+    return [Subscription(group, "streams", topics)] if code == 0 else []
+
+
+_DESCRIBED: dict[GroupKind, Any] = {"classic": _classic, "consumer": _consumer, "share": _share, "streams": _streams}

@@ -1,0 +1,14 @@
+"""Whether a topic is gone for sure, on the model and on Kafka."""
+
+from tests.contract_ports.rigs import Rig
+from tests.contract_ports.test_ports import rig
+
+__all__ = ["rig"]
+
+
+async def test_a_topic_is_gone_when_the_controller_says_so(rig: Rig) -> None:
+    topic = await rig.topic()
+    assert not await rig.kafka.is_gone(topic)
+    await rig.delete(topic)
+    assert await rig.kafka.is_gone(topic)
+    assert await rig.kafka.topic(topic) is None  # asking has not made it
