@@ -218,7 +218,7 @@ async def _look(engine: Engine, kafka: Cluster) -> None:
             _log.error("worker.unsafe_queues count=%d topic=%s why=%r: see `xferq topics`", len(unsafe), topic, why)
     while True:
         try:
-            await engine.ledger.look()
+            await engine.look()
         except XferqError as error:
             engine.health.lacks("kafka", _no_answer(kafka, await _reason(kafka, error)))
         else:
