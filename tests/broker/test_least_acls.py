@@ -34,6 +34,7 @@ from streams.kafka.connection import Connection
 from streams.kafka.depths import queue_depths
 from streams.kafka.dispatcher import Dispatcher
 from streams.kafka.layout import apply_layout
+from streams.kafka.ledger_id import LedgerId
 from streams.settings import Settings
 from streams.worker import _look, _start
 from tests.api.running import CANCEL, START, until_ready
@@ -261,7 +262,7 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         kafka = await stack.enter_async_context(Cluster(settings))
         engine = Engine(kafka, settings)
         stack.push_async_callback(engine.stop)
-        await _start(engine, _Alone(), kafka, settings)
+        await _start(engine, _Alone(), kafka, settings, LedgerId(kafka, settings))
         engine.take_shares(range(settings.commands_partitions))
         await asyncio.to_thread(scene.create, {scene.topic: settings.queue_partitions})
         scene.put(8)
