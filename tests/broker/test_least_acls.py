@@ -262,17 +262,19 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         kafka = await stack.enter_async_context(Cluster(settings))
         engine = Engine(kafka, settings)
         stack.push_async_callback(engine.stop)
-        await _start(engine, _Alone(), kafka, settings, LedgerId(kafka, settings))
+        ledger_id = LedgerId(kafka, settings)
+        await _start(engine, _Alone(), kafka, settings, ledger_id)
         engine.take_shares(range(settings.commands_partitions))
         await asyncio.to_thread(scene.create, {scene.topic: settings.queue_partitions})
         scene.put(8)
         if missing.name == HOLD_TOPIC:
             stack.callback((await asyncio.to_thread(guest_of, scene)).close)
         command = {"type": "xfer.cancel", "queue_name": scene.queue, "reason": "r", "id": scene.name}
-        record = CommandRecord(settings.commands_topic, 0, 0, 0, json.dumps(command).encode())
+        moment = int(time.time() * 1000)
+        record = CommandRecord(settings.commands_topic, 0, 0, moment, json.dumps(command).encode())
         tasks = [
             asyncio.create_task(work)
-            for work in (_look(engine, kafka), engine.on_command(record, lambda: True), drain(engine, scene))
+            for work in (_look(engine, kafka, ledger_id), engine.on_command(record, lambda: True), drain(engine, scene))
         ]
         await until(is_said)
         for task in tasks:

@@ -3,15 +3,20 @@
 import asyncio
 from datetime import timedelta
 
+import orjson
 import pytest
 from faust.types import TP
 
+from streams.commands import CommandRecord
 from streams.domain.status import State
+from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
+from streams.engine import Engine
 from tests.engine.checker import Checker
 from tests.engine.world import XFER_QUEUE, World
-from tests.fakes.clock import skip, timeless
+from tests.fakes.clock import now, skip, timeless
 from tests.fakes.faults import Faults
+from tests.fakes.kafka import FakeKafka
 from tests.fakes.worker import FakeWorker
 
 TOPIC = topic_of(XFER_QUEUE)
@@ -110,3 +115,30 @@ async def test_one_that_is_too_late_is_not_made_known_by_saying_what_it_waits_fo
         world.worker(faults)
         status = await world.ended("c1")
         assert (status.state, status.restored) == ("refused", 0)
+
+
+@timeless
+async def test_a_clock_that_is_ahead_neither_refuses_nor_forgets() -> None:
+    """It is the broker's that counts."""
+    async with World(keep_commands_days=30.0) as world:
+        world.inject(6)
+        engine = Engine(FakeKafka(world.broker, world.settings), world.settings, lambda: now() + 60 * DAY)
+        await engine.start()
+        engine.take_shares(range(world.settings.commands_partitions))
+        value = orjson.dumps({"type": "xfer.cancel", "queue_name": XFER_QUEUE, "reason": "why", "id": "c1"})
+        record = CommandRecord(world.settings.commands_topic, 0, 0, world.broker.now_ms(), value)
+        assert await engine.on_command(record, lambda: True)
+        for claim in world.ledger.claims(TOPIC):
+            for partition in claim.ranges:
+                assert await engine.on_task(claim.task(partition), lambda: True)
+        assert (await world.ended("c1")).restored == 6
+        # Finished, to who is right, some days ago.
+        skip(5 * DAY)
+        status = world.ledger.recorded_status("c1")
+        assert status is not None
+        moment = format_time(now() - 5 * DAY)
+        await world.ledger.record_status(TOPIC, status.model_copy(update={"finished_at": moment}))
+        await asyncio.sleep(1)
+        await engine.keeper.forget_commands()
+        assert await world.status("c1") is not None
+        await engine.stop()
