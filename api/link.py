@@ -7,6 +7,7 @@ from contextlib import suppress
 from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import require_topics
+from streams.kafka.ledger_id import LedgerId
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
 from streams.ledger import Ledger
@@ -27,6 +28,7 @@ class Link:
         self.kafka = kafka
         self._settings = settings
         self._ledger: Ledger | None = None
+        self._ledger_id = LedgerId(kafka, settings)
         self._task: asyncio.Task[None] | None = None
         self.missing: str | None = f"still connecting to Kafka at {kafka.connection.bootstrap_servers}"
         """What is missing for work, in words; None when nothing is."""
@@ -95,10 +97,12 @@ class Link:
         if self._ledger is not None:
             if await find_topic(self.kafka, self._settings.commands_topic) is None:
                 raise Misconfigured(f"topic {self._settings.commands_topic} does not exist any more")
+            await self._ledger_id.look()
             await self._ledger.look()
             return
         await require_permissions(self.kafka, self._settings, "api")
         await require_topics(self.kafka, self._settings)
+        await self._ledger_id.open(remember=False)
         ledger = Ledger(self.kafka, self._settings)
         try:
             await ledger.start()

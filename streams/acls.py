@@ -40,6 +40,11 @@ class Acl:
         return f"{self.operation} on {self.resource} {self.name}{'*' if self.is_prefix else ''}"
 
 
+def ledger_group(settings: Settings) -> str:
+    """The group, without members, in which the id of the ledger's topic is remembered."""
+    return f"{settings.worker_group}.ledger"
+
+
 def acls(settings: Settings) -> list[Acl]:
     """All that is needed, for the names in these settings.
 
@@ -73,12 +78,16 @@ def acls(settings: Settings) -> list[Acl]:
     topic("api", settings.log_topic, {"Describe": "finds its partitions", **looks})
     queues("api", {"Describe": "checks that the queue of a cancel exists"})
 
+    same = "checks that the ledger is the one that was used so far"
+    found.append(Acl("api", "group", ledger_group(settings), "Describe", same))
+
     topic("worker", settings.commands_topic, {"Read": "takes commands", **looks})
     topic("worker", settings.drains_topic, {"Read": "takes drain tasks", "Write": "publishes them", **looks})
     topic("worker", settings.ledger_topic, {"Read": "reads claims and progress", "Write": "writes them", **looks})
     hangs = "checks whether a transaction of its own hangs there"
     topic("worker", settings.log_topic, {"Read": hangs, "Write": "writes AdminRebind records", **looks})
     found.append(Acl("worker", "group", settings.worker_group, "Read", "shares the work out"))
+    found.append(Acl("worker", "group", ledger_group(settings), "Read", same))
     queues(
         "worker",
         {

@@ -2,7 +2,9 @@
 
 The only file that imports Faust. What it works around, each with a test on a real broker:
 - Faust acknowledges an event when its agent raises: `noack()`, and `ack` by hand when the work is done.
-- Faust commits past one event that is not acknowledged (its issue 606): acknowledged in order per partition.
+- Faust commits past one event that is not acknowledged (its issue 606), and nothing any more behind an aborted
+  record and its marker: what is committed lies behind the last event that was acknowledged, in order per partition.
+- Faust reads records of transactions that are open or aborted, unless it has transactions of its own.
 - A revoked partition's events may still be at work: they stop at their next edge and never acknowledge, as
   the partition's next owner gets them again; that may be ourselves.
 - By default Faust waits without bound for events on shutdown and rebalance: `stream_wait_empty=False`.
@@ -112,13 +114,19 @@ class Handoff:
 
 
 class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Goes back to the first record of a partition for which nothing is committed, too.
+    """Reads committed records only, and goes back to the first one of a partition for which nothing is committed, too.
 
     1. Faust asks for records, for up to a second; a rebalance stops the flow meanwhile.
     2. A command arrives, and is returned to Faust: the position is behind it now.
     3. As the flow is stopped, Faust throws it away and seeks to the committed offset; after the rebalance once more.
     4. aiokafka's `seek_to_committed` leaves a partition without one, or with 0, where it is: behind the command.
     """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        # Not by Faust's `processing_guarantee`, which would bring transactions of its own.
+        consumer._isolation_level = "read_committed"
+        return consumer
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek, however often it takes: Faust would log a failure, and go on behind what it has thrown away."""
@@ -140,6 +148,30 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
 
 class _Consumer(driver.Consumer):  # type: ignore[misc]
+    """Commits the offset behind the last event that was acknowledged, whatever lies between the events.
+
+    Faust acknowledges out of order, so it looks for the first offset without an event: each one of a gap is put in a
+    list, which an aborted transaction of millions of records would stop the event loop with; and a gap of two or more
+    behind the committed offset, an aborted record and its marker, is not seen as one: nothing would be committed any
+    more. The hand-off acknowledges in order: an offset below that was not acknowledged is no record for us.
+    """
+
+    def ack(self, message: Any) -> bool:
+        """Only what an agent was given: Faust, where it is not compiled, acknowledges what it skips in a rebalance."""
+        return bool(message.tracked and super().ack(message))
+
+    def _new_offset(self, tp: TP) -> int | None:
+        acked: list[int] = self._acked[tp]
+        if not acked:
+            return None
+        through = max(acked) + 1
+        acked.clear()
+        self._acked_index[tp].clear()
+        return through
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """None is kept."""
+
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from streams.broker_time import broker_time_s
 from streams.claim import Claimer, Request
 from streams.domain.claim import Claim
 from streams.domain.command import (
@@ -126,14 +127,14 @@ class Commands:
                 self._taken.pop(command.id, None)
                 raise Abandoned
             try:
-                outcome = await self._carry_out(command, status)
+                outcome = await self._carry_out(command, status, record)
                 self._health.goes_on(work)
                 return outcome
             except XferqError as error:
                 failures += 1
                 _log.warning("command.again id=%s queue=%r error=%s", command.id, command.queue, error)
                 self._health.waits(work, str(error))
-                if recorded != str(error) and await self._record_waiting(status, str(error)):
+                if recorded != str(error) and await self._record_waiting(status, str(error), record):
                     recorded = str(error)
                 await asyncio.sleep(random.uniform(0.5, 1) * min(_MOST_BACKOFF_S, 0.1 * 2**failures))  # noqa: S311
 
@@ -148,7 +149,24 @@ class Commands:
             del self._taken[next(iter(self._taken))]
         return True
 
-    async def _carry_out(self, command: CancelCommand | StartCommand, status: Status) -> str:
+    def _is_old(self, record: CommandRecord, now_s: float) -> bool:
+        return now_s - record.timestamp / 1000 > self._settings.keep_commands_days * 86_400
+
+    async def _require_young(self, name: str, record: CommandRecord) -> None:
+        """See that a command that the ledger does not know can't have been known once.
+
+        It may have been carried out and forgotten, and come again because the workers' offsets were lost. The record's
+        time is the broker's, as `xferq topics` sets it, or the publisher's, by default no more than an hour ahead.
+        """
+        is_old = self._is_old(record, self._now().timestamp())
+        if is_old and self._is_old(record, await broker_time_s(self._ledger, name)):
+            raise Refused(
+                f"the command's record is of {_time(record)}, longer ago than ids are remembered "
+                f"({self._settings.keep_commands_days:g} days, XFERQ_KEEP_COMMANDS_DAYS): it may have been carried out "
+                "before. Publish it anew under another id"
+            )
+
+    async def _carry_out(self, command: CancelCommand | StartCommand, status: Status, record: CommandRecord) -> str:
         name = topic_of(command.queue)
         await self._read_ledger(name)
         # Not as it was last written: who stood still may have written that it is refused, while others claimed.
@@ -161,6 +179,8 @@ class Commands:
         if known is not None:
             status = known
         try:
+            if known is None:
+                await self._require_young(name, record)
             if isinstance(command, CancelCommand):
                 await self._cancel(command, status)
             else:
@@ -188,7 +208,7 @@ class Commands:
             await self._claimer.fence(name)
             await self._ledger.barrier(name)
 
-    async def _record_waiting(self, status: Status, why: str) -> bool:
+    async def _record_waiting(self, status: Status, why: str, record: CommandRecord) -> bool:
         """Let the status say what the command waits for, if that can be had quickly; whether it does."""
         try:
             # What failed may have come after the claim: its status must not be overwritten.
@@ -197,6 +217,8 @@ class Commands:
             known = self._ledger.recorded_status(status.id)
             if known is not None and known.state not in ("accepted", "waiting"):
                 return True
+            if known is None and self._is_old(record, self._now().timestamp()):
+                return False  # by that it would be known
             waiting = (known or status).model_copy(update={"state": "waiting", "detail": why})
             await self._ledger.record_status(topic_of(status.queue_name or status.id), waiting)
         except (XferqError, TimeoutError) as error:

@@ -16,6 +16,7 @@ from streams.domain.trace import trace_of
 from streams.drain import Drainer
 from streams.errors import Abandoned, XferqError
 from streams.health import Health
+from streams.held import HeldBack
 from streams.keeper import Keeper
 from streams.lanes import Lanes
 from streams.ledger import Ledger
@@ -55,6 +56,7 @@ class Engine:
         self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health, traces)
         self.drainer = Drainer(kafka, self.ledger, settings, now, self.health, traces)
         self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self.is_mine)
+        self._held_back = HeldBack(kafka, settings, self.health)
         self._command_lanes = Lanes(settings.concurrent_claims)
         self._drain_lanes = Lanes()  # how many work at a time, the drainer sees to
         self._in_hand: dict[tuple[str, int, str], Callable[[], bool]] = {}
@@ -64,6 +66,15 @@ class Engine:
         """Read the ledger, begin the standing work."""
         await self.ledger.start()
         self.keeper.start()
+
+    async def look(self) -> None:
+        """See that Kafka answers, that the ledger is followed, and what holds back commands; every few seconds.
+
+        Raises:
+            Unavailable: Kafka does not answer, or the ledger is not followed.
+        """
+        await self.ledger.look()
+        await self._held_back.look()
 
     async def stop(self) -> None:
         """End the standing work. Stop feeding and let running work reach its edge before: `begin_stop`."""

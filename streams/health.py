@@ -27,6 +27,7 @@ class Health:
         self._clock = clock or (lambda: time.monotonic())
         self._missing: dict[str, _Wait] = {}
         self._waits: dict[str, _Wait] = {}
+        self._notes: dict[str, str] = {}
         self._progress = self._clock()
 
     def lacks(self, what: str, why: str, grace_s: float = 0.0) -> None:
@@ -54,6 +55,18 @@ class Health:
     def leaves(self, work: str) -> None:
         """A piece of work is not ours any more."""
         self._waits.pop(work, None)
+
+    def notes(self, what: str, why: str | None) -> None:
+        """Something is not as it should be, but a worker that is given up would not mend it; None: it is over."""
+        if why is None:
+            self._notes.pop(what, None)
+        else:
+            self._notes[what] = why[:_SHOWN]
+
+    @property
+    def noted(self) -> list[str]:
+        """What is to be said although the worker gets on."""
+        return [why for _, why in sorted(self._notes.items())]
 
     @property
     def waiting(self) -> int:

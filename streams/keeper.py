@@ -8,13 +8,14 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from streams.backlog import Backlog
+from streams.broker_time import broker_time_s
 from streams.claim import Claimer
 from streams.commands import Commands
 from streams.domain.claim import Claim
-from streams.domain.status import ENDED
+from streams.domain.status import ENDED, Status
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import is_queue_topic, topic_of
 from streams.errors import XferqError
@@ -31,6 +32,8 @@ _LATE_COMMIT_S = 600.0
 """How long after a claim a dispatcher may still commit what it had polled before it."""
 _LATE_LOOK_S = 5.0
 _DEPTHS_S = 15.0
+_LATER_S = 7_200.0
+"""Commands are forgotten so much later than those are refused that are not known: no two clocks are the same."""
 
 
 class Keeper:
@@ -251,13 +254,30 @@ class Keeper:
 
         And those that were accepted long ago and never came: their publishing had failed.
         """
-        limit = self._now() - timedelta(days=self._settings.keep_commands_days)
-        for status in self._ledger.statuses():
-            since = status.finished_at if status.state in ENDED else status.requested_at
-            over = status.state in ENDED or (status.state == "accepted" and not self._ledger.claims_of(status.id))
-            name = status.id if status.queue_name is None else topic_of(status.queue_name)
-            if over and since is not None and parse_time(since) < limit and self._is_mine(name):
-                await self._forget(status.id, name, self._ledger.claims_of(status.id))
+        ids = [status.id for status in self._ledger.statuses() if self._is_long_over(status, self._now().timestamp())]
+        if not ids:
+            return
+        # Not by our own clock alone, which may be months ahead.
+        now_s = min(self._now().timestamp(), await broker_time_s(self._ledger, ids[0]))
+        await self._ledger.barrier_all()
+        if self._ledger.unreadable:
+            _log.error("keeper.not_forgotten commands=%d error='claims in the ledger can't be understood'", len(ids))
+            return
+        for id in ids:
+            # As its claims say, and not what was written last: who stood still may have written that it is refused,
+            # or done, over a claim that somebody else made.
+            status = self._ledger.status(id)
+            claims = self._ledger.claims_of(id)
+            if status is not None and self._is_long_over(status, now_s) and all(map(self._ledger.is_finished, claims)):
+                await self._forget(id, _name_of(status), claims)
+
+    def _is_long_over(self, status: Status, now_s: float) -> bool:
+        over = status.state in ENDED or (status.state == "accepted" and not self._ledger.claims_of(status.id))
+        since = status.finished_at if status.state in ENDED else status.requested_at
+        if not over or since is None or not self._is_mine(_name_of(status)):
+            return False
+        keep_s = self._settings.keep_commands_days * 86_400
+        return now_s - parse_time(since).timestamp() > keep_s + min(_LATER_S, keep_s)
 
     async def _forget(self, id: str, name: str, claims: Collection[Claim]) -> None:
         for claim in claims:
@@ -269,3 +289,8 @@ class Keeper:
         if self._ledger.tally(id) is not None:
             await self._ledger.record(name, [(tally_key(name, id), None)])
         await self._ledger.record(name, [(command_key(id), None)])
+
+
+def _name_of(status: Status) -> str:
+    """What a command's ledger partition, and who looks after it, is found by."""
+    return status.id if status.queue_name is None else topic_of(status.queue_name)

@@ -35,6 +35,8 @@ class LedgerView:
         self._topics_of: dict[str, dict[str, None]] = {}  # in the order of the claims
         self._tallies: dict[str, Tally] = {}
         self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
+        self.last_ms: dict[int, int] = {}
+        """By partition of the ledger, the time of its last record in ms."""
         self.unreadable: set[str] = set()
         """Queue topics with a claim that can't be understood, written by a later version perhaps."""
 
@@ -129,6 +131,7 @@ class LedgerView:
     def apply(self, record: Record) -> None:
         """Take in one record, of each partition in order; one that can't be understood is logged and counted."""
         value = record.value
+        self.last_ms[record.partition] = record.timestamp
         kind, _, rest = (record.key or b"").decode(errors="replace").partition("/")
         try:
             if kind == "claim":

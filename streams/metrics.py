@@ -208,8 +208,9 @@ UNREADABLE = _counter(
 OPEN_SECONDS = _gauge(
     "xferq_open_transaction_seconds",
     "seconds",
-    "For how long the oldest open transaction has been seen, in the ledger or in an xfer queue of this process",
-    {"where": ("ledger", "xfer_queues")},
+    "For how long the oldest open transaction has been seen: in the ledger, in what workers consume, or in an xfer "
+    "queue of this process",
+    {"where": ("ledger", "commands", "drains", "xfer_queues")},
     parts=_BOTH,
 )
 

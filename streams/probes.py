@@ -53,7 +53,9 @@ class Probes:
         if path == "/readyz":
             problem = problem or self._health.problem()
         if problem is None:
-            return _answer(start, "200 OK", {"status": "ok"})
+            notes = self._health.noted if path == "/readyz" else []
+            body: dict[str, Any] = {"status": "ok", "notes": notes} if notes else {"status": "ok"}
+            return _answer(start, "200 OK", body)
         return _answer(start, "503 Service Unavailable", {"title": "Not available", "status": 503, "detail": problem})
 
 

@@ -29,3 +29,8 @@ class Undecided(Generic[_Where]):
             if end < written.get(where, end)
         }
         return max((now - since for _, since in self._since.values()), default=0.0)
+
+    def open_for(self, seconds: float) -> list[_Where]:
+        """The partitions where, by the last look, one has been seen for so long."""
+        now = time.monotonic()
+        return [where for where, (_, since) in self._since.items() if now - since >= seconds]

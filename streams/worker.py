@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Coroutine
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,6 +19,7 @@ from streams.health import Health
 from streams.heap import settle_heap
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import require_topics
+from streams.kafka.ledger_id import LedgerId
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
 from streams.logs import complain, set_up_logging
@@ -40,6 +42,8 @@ _START_S = 60.0
 _TURN_S = 1.0
 _LOOK_S = 2.0
 """The pause between two looks whether Kafka answers."""
+_RENEW_S = 6 * 3600.0
+"""The pause between two notes of which ledger is ours."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _END_S = 9.5
 """After so long a worker that was told to stop ends for sure."""
@@ -130,23 +134,27 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
         engine = Engine(kafka, settings, health=health, traces=traces)
         handoff = Handoff()
         app = create_app(settings, engine, kafka.connection, handoff, scratch)
-        starting = asyncio.create_task(_start(engine, app, kafka, settings))
+        ledger_id = LedgerId(kafka, settings)
+        starting = asyncio.create_task(_start(engine, app, kafka, settings, ledger_id))
         stopping = asyncio.create_task(stop.wait())
+        looking: asyncio.Task[None] | None = None
         await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             await starting
             _log.info("worker.started bootstrap=%s group=%s", kafka.connection.bootstrap_servers, settings.worker_group)
-            looking = asyncio.create_task(_look(engine, kafka))
+            looking = asyncio.create_task(_look(engine, kafka, ledger_id))
             watching = asyncio.create_task(QueueWatch(kafka, settings, engine.is_mine).run(lambda: engine.shares))
             crashing = asyncio.create_task(app.wait_until_stopped())
-            await asyncio.wait([stopping, crashing], return_when=asyncio.FIRST_COMPLETED)
-            looking.cancel()
+            await asyncio.wait([stopping, crashing, looking], return_when=asyncio.FIRST_COMPLETED)
             watching.cancel()
         else:
             starting.cancel()
-        crashed = not stop.is_set()
+        wrong = looking.exception() if looking is not None and looking.done() else None
+        crashed = not stop.is_set() and wrong is None
         if crashed:
             _log.error("worker.crashed: Faust has ended by itself")
+        if looking is not None:
+            looking.cancel()
         _log.info("worker.stopping")
         engine.begin_stop()
         await handoff.idle(_EDGE_S)
@@ -154,6 +162,8 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
             _log.warning("worker.stopping: the group was not left in time")
         await _ended(engine.stop(), _STOP_S)
         _log.info("worker.stopped")
+    if wrong is not None:
+        raise wrong
     return CRASHED if crashed else 0
 
 
@@ -183,7 +193,7 @@ async def _ended(work: Coroutine[Any, Any, Any], within_s: float) -> bool:
     return bool(done)
 
 
-async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings) -> None:
+async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings, ledger_id: LedgerId) -> None:
     """Start engine and app, waiting for Kafka as long as it takes.
 
     Raises:
@@ -196,6 +206,7 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings) -
             await require_reachable(kafka.connection)
             await require_permissions(kafka, settings, "worker")
             await require_topics(kafka, settings)
+            await ledger_id.open(remember=True)
             await engine.start()
             break
         except Unavailable as error:
@@ -209,11 +220,22 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings) -
         await app.start()
 
 
-async def _look(engine: Engine, kafka: Cluster) -> None:
-    """See again and again whether Kafka answers, whatever there is to do: whoever watches wants to know before."""
+async def _look(engine: Engine, kafka: Cluster, ledger_id: LedgerId) -> None:
+    """See again and again whether Kafka answers, whatever there is to do: whoever watches wants to know before.
+
+    Raises:
+        Misconfigured: the ledger is another one now.
+    """
+    renewed = time.monotonic()
     while True:
         try:
-            await engine.ledger.look()
+            await ledger_id.look()
+            if time.monotonic() - renewed > _RENEW_S:
+                await ledger_id.renew()
+                renewed = time.monotonic()
+            await engine.look()
+        except Misconfigured:
+            raise
         except XferqError as error:
             engine.health.lacks("kafka", _no_answer(kafka, await _reason(kafka, error)))
         else:

@@ -83,11 +83,19 @@ def _ask(http: httpx.Client, urls: list[str]) -> Iterator[_Answer]:
                 is_alive = http.get(f"{url}/livez").is_success
                 yield _Answer(url, True, is_alive, "alive; whether it can work it tells whom it lets in")
             else:
-                yield _Answer(url, True, answer.is_success, "ok" if answer.is_success else _detail(answer))
+                yield _Answer(url, True, answer.is_success, _well(answer) if answer.is_success else _detail(answer))
         except httpx.ConnectError as error:
             yield _Answer(url, False, said=str(error) or "can't be reached")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             yield _Answer(url, True, said=str(error) or type(error).__name__)
+
+
+def _well(answer: httpx.Response) -> str:
+    """What a worker notes although it can work."""
+    try:
+        return "; ".join(["ok", *map(str, answer.json().get("notes", ()))])
+    except (ValueError, AttributeError, TypeError):
+        return "ok"
 
 
 def _detail(answer: httpx.Response) -> str:

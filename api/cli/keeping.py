@@ -13,6 +13,7 @@ from api.cli.output import note
 from streams.acls import Part, acl_commands
 from streams.backup import dump_backup, load_backup, read_ledger, write_ledger
 from streams.errors import Misconfigured
+from streams.kafka.ledger_id import LedgerId
 from streams.settings import load_settings
 
 
@@ -39,24 +40,36 @@ def backup() -> None:
 
 def restore(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="The output of `xferq backup`.", exists=True, dir_okay=False)
-    ],
+        Path | None, typer.Argument(metavar="FILE", help="The output of `xferq backup`.", exists=True, dir_okay=False)
+    ] = None,
+    without_backup: Annotated[
+        bool, typer.Option("--without-backup", help="There is none: accept the ledger as it is. Needs no FILE.")
+    ] = False,
 ) -> None:
     """Put a backup into a new, empty ledger, which may have another name and number of partitions.
 
-    Stop workers and api first, and start them only after this has succeeded. If it was interrupted, run it again.
+    Stop workers and api first, and start them only after this has succeeded: they refuse a ledger that is not the one
+    they have used so far, unless this has accepted it. If it was interrupted, run it again.
 
     Example: `xferq topics && xferq restore ledger.backup`
     """
+    if (file is None) is not without_backup:
+        raise Misconfigured("give either a FILE or --without-backup")
+    values: dict[bytes, bytes] = {}
     try:
-        with file.open(encoding="ascii") as lines:
-            values = load_backup(lines)
+        if file is not None:
+            with file.open(encoding="ascii") as lines:
+                values = load_backup(lines)
     except OSError as error:
         raise Misconfigured(f"{file}: {error.strerror}") from error
 
     async def write() -> str:
         async with open_kafka() as (kafka, settings):
-            await write_ledger(kafka, settings, values)
+            if file is not None:
+                await write_ledger(kafka, settings, values)
+            else:
+                values.update(await read_ledger(kafka, settings))
+            await LedgerId(kafka, settings).accept()
             return settings.ledger_topic
 
     topic = asyncio.run(write())

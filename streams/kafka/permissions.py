@@ -28,7 +28,7 @@ async def require_permissions(kafka: Cluster, settings: Settings, part: Part) ->
     wanted = [acl for acl in acls(settings) if acl.part == part and not acl.is_prefix and acl.name != HOLD_TOPIC]
     missing = await _missing(kafka, [acl for acl in wanted if acl.resource == "topic" and acl.operation in _LOOKED_AT])
     for acl in wanted:
-        if acl.resource == "group" and not await kafka.may_join(acl.name):
+        if acl.resource == "group" and acl.operation == "Read" and not await kafka.may_join(acl.name):
             missing.append(acl)
     if missing:
         raise Misconfigured(not_permitted(", ".join(map(str, missing))))

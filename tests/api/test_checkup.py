@@ -72,6 +72,8 @@ def test_a_worker_is_as_it_says(ask: Ask) -> None:
     with worker_port(state) as port:
         own = {"XFERQ_METRICS_PORT": str(port)}
         assert ask(Part.WORKER, **own) == ask(**own) == f"http://127.0.0.1:{port}: ok\n"
+        state.notes("commands", "a transaction is open")
+        assert ask(**own) == f"http://127.0.0.1:{port}: ok; a transaction is open\n"
         state.lacks("kafka", "Kafka is not there")
         for part in (None, Part.WORKER):
             with pytest.raises(Unavailable, match="Kafka is not there"):

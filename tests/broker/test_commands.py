@@ -1,12 +1,15 @@
 """The commands topic, as whoever publishes to it sees it: what is no command is refused, the next one goes on."""
 
 import json
+import time
 import uuid
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
+from tests.broker.scene import WAIT_S
 from tests.broker.world import XFER_SUFFIX, World, XferQueue
 
 
@@ -81,6 +84,24 @@ def test_a_command_without_an_id_is_known_by_its_place(queue: XferQueue) -> None
     id = queue.world.publish(cancel_of(queue.name), queue.name.encode())
     status = queue.world.done(id)
     assert (status["id"], status["restored"]) == (id, 4)
+
+
+def test_a_record_that_is_older_than_ids_are_remembered_is_refused(queue: XferQueue) -> None:
+    left = queue.put(*queue.messages(4))
+    world, days = queue.world, queue.settings.keep_commands_days
+    ids = {age: uuid.uuid4().hex for age in (days + 1, days - 1)}
+    producer = Producer({"bootstrap.servers": world.servers, "log_level": 0})
+    for age, id in ids.items():
+        timestamp = int((time.time() - age * 86_400) * 1000)
+        producer.produce(world.settings.commands_topic, cancel_of(queue.name, id=id), partition=0, timestamp=timestamp)
+        assert producer.flush(WAIT_S) == 0
+        status = world.done(id)
+        if age > days:
+            assert status["state"] == "refused"
+            assert "XFERQ_KEEP_COMMANDS_DAYS" in status["detail"]
+            assert queue.remaining() == left
+        else:
+            assert status["restored"] == len(left)
 
 
 def test_the_status_tells_who_asked_and_when(queue: XferQueue) -> None:

@@ -181,7 +181,7 @@ async def test_where_members_cannot_be_listed_or_evicted_nothing_is_claimed(
         async with Cluster(patient.settings) as kafka:
             engine = Engine(kafka, patient.settings)
             await engine.start()
-            record = CommandRecord("commands", 0, 0, 0, json.dumps(command).encode())
+            record = CommandRecord("commands", 0, 0, int(time.time() * 1000), json.dumps(command).encode())
             assert await engine.on_command(record, lambda: True)
             await engine.stop()
         status = patient.done(id)

@@ -33,6 +33,7 @@ from streams.kafka.connection import Connection
 from streams.kafka.depths import queue_depths
 from streams.kafka.dispatcher import Dispatcher
 from streams.kafka.layout import apply_layout
+from streams.kafka.ledger_id import LedgerId
 from streams.queue_watch import QueueWatch
 from streams.settings import Settings
 from streams.worker import _look, _start
@@ -267,18 +268,21 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         kafka = await stack.enter_async_context(Cluster(settings))
         engine = Engine(kafka, settings)
         stack.push_async_callback(engine.stop)
-        await _start(engine, _Alone(), kafka, settings)
+        ledger_id = LedgerId(kafka, settings)
+        await _start(engine, _Alone(), kafka, settings, ledger_id)
         engine.take_shares(range(settings.commands_partitions))
         await asyncio.to_thread(scene.create, {scene.topic: settings.queue_partitions})
         scene.put(8)
         if missing.name == HOLD_TOPIC:
             stack.callback((await asyncio.to_thread(guest_of, scene)).close)
         command = {"type": "xfer.cancel", "queue_name": scene.queue, "reason": "r", "id": scene.name}
-        record = CommandRecord(settings.commands_topic, 0, 0, 0, json.dumps(command).encode())
+        moment = int(time.time() * 1000)
+        record = CommandRecord(settings.commands_topic, 0, 0, moment, json.dumps(command).encode())
         watch = QueueWatch(kafka, settings, engine.is_mine).run(lambda: engine.shares)
+        looks = _look(engine, kafka, ledger_id)
         tasks = [
             asyncio.create_task(work)
-            for work in (_look(engine, kafka), watch, engine.on_command(record, lambda: True), drain(engine, scene))
+            for work in (looks, watch, engine.on_command(record, lambda: True), drain(engine, scene))
         ]
         await until(is_said)
         for task in tasks:

@@ -106,7 +106,9 @@ async def cancelled_at(queue: XferQueue, now: datetime) -> dict[str, Any]:
     world, id = queue.world, uuid.uuid4().hex
     command = {"type": "xfer.cancel", "queue_name": queue.name, "reason": EXAMPLES["reason"], "id": id}
     async with engine_at(world, now) as engine:
-        record = CommandRecord(world.settings.commands_topic, 0, 0, 0, json.dumps(command).encode())
+        record = CommandRecord(
+            world.settings.commands_topic, 0, 0, int(now.timestamp() * 1000), json.dumps(command).encode()
+        )
         assert await engine.on_command(record, lambda: True)
         await engine.ledger.barrier_all()
         for claim in engine.ledger.claims_of(id):

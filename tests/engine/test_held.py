@@ -1,0 +1,47 @@
+"""A stranger's transaction among commands or drain tasks: said by each worker, none of which is given up for it."""
+
+import asyncio
+
+import pytest
+
+from streams.engine import Engine
+from streams.metrics import REGISTRIES
+from tests.engine.world import World
+from tests.fakes.clock import now, timeless
+from tests.fakes.kafka import FakeKafka
+
+
+def open_s(where: str) -> float:
+    found = REGISTRIES["worker"].get_sample_value("xferq_open_transaction_seconds", {"where": where})
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("where", ["commands", "drains"])
+@timeless
+async def test_an_open_transaction_is_said_and_its_end_too(where: str) -> None:
+    async with World() as world:
+        kafka = FakeKafka(world.broker, world.settings)
+        engine = Engine(kafka, world.settings, now)
+        await engine.ledger.start()
+        topic = world.settings.commands_topic if where == "commands" else world.settings.drains_topic
+        logs = world.broker.topics[topic].logs
+        logs[1].append([(0, b"", b"before", ())])
+        await engine.look()
+        await kafka.producer("stranger")
+        transaction = world.broker.begin("stranger", 600.0)
+        logs[1].append([(0, b"", b"in it", ())], transaction)
+        await engine.look()
+        await asyncio.sleep(5)
+        await engine.look()
+        assert engine.health.noted == []  # most transactions end by themselves
+        await asyncio.sleep(25)
+        await engine.look()
+        assert engine.health.noted == [f"a transaction is open in {topic}: what lies behind it waits (1 from offset 1)"]
+        assert engine.health.problem() is None
+        assert open_s(where) == pytest.approx(30, abs=1)
+        world.broker.decide(transaction, commit=False)
+        await asyncio.sleep(1)
+        await engine.look()
+        assert (engine.health.noted, open_s(where)) == ([], 0)
+        await engine.ledger.stop()
