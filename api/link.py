@@ -67,12 +67,15 @@ class Link:
         return self.ledger
 
     async def refresh(self) -> bool:
-        """Let the view catch up with what was written until now, if that is quick; whether it has."""
+        """Let the view catch up with what was written until now, if that is quick; whether it has.
+
+        As far as a broker says, for people to look at: whoever only looks writes no marks.
+        """
         if self.missing is not None:
             return False
         try:
             async with asyncio.timeout(_FRESH_S):
-                await self.ledger.barrier_all()
+                await self.ledger.catch_up()
         except (TimeoutError, XferqError):
             return False
         return True

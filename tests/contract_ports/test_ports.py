@@ -131,7 +131,7 @@ async def test_a_tail_stops_at_what_is_open_and_goes_on_then(rig: Rig) -> None:
     await rig.write(topic, [b"z"], partition=1)
     transaction = await rig.open_transaction(topic, [b"b"])
     await rig.write(topic, [b"c"])
-    tail = await rig.kafka.tail(topic, 2)
+    tail = await rig.kafka.tail(topic, {0: 0, 1: 0})
     found: list[bytes | None] = []
 
     async def follow() -> tuple[int, int]:
