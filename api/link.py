@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.kafka.cluster import Cluster
+from streams.kafka.elections import require_clean_elections
 from streams.kafka.layout import require_topics
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
@@ -102,6 +103,7 @@ class Link:
             return
         await require_permissions(self.kafka, self._settings, "api")
         await require_topics(self.kafka, self._settings)
+        await require_clean_elections(self.kafka.connection, self._settings)
         ledger = Ledger(self.kafka, self._settings)
         try:
             await ledger.start()

@@ -17,6 +17,7 @@ from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.health import Health
 from streams.heap import settle_heap
 from streams.kafka.cluster import Cluster
+from streams.kafka.elections import require_clean_elections
 from streams.kafka.layout import require_topics, unsafe_queues
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
@@ -193,6 +194,7 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings) -
             await require_reachable(kafka.connection)
             await require_permissions(kafka, settings, "worker")
             await require_topics(kafka, settings)
+            await require_clean_elections(kafka.connection, settings)
             await engine.start()
             break
         except Unavailable as error:
