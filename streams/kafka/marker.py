@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 
 from streams.errors import Unavailable, XferqError
 from streams.kafka.connection import Connection
+from streams.kafka.leaders import follow_latest
 from streams.kafka.transaction import TransactionalProducer
 from streams.kafka.translate import translating
 from streams.ports import Header
@@ -34,18 +35,18 @@ class Marker:
         began = time.monotonic()
         try:
             async with asyncio.timeout(self._timeout_s):
-                producer = await self._started()
+                producer = await self._started(topic)
                 with translating(doing, f"Write on topic {topic}"):
                     await (await producer.send(topic, None, key=key, partition=partition, headers=list(headers)))
         except TimeoutError:
-            await self._distrust(began)
+            await self._distrust(topic, began)
             raise Unavailable(f"{doing}: no answer in time") from None
         except XferqError:
-            await self._distrust(began)
+            await self._distrust(topic, began)
             raise
         self._answered_at = time.monotonic()
 
-    async def _started(self) -> AIOKafkaProducer:
+    async def _started(self, topic: str) -> AIOKafkaProducer:
         async with self._lock:
             if self._producer is None or self._producer._sender.sender_task.done():
                 await self.close()
@@ -55,13 +56,14 @@ class Marker:
                 try:
                     with translating("connecting"):
                         await producer.start()
+                        await follow_latest(producer.client, topic)
                 except BaseException:
                     await TransactionalProducer(producer, self._connection).close()
                     raise
                 self._producer = producer
             return self._producer
 
-    async def _distrust(self, began: float) -> None:
+    async def _distrust(self, topic: str, began: float) -> None:
         """What it knows of leaders may be old; and where it got no answer at all since then, it may be of no use.
 
         A leader that was cut off takes the write and never acknowledges it; aiokafka would ask it again and again.
@@ -69,7 +71,7 @@ class Marker:
         if self._answered_at < began:
             await self.close()
         elif self._producer is not None:
-            self._producer.client.force_metadata_update()
+            await follow_latest(self._producer.client, topic)
 
     async def close(self) -> None:
         """Close its connections; whoever waits for a mark gets an error."""

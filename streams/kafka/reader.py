@@ -9,6 +9,7 @@ from aiokafka import errors as aio
 
 from streams.errors import OutOfRange, Unreadable
 from streams.kafka.connection import Connection
+from streams.kafka.leaders import follow_latest
 from streams.kafka.records import is_unreadable
 from streams.kafka.translate import translating
 from streams.ports import Record
@@ -159,6 +160,12 @@ async def open_tail(
     )
     timeout_s = connection.settings.request_timeout_ms / 1000
     await _start(consumer, f"opening {topic}", timeout_s)
+    try:
+        with translating(f"opening {topic}"):
+            await follow_latest(consumer._client, topic)
+    except BaseException:
+        await _close(consumer)
+        raise
     consumer.assign([TopicPartition(topic, partition) for partition in starts])
     for partition, start in starts.items():
         consumer.seek(TopicPartition(topic, partition), start)

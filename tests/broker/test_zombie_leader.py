@@ -107,6 +107,21 @@ async def test_a_drain_that_is_taken_over_by_one_who_asks_a_zombie_moves_nothing
         found = checker.read(alive, {topic_of(message.queue) for message in scene.sent})
         restored = sorted(record.id or b"" for records in found.values() for record in records)
         assert restored == sorted(message.id for message in scene.sent)
+        await _asks_the_leader_though_it_is_told_of_by_the_zombie(scene, servers.split(",")[zombie - 1])
+
+
+async def _asks_the_leader_though_it_is_told_of_by_the_zombie(scene: Scene, server: str) -> None:
+    """Whoever knows no other broker at first learns from it that there are others, and believes the latest of them."""
+    settings = scene.settings.model_copy(update={"bootstrap_servers": server})
+    async with Cluster(settings) as kafka:
+        partition = Ledger(kafka, settings).partition_of(scene.topic)
+        await kafka.mark(settings.ledger_topic, partition, b"barrier/x", [])
+        tail = await kafka.tail(settings.ledger_topic, {partition: 0})
+        keys: list[bytes | None] = []
+        async with asyncio.timeout(WAIT_S):
+            while b"barrier/x" not in keys:
+                keys += [record.key for record in await tail.read(500)]
+        await tail.close()
 
 
 def _is_led(servers: str, topic: str, zombie: int) -> bool:
