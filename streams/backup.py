@@ -34,7 +34,7 @@ async def read_ledger(kafka: Kafka, settings: Settings) -> dict[bytes, bytes]:
     topic = await _topic(kafka, settings)
     marks = await kafka.high_watermarks(topic.name, range(topic.partitions))
     found: dict[bytes, bytes] = {}
-    tail = await kafka.tail(topic.name, topic.partitions)
+    tail = await kafka.tail(topic.name, await kafka.log_starts(topic.name, range(topic.partitions)))
     try:
         # As long as a transaction may be open that somebody has left there.
         async with asyncio.timeout((settings.transaction_timeout_ms + 15_000) / 1000):

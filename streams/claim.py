@@ -6,7 +6,7 @@ the one before it; a crash anywhere leaves either no claim (before 6) or a whole
 command, which is acknowledged after 8, comes again and goes on.
 
 1. Fence: take over `xferq.claim.<topic>`. An earlier claimer's transaction is over, its claim known or gone.
-2. Read the ledger up to its high watermark. A command that has claimed already goes on at 7.
+2. Read the ledger up to a mark of our own (`streams.barrier`). A command that has claimed already goes on at 7.
 3. Settle: give transactions that were open on entry a moment; what is still open then is not considered. Meanwhile
    see that the queue's group is one that can be evicted: behind a group of another kind no head is true.
 4. Hold and evict: nobody in the queue's group has a partition until the hold is released.

@@ -280,7 +280,11 @@ class Commands:
         Two drains that finish at once each write their progress, then look: the later one sees both.
         """
         async with self._finishing.lane(id):
-            await self._ledger.barrier_all()
+            known = self._ledger.status(id)
+            if known is not None and known.type == "xfer.cancel" and known.queue_name:
+                await self._ledger.barrier(topic_of(known.queue_name))  # all of it lies there
+            else:
+                await self._ledger.barrier_all()
             status = self._ledger.status(id)
             if status is None or status.state != "done" or status == self._ledger.recorded_status(id):
                 return

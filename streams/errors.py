@@ -15,7 +15,7 @@ XferqError
 `- BrokerError     the embedded broker can't do what was asked (in `streams.broker`)
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 
 class XferqError(Exception):
@@ -66,7 +66,11 @@ class Rejected(XferqError):
 
 
 class OutOfRange(XferqError):
-    """An offset that should be there is below the log's start or beyond its end."""
+    """An offset that should be there is below the log's start or beyond its end; in `partitions`, of several."""
+
+    def __init__(self, message: str, partitions: Collection[int] = ()) -> None:
+        self.partitions = frozenset(partitions)
+        super().__init__(message)
 
 
 class Misconfigured(XferqError):

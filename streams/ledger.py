@@ -9,20 +9,20 @@ import asyncio
 import logging
 import time
 import zlib
-from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
+from streams.barrier import Marks
 from streams.domain.status import Status
 from streams.errors import Refused, Unavailable, XferqError
+from streams.ledger_reader import LedgerReader, read_again
 from streams.ledger_view import LedgerView, command_key
 from streams.metrics import LEDGER_LAG, OPEN_SECONDS
-from streams.ports import Kafka, Producer, Tail, Write
-from streams.rounds import Rounds
+from streams.ports import Kafka, Producer, Record, Write
 from streams.settings import Settings
 from streams.undecided import Undecided
 
 _log = logging.getLogger(__name__)
-_POLL_S = 0.002
+_AGAIN_S = 5.0
 _BATCH_BYTES = 900_000
 """Under Kafka's default limit of a record batch, 1 MiB."""
 
@@ -34,26 +34,39 @@ class Ledger(LedgerView):
         super().__init__()
         self._kafka = kafka
         self._settings = settings
-        self._tail: Tail | None = None
-        self._following: asyncio.Task[None] | None = None
-        self._renew = False
-        self._stuck: tuple[dict[int, int], float] | None = None
+        self._partitions = range(settings.ledger_partitions)
+        # A transaction left open by a crash ends at its time-out, for which the broker looks every 10 s.
+        self._limit_s = (settings.transaction_timeout_ms + 15_000) / 1000
+        self._marks = Marks(kafka, settings.ledger_topic)
+        self._reader = self._new_reader(self.apply)
+        self._rereading: asyncio.Task[None] | None = None
+        self._topic_id: str | None = None
+        self._stuck: dict[int, tuple[int, float]] = {}
         self._undecided = Undecided[int]()
-        self._barriers = Rounds(self._barrier_all)
+
+    def _new_reader(self, apply: Callable[[Record], None]) -> LedgerReader:
+        topic, count = self._settings.ledger_topic, len(self._partitions)
+        return LedgerReader(self._kafka, topic, count, self._marks, apply, self._on_lost)
 
     async def start(self) -> None:
-        """Begin to follow; returns once all that was committed before is known.
+        """Begin to follow; returns once all that was committed before is known, as far as the brokers asked say.
 
-        Not up to the high watermark, where a worker that died may have left a transaction open: what ends it before
-        its time-out is only the work that begins after this.
+        Not behind a barrier, where a worker that died may have left a transaction open: what ends it before
+        its time-out is only the work that begins after this. That work asks for a barrier by itself.
 
         Raises:
             Unavailable: it could not be read to its end; call again.
         """
-        if self._following is None:
-            self._following = asyncio.create_task(self._follow())
-        partitions = range(self._settings.ledger_partitions)
-        await self._reach(await self._kafka.stable_ends(self._settings.ledger_topic, partitions))
+        if self._topic_id is None:
+            topic = await self._kafka.topic(self._settings.ledger_topic)
+            self._topic_id = None if topic is None else topic.id
+        self._reader.start()
+        ends = await self._kafka.stable_ends(self._settings.ledger_topic, self._partitions)
+        await self._within_limit(self._reach(ends), self._partitions)
+
+    async def _reach(self, marks: Mapping[int, int]) -> None:
+        for partition, mark in marks.items():
+            await self._reader.reach(partition, mark)
 
     async def look(self) -> None:
         """See that Kafka answers and that the view follows; a reader that stands still is replaced.
@@ -64,71 +77,83 @@ class Ledger(LedgerView):
         Raises:
             Unavailable: Kafka does not answer, or the view does not follow.
         """
-        partitions = range(self._settings.ledger_partitions)
-        ends = await self._kafka.stable_ends(self._settings.ledger_topic, partitions)
-        OPEN_SECONDS.labels(where="ledger").set(self._undecided.look(ends, await self._written(partitions)))
-        if self._tail is None:
+        ends = await self._kafka.stable_ends(self._settings.ledger_topic, self._partitions)
+        written = await self._kafka.high_watermarks(self._settings.ledger_topic, self._partitions)
+        OPEN_SECONDS.labels(where="ledger").set(self._undecided.look(ends, written))
+        if not self._reader.is_open:
             raise Unavailable("reading the ledger: it is being opened")
-        positions = {partition: await self._tail.position(partition) for partition in partitions}
+        positions = {partition: await self._reader.position(partition) for partition in self._partitions}
         behind = {partition: at for partition, at in positions.items() if at < ends[partition]}
         LEDGER_LAG.set(sum(ends[partition] - at for partition, at in behind.items()))
         now = time.monotonic()
-        if not behind:
-            self._stuck = None
-        elif self._stuck is None or _moved(self._stuck[0], behind):
-            self._stuck = behind, now
-        elif now - self._stuck[1] > self._settings.request_timeout_ms / 1000:
-            self._stuck, self._renew = None, True
+        before = self._stuck
+        self._stuck = {p: before[p] if p in before and before[p][0] == at else (at, now) for p, at in behind.items()}
+        still = [p for p, (_, since) in self._stuck.items() if now - since > self._settings.request_timeout_ms / 1000]
+        if still:
+            for partition in still:
+                del self._stuck[partition]
+            self._reader.replace(still)
             raise Unavailable("reading the ledger: nothing comes, though there is more")
 
     async def stop(self) -> None:
         """Stop following."""
-        await self._barriers.stop()
-        if self._following is not None:
-            self._following.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._following
-        if self._tail is not None:
-            await self._tail.close()
+        await self._marks.stop()
+        if self._rereading is not None:
+            self._rereading.cancel()
+            await asyncio.gather(self._rereading, return_exceptions=True)
+        await self._reader.stop()
 
     # ---- reading
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it follows all of the ledger now."""
+        return self._reader.is_open
 
     def partition_of(self, name: str) -> int:
         """The ledger partition for a queue's topic (or for the id of a command that names no queue)."""
         return zlib.crc32(name.encode()) % self._settings.ledger_partitions
 
     async def barrier(self, name: str) -> None:
-        """Wait until all that was written to the ledger partition of `name` before this call is known.
+        """Wait until all that was written to the ledger partition of `name` before this call is known, for sure.
 
-        Up to the high watermark, not to the last stable offset: a transaction's marker may come after the
-        answer to its commit, and what it wrote lies beyond the last stable offset until then.
+        By writing into it: see `streams.barrier`. Who asks for the same partition meanwhile shares the next write.
+        It waits for transactions that are open there, as those who have written them may have been told that they
+        are committed.
+
+        Raises:
+            Unavailable: it could not be written, or took too long to come.
+        """
+        await self._pass(self.partition_of(name))
+
+    async def barrier_all(self) -> None:
+        """The same for all of the ledger."""
+        await asyncio.gather(*(self._pass(partition) for partition in self._partitions))
+
+    async def catch_up(self) -> None:
+        """Wait until all is known that a broker says was written: only to show it, as that may be an old story.
 
         Raises:
             Unavailable: it took too long.
         """
-        await self._reach(await self._written([self.partition_of(name)]))
+        ends = await self._kafka.high_watermarks(self._settings.ledger_topic, self._partitions)
+        await self._within_limit(self._reach(ends), self._partitions)
 
-    async def barrier_all(self) -> None:
-        """The same for all of the ledger; those who ask at once wait together, for as many requests as one needs."""
-        await self._barriers.answer(self._settings.ledger_topic)
+    async def _pass(self, partition: int) -> None:
+        number = await self._marks.write(partition)
+        await self._within_limit(self._deliver(partition, number), [partition])
 
-    async def _barrier_all(self, asked: Collection[str]) -> dict[str, Exception | None]:
-        await self._reach(await self._written(range(self._settings.ledger_partitions)))
-        return dict.fromkeys(asked)
+    async def _deliver(self, partition: int, number: int) -> None:
+        while not self._reader.has_delivered(partition, number):  # whoever it is by then
+            await self._reader.look_for(partition, number)
 
-    async def _written(self, partitions: Iterable[int]) -> dict[int, int]:
-        return await self._kafka.high_watermarks(self._settings.ledger_topic, partitions)
-
-    async def _reach(self, marks: Mapping[int, int]) -> None:
+    async def _within_limit(self, reading: Awaitable[None], partitions: Collection[int]) -> None:
         try:
-            # A transaction left open by a crash ends at its time-out, for which the broker looks every 10 s.
-            async with asyncio.timeout((self._settings.transaction_timeout_ms + 15_000) / 1000):
-                for partition, mark in marks.items():
-                    while self._tail is None or await self._tail.position(partition) < mark:  # noqa: ASYNC110
-                        await asyncio.sleep(_POLL_S)
+            async with asyncio.timeout(self._limit_s):
+                await reading
         except TimeoutError:
             # Perhaps the reader itself has died, which a library's task may do without a word.
-            self._renew = True
+            self._reader.replace(partitions)
             raise Unavailable("reading the ledger: it can't be read to its end") from None
 
     # ---- writing
@@ -157,28 +182,42 @@ class Ledger(LedgerView):
             partition=self.partition_of(name),
         )
 
-    # ---- following
+    # ---- reading it again
 
-    async def _follow(self) -> None:
-        while True:
+    def _on_lost(self) -> None:
+        if self._rereading is None or self._rereading.done():
+            self._rereading = asyncio.create_task(self._read_again())
+
+    async def _read_again(self) -> None:
+        """Read the ledger from its beginning, where its log does not hold what comes next for us.
+
+        Into a view of its own, which takes this one's place once it is no older, for sure: meanwhile this view stays
+        as it is, and what is asked of it behind a barrier waits in the partitions concerned only.
+        """
+        while self._reader.lost:
+            view = LedgerView()
+            new = self._new_reader(view.apply)
             try:
-                if self._renew and self._tail is not None:
-                    # From the beginning again; until it has caught up no barrier lets anybody through.
-                    spent, self._tail = self._tail, None
-                    await spent.close()
-                if self._tail is None:
-                    self._tail = await self._kafka.tail(self._settings.ledger_topic, self._settings.ledger_partitions)
-                    self._renew = False
-                # No await between the end of `read` and the last `apply`: whoever sees the tail's position
-                # move on sees the records applied as well.
-                for record in await self._tail.read(timeout_ms=1_000):
-                    self.apply(record)
-            except XferqError as error:
-                _log.warning("ledger.unreadable error=%s", error)
-                self._renew = True
-                await asyncio.sleep(0.5)
+                await self._require_same_topic()
+                _log.warning("ledger.read_again partitions=%s", sorted(self._reader.lost))
+                await read_again(self._reader, new, self._marks, self._partitions, self._limit_s)
+            except BaseException as error:
+                await new.stop()
+                if not isinstance(error, XferqError):
+                    raise
+                _log.error("ledger.not_read_again error=%s", error)
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                # No await before its reader is ours: records that it reads now belong here.
+                self.become(view)
+                new.apply = self.apply
+                old, self._reader = self._reader, new
+                await old.stop()
 
-
-def _moved(before: dict[int, int], now: dict[int, int]) -> bool:
-    """Whether any partition that is behind has come further, or has caught up."""
-    return any(now.get(partition, at + 1) > at for partition, at in before.items())
+    async def _require_same_topic(self) -> None:
+        topic = await self._kafka.topic(self._settings.ledger_topic)
+        if topic is None or self._topic_id not in (None, topic.id):
+            raise Unavailable(
+                f"topic {self._settings.ledger_topic} (XFERQ_LEDGER_TOPIC) is gone, or another one than when this "
+                "process started: what it knows is not taken from it"
+            )

@@ -1,7 +1,8 @@
 """What the ledger's records say, as a view in memory: claims, progress, heads, commands. No I/O.
 
 Keys: `claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`,
-`tally/<topic>/<id>`, and `waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on.
+`tally/<topic>/<id>`, and `waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on. Others,
+such as those of `streams.barrier`, are passed over.
 """
 
 import logging
@@ -127,6 +128,12 @@ class LedgerView:
         for claim in self.claims_of(id):
             steps = {partition: self.progress(claim.topic, partition, id) for partition in claim.ranges}
             yield claim, {partition: step for partition, step in steps.items() if step is not None}
+
+    def become(self, other: "LedgerView") -> None:
+        """Take over all that the other view holds, which is of no use afterwards."""
+        self._claims, self._progress, self._heads = other._claims, other._progress, other._heads
+        self._statuses, self._topics_of, self._tallies = other._statuses, other._topics_of, other._tallies
+        self._waiting, self.unreadable = other._waiting, other.unreadable
 
     def apply(self, record: Record) -> None:
         """Take in one record, of each partition in order; one that can't be understood is logged and counted."""

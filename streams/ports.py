@@ -129,14 +129,23 @@ class Reader(Protocol):
 
 
 class Tail(Protocol):
-    """Committed records of all partitions of one topic, from the beginning and on and on."""
+    """Committed records of some partitions of one topic, each from its start and on and on."""
 
     async def read(self, timeout_ms: int) -> Iterable[Record]:
-        """What has come, or nothing after `timeout_ms`."""
+        """What has come, or nothing after `timeout_ms`.
+
+        Raises:
+            OutOfRange: the log of some `partitions` does not hold where this stands: freed, truncated, or not there
+                at the broker that was asked.
+        """
         ...
 
     async def position(self, partition: int) -> int:
         """The next offset to read: everything below was returned by `read` or is no record."""
+        ...
+
+    def leave(self, partition: int) -> None:
+        """Don't fetch this partition any more; what was fetched before may still be returned."""
         ...
 
     async def close(self) -> None: ...
@@ -256,8 +265,18 @@ class Kafka(Protocol):
         """Open a reader of committed records."""
         ...
 
-    async def tail(self, topic: str, partitions: int) -> Tail:
-        """Follow a topic from its beginning."""
+    async def tail(self, topic: str, starts: Mapping[int, int]) -> Tail:
+        """Follow these partitions of a topic, each from its start."""
+        ...
+
+    async def mark(self, topic: str, partition: int, key: bytes, headers: Sequence[Header]) -> None:
+        """Write a record without a value (acks=all), by a producer of its own, and wait until it is acknowledged.
+
+        What goes wrong here goes wrong for nobody else: not for `publish`, not for a mark in another partition.
+
+        Raises:
+            Unavailable: not acknowledged in time; the record may be there, once or more often.
+        """
         ...
 
     async def publish(

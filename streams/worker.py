@@ -18,6 +18,7 @@ from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.health import Health
 from streams.heap import settle_heap
 from streams.kafka.cluster import Cluster
+from streams.kafka.elections import require_clean_elections
 from streams.kafka.layout import require_topics
 from streams.kafka.ledger_id import LedgerId
 from streams.kafka.permissions import require_permissions
@@ -206,6 +207,7 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings, l
             await require_reachable(kafka.connection)
             await require_permissions(kafka, settings, "worker")
             await require_topics(kafka, settings)
+            await require_clean_elections(kafka.connection, settings)
             await ledger_id.open(remember=True)
             await engine.start()
             break

@@ -79,7 +79,7 @@ async def _log(*, follow: bool, from_beginning: bool, as_json: bool) -> None:
         partitions = range(topic.partitions)
         ends = await kafka.stable_ends(name, partitions)
         starts = await kafka.log_starts(name, partitions) if from_beginning else ends
-        tail = await open_tail(kafka.connection, name, topic.partitions, starts)
+        tail = await open_tail(kafka.connection, name, starts, goes_on_at="earliest")
         try:
             while True:
                 positions = [await tail.position(partition) for partition in partitions]

@@ -9,6 +9,7 @@ from streams.errors import OutcomeUnknown, Unavailable, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.groups import Groups
 from streams.kafka.hold import GroupHold, GuestHold, take_hold
+from streams.kafka.marker import Marker
 from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
 from streams.kafka.subscriptions import Subscription
 from streams.kafka.topics import KEEPS_ALL, QUEUE_CONFIG, Topics
@@ -28,6 +29,7 @@ class Cluster:
         self.connection = Connection(settings, bootstrap_servers)
         self._topics = Topics(self.connection)
         self._groups = Groups(self.connection)
+        self._marker = Marker(self.connection)
         self._publisher: AIOKafkaProducer | None = None
         self._publisher_lock = asyncio.Lock()
 
@@ -103,8 +105,11 @@ class Cluster:
     async def reader(self, topic: str, partition: int, start: int, end: int) -> RangeReader:
         return await open_reader(self.connection, topic, partition, start, end)
 
-    async def tail(self, topic: str, partitions: int) -> TopicTail:
-        return await open_tail(self.connection, topic, partitions)
+    async def tail(self, topic: str, starts: Mapping[int, int]) -> TopicTail:
+        return await open_tail(self.connection, topic, starts)
+
+    async def mark(self, topic: str, partition: int, key: bytes, headers: Sequence[Header]) -> None:
+        await self._marker.write(topic, partition, key, headers)
 
     async def publish(
         self,
@@ -160,5 +165,6 @@ class Cluster:
     async def close(self) -> None:
         """Close every connection that this object keeps warm."""
         await self._drop_publisher()
+        await self._marker.close()
         await self._groups.close()
         await self.connection.close()

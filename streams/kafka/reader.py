@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka import errors as aio
 
 from streams.errors import OutOfRange, Unreadable
 from streams.kafka.connection import Connection
+from streams.kafka.leaders import follow_latest
 from streams.kafka.records import is_unreadable
 from streams.kafka.translate import translating
 from streams.ports import Record
@@ -70,19 +72,24 @@ class RangeReader:
 
 
 class TopicTail:
-    """All partitions of one topic from the beginning; made by `open_tail`."""
+    """Some partitions of one topic, each from its start; made by `open_tail`."""
 
-    def __init__(self, consumer: AIOKafkaConsumer, partitions: Sequence[TopicPartition], timeout_s: float) -> None:
+    def __init__(self, consumer: AIOKafkaConsumer, topic: str, timeout_s: float) -> None:
         self._consumer = consumer
-        self._partitions = partitions
-        self._topic = partitions[0].topic
+        self._topic = topic
         self._timeout_s = timeout_s
 
     async def read(self, timeout_ms: int) -> Iterable[Record]:
         """What has come since, or nothing after `timeout_ms`."""
         with translating(f"reading {self._topic}", f"Read on topic {self._topic}"):
             async with asyncio.timeout(self._timeout_s + timeout_ms / 1000):
-                fetched = await self._consumer.getmany(timeout_ms=timeout_ms)
+                try:
+                    fetched = await self._consumer.getmany(timeout_ms=timeout_ms)
+                except aio.OffsetOutOfRangeError as error:
+                    places = {where.partition: offset for where, offset in error.args[0].items()}
+                    raise OutOfRange(
+                        f"{self._topic}: no such offsets (by partition): {places}", places.keys()
+                    ) from error
         found = [record for records in fetched.values() for record in records]
         for record in found:
             if is_unreadable(record):
@@ -97,7 +104,11 @@ class TopicTail:
         """
         with translating(f"reading {self._topic}", f"Read on topic {self._topic}"):
             async with asyncio.timeout(self._timeout_s):
-                return int(await self._consumer.position(self._partitions[partition]))
+                return int(await self._consumer.position(TopicPartition(self._topic, partition)))
+
+    def leave(self, partition: int) -> None:
+        """Fetch this partition no more."""
+        self._consumer.pause(TopicPartition(self._topic, partition))
 
     async def close(self) -> None:
         """Close the connections; never raises."""
@@ -132,23 +143,33 @@ async def open_reader(connection: Connection, topic: str, partition: int, start:
 
 
 async def open_tail(
-    connection: Connection, topic: str, partitions: int, starts: Mapping[int, int] | None = None
+    connection: Connection, topic: str, starts: Mapping[int, int], *, goes_on_at: Literal["earliest", "none"] = "none"
 ) -> TopicTail:
-    """Follow all `partitions` of `topic`: each from its start in `starts`, or else from offset 0."""
+    """Follow partitions of `topic`, each from its start.
+
+    Args:
+        goes_on_at: where a partition goes on whose log does not hold that offset: at the log's start, or nowhere
+            (`read` raises OutOfRange).
+    """
     consumer = AIOKafkaConsumer(
         **connection.client("ledger"),
         isolation_level="read_committed",
         enable_auto_commit=False,
-        auto_offset_reset="earliest",
+        auto_offset_reset=goes_on_at,
         fetch_max_wait_ms=500,
     )
     timeout_s = connection.settings.request_timeout_ms / 1000
     await _start(consumer, f"opening {topic}", timeout_s)
-    assigned = [TopicPartition(topic, partition) for partition in range(partitions)]
-    consumer.assign(assigned)
-    for partition in assigned:
-        consumer.seek(partition, (starts or {}).get(partition.partition, 0))
-    return TopicTail(consumer, assigned, timeout_s)
+    try:
+        with translating(f"opening {topic}"):
+            await follow_latest(consumer._client, topic)
+    except BaseException:
+        await _close(consumer)
+        raise
+    consumer.assign([TopicPartition(topic, partition) for partition in starts])
+    for partition, start in starts.items():
+        consumer.seek(TopicPartition(topic, partition), start)
+    return TopicTail(consumer, topic, timeout_s)
 
 
 async def _start(consumer: AIOKafkaConsumer, doing: str, timeout_s: float) -> None:

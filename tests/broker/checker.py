@@ -222,7 +222,10 @@ def problems(
     ledger_partitions = len(log_starts(servers, ledger_topic))
     for key, partition in ledger.partitions.items():
         kind, _, rest = key.partition("/")
-        if kind != "command" and partition != zlib.crc32(rest.split("/")[0].encode()) % ledger_partitions:
+        if (
+            kind not in ("command", "barrier")
+            and partition != zlib.crc32(rest.split("/")[0].encode()) % ledger_partitions
+        ):
             wrong.append(f"{key} is in ledger partition {partition}")
     return wrong
 

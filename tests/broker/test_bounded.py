@@ -65,8 +65,9 @@ CALLS: Mapping[str, Call] = {
     "hold": lambda kafka: kafka.hold("g"),
     "producer": lambda kafka: kafka.producer("id"),
     "reader": lambda kafka: kafka.reader("t", 0, 0, 1),
-    "tail": lambda kafka: kafka.tail("t", 1),
+    "tail": lambda kafka: kafka.tail("t", {0: 0}),
     "publish": lambda kafka: kafka.publish("t", [(b"k", b"v")]),
+    "mark": lambda kafka: kafka.mark("t", 0, b"k", []),
     "apply_layout": lambda kafka: apply_layout(kafka.connection, kafka.settings),
     "queue_depths": lambda kafka: queue_depths(kafka.connection, kafka.settings),
     "dispatch": dispatch,
@@ -151,7 +152,7 @@ async def test_what_was_open_is_given_up_and_closed_in_time_while_the_broker_han
         await until(lambda: kafka.topic(topic))
         producer, other = await until(lambda: kafka.producer(id)), await until(lambda: kafka.producer(f"{id}.other"))
         await producer.transact([one(producer, topic)], GroupOffsets("g", topic, {0: 1}))
-        reader, tail = await kafka.reader(topic, 0, 0, 10), await kafka.tail(topic, 4)
+        reader, tail = await kafka.reader(topic, 0, 0, 10), await kafka.tail(topic, dict.fromkeys(range(4), 0))
         warm: list[Call] = [CALLS["committed"], CALLS["members"], lambda kafka: kafka.publish(topic, [(b"k", b"v")], 0)]
         for call in warm:
             await until(partial(ended, call, kafka))

@@ -6,6 +6,7 @@ Each part logs in as a user of its own, on a broker that permits nothing but wha
 import asyncio
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any

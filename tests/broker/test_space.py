@@ -79,15 +79,13 @@ async def test_what_was_claimed_a_moment_ago_is_not_taken_for_dispatched(broker:
         async with Cluster(scene.settings) as kafka:
             engine = Engine(kafka, scene.settings)
             await engine.ledger.start()
-            following = engine.ledger._following
-            assert following is not None
-            following.cancel()  # the ledger comes late to this worker: another transaction holds it up
-            await asyncio.wait([following])
+            reader = engine.ledger._reader
+            await reader.stop()  # the ledger comes late to this worker: another transaction holds it up
             await claimed(scene, "a")
             freeing = asyncio.create_task(engine.keeper.free(scene.topic))
             await asyncio.wait([freeing], timeout=1)
             assert checker.log_starts(scene.servers, scene.topic) == dict.fromkeys(range(4), 0)
-            engine.ledger._following = asyncio.create_task(engine.ledger._follow())
+            reader.replace(range(scene.settings.ledger_partitions))
             await freeing
             assert checker.log_starts(scene.servers, scene.topic) == dict.fromkeys(range(4), 0)
             await engine.stop()

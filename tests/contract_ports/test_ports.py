@@ -1,5 +1,6 @@
 """What the engine relies on, on the model and on Kafka itself: so that the model does not lie."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
@@ -131,7 +132,7 @@ async def test_a_tail_stops_at_what_is_open_and_goes_on_then(rig: Rig) -> None:
     await rig.write(topic, [b"z"], partition=1)
     transaction = await rig.open_transaction(topic, [b"b"])
     await rig.write(topic, [b"c"])
-    tail = await rig.kafka.tail(topic, 2)
+    tail = await rig.kafka.tail(topic, {0: 0, 1: 0})
     found: list[bytes | None] = []
 
     async def follow() -> tuple[int, int]:
@@ -341,6 +342,60 @@ async def test_published_records_have_the_headers_they_were_given(rig: Rig, head
         found += [list(record.headers) for record in await reader.read()]
     await reader.close()
     assert found == [headers, headers]
+
+
+# ---- marks
+
+
+async def test_a_mark_is_there_once_it_is_written_behind_all_that_was_there(rig: Rig) -> None:
+    topic = await rig.topic(partitions=2)
+    await rig.write(topic, [b"a"], partition=1)
+    tail = await rig.kafka.tail(topic, {0: 0, 1: 0})
+    await rig.kafka.mark(topic, 1, b"k", [("number", b"7")])
+    found: list[tuple[object, ...]] = []
+
+    async def follow() -> int:
+        found.extend((r.partition, r.key, r.value, *map(tuple, r.headers)) for r in await tail.read(100))
+        return await tail.position(1)
+
+    await eventually(follow, 2)
+    assert found == [(1, b"a", b"v"), (1, b"k", None, ("number", b"7"))]
+    await tail.close()
+
+
+async def test_a_mark_that_can_t_be_written_spoils_nothing_that_is_written_at_the_same_time(rig: Rig) -> None:
+    topic = await rig.topic()
+    nowhere = rig.kafka.mark(name(), 0, b"k", [])
+    others = [rig.kafka.mark(topic, 0, b"k", []), rig.kafka.publish(topic, [(b"p", b"v")], partition=0)]
+    failed, *rest = await asyncio.gather(nowhere, *others, return_exceptions=True)
+    assert isinstance(failed, Unavailable)
+    assert rest == [None, None]
+    await rig.kafka.mark(topic, 0, b"k", [])
+    assert sorted(await keys_in(rig, topic), key=str) == [b"k", b"k", b"p"]
+
+
+async def test_a_tail_says_which_logs_do_not_hold_where_it_stands_and_leaves_what_it_is_told_to(rig: Rig) -> None:
+    topic = await rig.topic(partitions=2)
+    await rig.write(topic, [b"a", b"b", b"c"])
+    await rig.write(topic, [b"z"], partition=1)
+    await rig.kafka.delete_before(topic, {0: 2})
+    for start in (0, 9):
+        tail = await rig.kafka.tail(topic, {0: start})
+        with pytest.raises(OutOfRange) as caught:
+            await tail.read(20_000)
+        assert caught.value.partitions == {0}
+        await tail.close()
+    tail = await rig.kafka.tail(topic, {0: 2, 1: 0})
+    tail.leave(0)
+    found: list[bytes | None] = []
+
+    async def follow() -> list[bytes | None]:
+        found.extend(record.key for record in await tail.read(100) if record.partition == 1)
+        return found
+
+    await eventually(follow, [b"z"])
+    assert await tail.position(0) == 2
+    await tail.close()
 
 
 # ---- topics

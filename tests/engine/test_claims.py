@@ -40,7 +40,7 @@ async def test_two_engines_and_two_cancels_of_one_queue(seed: int) -> None:
         world.cancel("c2", partition=1)
         # The first one has lost its partitions to the second one, and has not heard of it.
         for worker in (first, second):
-            await world.until(lambda worker=worker: worker.engine.ledger._tail is not None)  # type: ignore[misc]
+            await world.until(lambda worker=worker: worker.engine.ledger.is_open)  # type: ignore[misc]
         topic = world.broker.topics[world.settings.commands_topic]
         (record,) = topic.logs[0].records(0, 1)
         doubled = CommandRecord(topic.name, 0, 0, record.timestamp, record.value)
@@ -132,7 +132,7 @@ async def test_a_claimer_that_stands_still_between_its_look_and_its_commit(seat:
             dispatcher.poll(1)
         faults = _Asleep()
         worker = world.worker(faults)
-        await world.until(lambda: worker.engine.ledger._tail is not None)
+        await world.until(lambda: worker.engine.ledger.is_open)
         faults.stand_still("transact:xferq.claim", 1, 60.0)
         world.cancel()
         async with asyncio.timeout(100):

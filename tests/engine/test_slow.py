@@ -282,6 +282,7 @@ async def test_words_go_with_their_command() -> None:
         assert world.ledger.waiting(TOPIC, "c1")
         engine = worker.engine
         engine.keeper._settings = engine.keeper._settings.model_copy(update={"keep_commands_days": 1e-9})
+        await engine.ledger.barrier_all()
         await engine.keeper.forget_commands()
         await world.ledger.barrier_all()
         assert world.ledger.status("c1") is None
@@ -298,7 +299,7 @@ async def test_a_reader_of_the_ledger_that_stands_still_is_replaced() -> None:
         await asyncio.sleep(5)
         ledger = worker.engine.ledger
         await ledger.look()
-        tail = ledger._tail
+        tail = ledger._reader._parts[0].tail
         assert tail is not None
 
         async def nothing(timeout_ms: int) -> Sequence[object]:
@@ -317,7 +318,7 @@ async def test_a_reader_of_the_ledger_that_stands_still_is_replaced() -> None:
             await asyncio.sleep(2)
         assert problems == ["reading the ledger: nothing comes, though there is more"]
         await world.until(lambda: ledger.status("x") is not None, within_s=10)
-        assert ledger._tail is not tail
+        assert ledger._reader._parts[0].tail is not tail
         await ledger.look()
 
 

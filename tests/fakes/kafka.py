@@ -142,12 +142,17 @@ class FakeKafka:
         await self.faults.point(f"reader:{topic}/{partition}")
         return FakeReader(self.broker, self.faults, topic, partition, start, end, self._at_a_time)
 
-    async def tail(self, topic: str, partitions: int) -> FakeTail:
+    async def tail(self, topic: str, starts: Mapping[int, int]) -> FakeTail:
         await self.faults.point("tail", counted=False)
         there = self._topic(topic)
-        if len(there.logs) != partitions:
+        if not starts.keys() <= set(range(len(there.logs))):
             raise Unavailable(f"{topic} has {len(there.logs)} partitions")
-        return FakeTail(there, self.faults)
+        return FakeTail(self.broker, self.faults, topic, starts)
+
+    async def mark(self, topic: str, partition: int, key: bytes, headers: Sequence[Header]) -> None:
+        await self.faults.point(f"mark:{topic}/{partition}")
+        self._topic(topic).logs[partition].append([(self.broker.now_ms(), key, None, tuple(headers))])
+        await self.faults.point(f"mark:{topic}/{partition}.done")
 
     async def publish(
         self,

@@ -1,7 +1,7 @@
 """Reading committed records."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from streams.errors import OutOfRange
 from streams.ports import Record
@@ -58,29 +58,48 @@ class FakeReader:
 
 
 class FakeTail:
-    """See `streams.ports.Tail`."""
+    """See `streams.ports.Tail`. It follows the topic's name, as Kafka does: one that is made again may be shorter."""
 
-    def __init__(self, topic: FakeTopic, faults: Faults) -> None:
-        self._topic = topic
+    def __init__(self, broker: Broker, faults: Faults, topic: str, starts: Mapping[int, int]) -> None:
+        self._broker = broker
         self._faults = faults
-        self._positions = [log.start for log in topic.logs]
+        self._topic = topic
+        self._positions = dict(starts)
+        self._left: set[int] = set()
 
     async def read(self, timeout_ms: int) -> Iterable[Record]:
         await self._faults.point("tail.read", counted=False)
         until = asyncio.get_running_loop().time() + timeout_ms / 1000
         while True:
             self._faults.alive()
-            found: list[FakeRecord] = []
-            for partition, log in enumerate(self._topic.logs):
-                found += log.records(self._positions[partition], log.end)
-                self._positions[partition] = max(log.stable_end, self._positions[partition])
-            if found or asyncio.get_running_loop().time() >= until:
+            topic = self._broker.topics.get(self._topic)
+            found = [] if topic is None else self._fetch(topic)
+            left_s = until - asyncio.get_running_loop().time()
+            if found or left_s <= 0:
                 return found
-            await self._topic.changes.wait(until - asyncio.get_running_loop().time())
+            if topic is None:
+                await asyncio.sleep(left_s)
+            else:
+                await topic.changes.wait(left_s)
+
+    def _fetch(self, topic: FakeTopic) -> list[FakeRecord]:
+        followed = self._positions.keys() - self._left
+        missing = {p for p in followed if not topic.logs[p].start <= self._positions[p] <= topic.logs[p].end}
+        if missing:
+            raise OutOfRange(f"{self._topic}: no such offsets: {sorted(missing)}", missing)
+        found: list[FakeRecord] = []
+        for partition in sorted(followed):
+            log = topic.logs[partition]
+            found += log.records(self._positions[partition], log.end)
+            self._positions[partition] = max(log.stable_end, self._positions[partition])
+        return found
 
     async def position(self, partition: int) -> int:
         self._faults.alive()
         return self._positions[partition]
+
+    def leave(self, partition: int) -> None:
+        self._left.add(partition)
 
     async def close(self) -> None:
         self._faults.alive()

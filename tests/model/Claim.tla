@@ -8,8 +8,11 @@ of a transaction are pending at the group's coordinator until its marker comes t
 that came behind them. Claimers are workers that have a command: pc "idle" is a worker without one, Take steps 1 to 3,
 "evict" step 4, "snapshot" 5, "commit" 6, "look" and "put" 7, "done" 8. A worker may stop at each step: for ever
 (Crash), or for as long as others need to do all of it (a zombie: it just does not take its turn). The keeper's guard
-is the command "guard". Dispatchers believe what they believe (`at`, `pos`) until they Learn better; the coordinator
-knows `members` and who has the partition, `assigned`. `seats` are the claims' holds.
+is the command "guard". One broker may be cut off from the controller (Cut): another one leads the ledger from then
+on, and takes all that is written to it; the first one does not know it, and whoever asks it reads `zombie`, the log
+of that moment, to its end. A claimer may ask either of them. Dispatchers believe what they believe (`at`, `pos`)
+until they Learn better; the coordinator knows `members` and who has the partition, `assigned`. `seats` are the
+claims' holds.
 
 Assumed. Whoever joins a group without members gets a partition later than a claimer needs for one eviction and the
 look behind it (LookAgain is one step): Kafka's group.initial.rebalance.delay.ms is 3 s unless somebody sets it to 0.
@@ -34,9 +37,10 @@ CONSTANTS
     Messages,                        \* offsets 0 .. Messages - 1 will be written to the queue
     None,
     Unlimited,
-    Crashes, Redeliveries, Joins, Leaves, LateCommits, Expiries, LostSeats, Drains, Fences, \* how often, or Unlimited
+    Crashes, Redeliveries, Joins, Leaves, LateCommits, Expiries, LostSeats, Drains, Fences, Cuts,
+                                     \* how often, or Unlimited
     Fencing, Evicting, HoldingAtTheCommit, LookingAgain, AwaitingTheMarker, AwaitingThePut, HoldingAtThePut,
-    ResumingAtTheLook, ReadingToTheEnd
+    ResumingAtTheLook, ReadingToTheEnd, ProvingByAWrite
 
 VARIABLES
     end,        \* the queue: messages 0 .. end - 1 have arrived
@@ -50,12 +54,14 @@ VARIABLES
     displaced,  \* the offset lies below the heads because it has expired, or was committed by somebody evicted
     acked, sent,
     done,       \* what was committed by a dispatcher and not claimed before
-    left        \* what is left of the budget
+    left,       \* what is left of the budget
+    zombie      \* the ledger as the broker has it that was cut off, or None
 
 claimers == <<pc, cmd, lo, hi, known, base, base>>
 group == <<members, assigned, seats>>
 dispatchers == <<at, pos, late, excused>>
-vars == <<end, ledger, committed, pending, owner, claimers, group, dispatchers, displaced, acked, sent, done, left>>
+vars == <<end, ledger, committed, pending, owner, claimers, group, dispatchers, displaced, acked, sent, done, left,
+          zombie>>
 
 Guard == "guard"
 Drain == "drain"
@@ -80,7 +86,8 @@ Init ==
     /\ displaced = FALSE /\ acked = {} /\ sent = {} /\ done = {}
     /\ left = [crashes |-> Crashes, redeliveries |-> Redeliveries, joins |-> Joins, leaves |-> Leaves,
                lateCommits |-> LateCommits, expiries |-> Expiries, lostSeats |-> LostSeats, drains |-> Drains,
-               fences |-> Fences]
+               fences |-> Fences, cuts |-> Cuts]
+    /\ zombie = None
 
 (* ---- The queue, and those who dispatch from it *)
 
@@ -205,16 +212,23 @@ Over(c) ==
     /\ known' = [known EXCEPT ![c] = 0] /\ base' = [base EXCEPT ![c] = -1]
     /\ owner' = IF owner = c THEN None ELSE owner
 
-Visible ==
-    LET undecided == {i \in 1 .. Len(ledger) : ledger[i].st # "yes"}
-        stable == IF undecided = {} THEN Len(ledger) ELSE -Highest({-i : i \in undecided}) - 1
-    IN  {ledger[i] : i \in 1 .. stable}
+VisibleIn(log) ==
+    LET undecided == {i \in 1 .. Len(log) : log[i].st # "yes"}
+        stable == IF undecided = {} THEN Len(log) ELSE -Highest({-i : i \in undecided}) - 1
+    IN  {log[i] : i \in 1 .. stable}
+Visible == VisibleIn(ledger)
+
+\* The logs that may be read, each to its end; and those in which a mark stands that is acknowledged now. The zombie
+\* may have taken one, but nobody is delivered it: its followers don't follow it any more.
+Readable == IF zombie = None THEN {ledger} ELSE {ledger, zombie}
+Marked == {ledger}
 
 \* 1 and 2, and a first look at what there is to be claimed. InitProducerId answers when the transaction before is
 \* over and its markers are written.
-Start(c, k) ==
-    LET mine == {r \in Visible : r.k = k}
-        head == Max(committed, HeadOf(Visible))
+StartFrom(c, k, log) ==
+    LET visible == VisibleIn(log)
+        mine == {r \in visible : r.k = k}
+        head == Max(committed, HeadOf(visible))
         next == IF k = Guard THEN "evict"
                 ELSE IF mine # {} THEN IF ResumingAtTheLook /\ \E r \in mine : r.lo < r.hi THEN "look" ELSE "done"
                 ELSE IF head < end THEN "evict" ELSE "commit"
@@ -222,13 +236,15 @@ Start(c, k) ==
         others == IF Fencing THEN Claimers ELSE {c}
     IN  /\ pc[c] = "idle"
         /\ ~Unmarked(others)
-        /\ ReadingToTheEnd => \A r \in Records : r.st = "yes" \/ r.by \in others
+        /\ ReadingToTheEnd => \A i \in 1 .. Len(log) : log[i].st = "yes" \/ (log = ledger /\ log[i].by \in others)
+        /\ ProvingByAWrite => log \in Marked
         /\ Abort(others)
         /\ owner' = c
-        /\ cmd' = [cmd EXCEPT ![c] = k] /\ known' = [known EXCEPT ![c] = HeadOf(Visible)]
+        /\ cmd' = [cmd EXCEPT ![c] = k] /\ known' = [known EXCEPT ![c] = HeadOf(visible)]
         /\ lo' = [lo EXCEPT ![c] = empty] /\ hi' = [hi EXCEPT ![c] = empty]
         /\ Goto(c, next)
         /\ Quiet /\ UNCHANGED <<base, committed, group, displaced, acked>>
+Start(c, k) == \E log \in Readable : StartFrom(c, k, log)
 
 \* A command comes to anybody, to both at once, and again until it is acknowledged; and even after that.
 Take(c, k) ==
@@ -329,20 +345,29 @@ Crash(c) ==
 Claiming(c) ==
     \/ Evict(c) \/ Snapshot(c) \/ Write(c) \/ LookAgain(c) \/ Put(c) \/ EvictHastily(c) \/ Check(c) \/ Acknowledge(c)
 
-Next ==
+\* A broker is cut off, and another one leads.
+Cut ==
+    /\ zombie = None /\ Spend("cuts") /\ zombie' = ledger
+    /\ UNCHANGED <<end, ledger, committed, pending, owner, claimers, group, dispatchers, displaced, acked, sent, done>>
+
+Step ==
     \/ Arrive \/ Expire \/ MarkLedger \/ DrainBegins \/ DrainEnds \/ TimeOut
     \/ \E d \in Dispatchers : Join(d) \/ Get(d) \/ Dispatch(d) \/ Commit(d) \/ Learn(d) \/ Leave(d) \/ CommitLate(d)
     \/ \E c \in Claimers : MarkGroup(c) \/ SeatLost(c) \/ Look(c) \/ Claiming(c) \/ Crash(c)
     \/ \E c \in Claimers, k \in Commands : Take(c, k)
 
+Still(action) == action /\ UNCHANGED zombie
+Next == Still(Step) \/ Cut
+
 Spec == Init /\ [][Next]_vars
 
 \* All that is no disturbance happens in the end.
 Fair ==
-    /\ WF_vars(MarkLedger) /\ WF_vars(DrainEnds) /\ WF_vars(TimeOut)
+    /\ WF_vars(Still(MarkLedger)) /\ WF_vars(Still(DrainEnds)) /\ WF_vars(Still(TimeOut))
     /\ \A c \in Claimers :
-        /\ WF_vars(MarkGroup(c)) /\ WF_vars(Look(c)) /\ WF_vars(Claiming(c)) /\ WF_vars(SeatLost(c))
-        /\ \A k \in Commands : WF_vars(k \notin acked /\ Take(c, k))
+        /\ WF_vars(Still(MarkGroup(c))) /\ WF_vars(Still(Look(c))) /\ WF_vars(Still(Claiming(c)))
+        /\ WF_vars(Still(SeatLost(c)))
+        /\ \A k \in Commands : WF_vars(Still(k \notin acked /\ Take(c, k)))
 FairSpec == Spec /\ Fair
 
 (* ---- What must hold *)

@@ -15,6 +15,7 @@ STRONG = {
     "dispatchers": 10_000,
     "again": 10_000,
     "ends": 1_000,
+    "stale": 1_000,
 }
 """The configurations, with the least number of different states of each: a model that can't move proves nothing."""
 WEAKENED = {
@@ -27,6 +28,7 @@ WEAKENED = {
     "HoldingAtThePut": ("again", "NoneClaimedThatWasDone"),
     "ResumingAtTheLook": ("crashes", "NoneDispatchedAfterwards"),
     "ReadingToTheEnd": ("commands", "OneClaimPerCommand"),
+    "ProvingByAWrite": ("stale", "OneClaimPerCommand"),
 }
 """What can be left out, with the configuration in which that shows, and the invariant that it violates."""
 

@@ -1,0 +1,37 @@
+"""Whether Kafka may elect a leader that lacks what was acknowledged: then no barrier holds (see `streams.barrier`)."""
+
+import logging
+
+from streams.errors import Misconfigured, Refused
+from streams.kafka.connection import Connection
+from streams.kafka.topics import Topics
+from streams.settings import Settings
+
+_log = logging.getLogger(__name__)
+_SETTING = "unclean.leader.election.enable"
+_INTERNAL = ("__transaction_state", "__consumer_offsets")
+
+
+async def require_clean_elections(connection: Connection, settings: Settings) -> None:
+    """See that no unclean leader is elected in the ledger and in Kafka's own topics of transactions and offsets.
+
+    Topics that are not there yet, and those whose settings Kafka does not let us look at, are passed over.
+
+    Raises:
+        Misconfigured: one may get an unclean leader.
+        Unavailable: Kafka does not answer.
+    """
+    topics = Topics(connection)
+    for name in (settings.ledger_topic, *_INTERNAL):
+        try:
+            found = (await topics.configs([name])).get(name, {}).get(_SETTING, "false")
+        except Refused as error:
+            # No permission of the page (docs/acls.md) goes for Kafka's own topics: it is no news that it is lacking.
+            _log.debug("elections.unchecked topic=%s error=%s", name, error)
+            continue
+        if found != "false":
+            raise Misconfigured(
+                f"topic {name}: {_SETTING} is {found}: a broker without what was acknowledged may become its leader, "
+                f"and messages would be lost or moved twice. Set it to false, for this topic or for all: "
+                f"`kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {_SETTING}=false`"
+            )
