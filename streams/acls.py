@@ -40,6 +40,10 @@ class Acl:
         return f"{self.operation} on {self.resource} {self.name}{'*' if self.is_prefix else ''}"
 
 
+KAFKAS_OWN = ("__transaction_state", "__consumer_offsets")
+"""Kafka's topics of transactions and of groups' offsets."""
+
+
 def ledger_group(settings: Settings) -> str:
     """The group, without members, in which the id of the ledger's topic is remembered."""
     return f"{settings.worker_group}.ledger"
@@ -80,6 +84,10 @@ def acls(settings: Settings) -> list[Acl]:
 
     same = "checks that the ledger is the one that was used so far"
     found.append(Acl("api", "group", ledger_group(settings), "Describe", same))
+    elects = {"DescribeConfigs": "checks that no leader is elected that would not know what is committed"}
+    for part in ("api", "worker"):
+        for name in KAFKAS_OWN:
+            topic(part, name, elects)
 
     topic("worker", settings.commands_topic, {"Read": "takes commands", **looks})
     topic("worker", settings.drains_topic, {"Read": "takes drain tasks", "Write": "publishes them", **looks})

@@ -2,6 +2,7 @@
 
 import logging
 
+from streams.acls import KAFKAS_OWN
 from streams.errors import Misconfigured, Refused
 from streams.kafka.connection import Connection
 from streams.kafka.topics import Topics
@@ -9,7 +10,6 @@ from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
 _SETTING = "unclean.leader.election.enable"
-_INTERNAL = ("__transaction_state", "__consumer_offsets")
 
 
 async def require_clean_elections(connection: Connection, settings: Settings) -> None:
@@ -22,12 +22,11 @@ async def require_clean_elections(connection: Connection, settings: Settings) ->
         Unavailable: Kafka does not answer.
     """
     topics = Topics(connection)
-    for name in (settings.ledger_topic, *_INTERNAL):
+    for name in (settings.ledger_topic, *KAFKAS_OWN):
         try:
             found = (await topics.configs([name])).get(name, {}).get(_SETTING, "false")
         except Refused as error:
-            # No permission of the page (docs/acls.md) goes for Kafka's own topics: it is no news that it is lacking.
-            _log.debug("elections.unchecked topic=%s error=%s", name, error)
+            _log.info("elections.unchecked topic=%s error=%s", name, error)
             continue
         if found != "false":
             raise Misconfigured(

@@ -15,8 +15,6 @@ from streams.broker import EmbeddedBroker
 from tests.broker.scene import WAIT_S, wait_until
 from tests.broker.world import World, XferQueue, committed_offsets
 
-pytestmark = pytest.mark.broker
-
 
 @contextmanager
 def outbox(world: World) -> Iterator[Producer]:

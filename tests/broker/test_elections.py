@@ -10,7 +10,7 @@ from streams.kafka.elections import require_clean_elections
 from streams.kafka.topics import Topics
 from tests.broker.scene import WAIT_S, Scene
 
-pytestmark = pytest.mark.broker
+pytestmark = pytest.mark.alone
 
 _SETTING = "unclean.leader.election.enable"
 

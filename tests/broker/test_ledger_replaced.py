@@ -18,8 +18,6 @@ from tests.broker.checker import LedgerView
 from tests.broker.moments import claimed
 from tests.broker.scene import WAIT_S, Scene, wait_until
 
-pytestmark = pytest.mark.broker
-
 SAID = "is not the one that was used so far, but one that was made in its place"
 
 

@@ -21,8 +21,6 @@ from tests.broker.scene import WAIT_S, wait_until
 from tests.broker.test_startup import configure
 from tests.broker.world import World, XferQueue
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
-
 
 @pytest.fixture
 async def kafka(world: World) -> AsyncIterator[Cluster]:

@@ -21,7 +21,7 @@ from tests.broker.moments import claimed
 from tests.broker.scene import WAIT_S, Scene, wait_until
 from tests.broker.severed import SeveredCluster
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.cluster
 
 _TRANSACTIONS = "__transaction_state"
 
