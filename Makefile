@@ -7,6 +7,9 @@ MAIL ?=
 MINUTES ?= 10
 SEED ?=
 
+# Tests start a thousand processes: where bytecode is not kept, each would compile all of xferq.
+export PYTHONDONTWRITEBYTECODE =
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo up test quick check format bench faults pins clean
 
