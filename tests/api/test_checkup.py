@@ -1,6 +1,6 @@
 """`xferq health` asks what really listens: an api with and without TLS and access control, and workers' ports."""
 
-import socket
+import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 from api.cli.checkup import Part, health
+from streams.broker.ports import free_ports, is_free
 from streams.errors import Misconfigured, Unavailable
 from streams.health import Health
 from streams.probes import Probes
@@ -35,9 +36,9 @@ def worker_port(health: Health, port: int = 0) -> Iterator[int]:
 
 def closed_port() -> int:
     """A port with a free one behind it, too."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+    return next(
+        port for port in itertools.chain.from_iterable(map(free_ports, itertools.repeat(1))) if is_free(port + 1)
+    )
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_worker_is_as_it_says(ask: Ask) -> None:
 
 
 def test_every_process_of_a_worker_has_to_be_there(ask: Ask) -> None:
-    with worker_port(Health()) as port:
+    with worker_port(Health(), closed_port()) as port:
         own = {"XFERQ_METRICS_PORT": str(port), "XFERQ_WORKER_PROCESSES": "2"}
         with pytest.raises(Unavailable, match=f":{port + 1}: "):
             ask(**own)
