@@ -1,6 +1,5 @@
 """`xferq health` asks what really listens: an api with and without TLS and access control, and workers' ports."""
 
-import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,9 +35,10 @@ def worker_port(health: Health, port: int = 0) -> Iterator[int]:
 
 def closed_port() -> int:
     """A port with a free one behind it, too."""
-    return next(
-        port for port in itertools.chain.from_iterable(map(free_ports, itertools.repeat(1))) if is_free(port + 1)
-    )
+    while True:
+        (port,) = free_ports(1)
+        if is_free(port + 1):
+            return port
 
 
 @pytest.fixture

@@ -106,7 +106,8 @@ def _run(stage: Stage, rest: float, options: Sequence[str]) -> int:
     command = [
         *(sys.executable, "-m", "pytest", "--stage", stage.name, "-p", "tests.support.progress", "-q", "--no-header"),
         *("-n", str(stage.at_once), "--dist", "worksteal") * (stage.at_once > 1),
-        *("-o", "junit_family=xunit1", "--junitxml", str(RESULTS / f"{stage.name}.xml"), *options),
+        *("-o", "junit_family=xunit1", "--junitxml", str(RESULTS / f"{stage.name}.xml")),
+        *(options or stage.paths),
     ]
     with _kafka(stage) as variables, (RESULTS / f"{stage.name}.log").open("wb") as log:
         process = subprocess.Popen(

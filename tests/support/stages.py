@@ -14,7 +14,8 @@ class Stage:
     """A part of the run.
 
     `at_once` is how many tests run side by side, `share` how much of the whole run's time it takes, about: what the
-    estimate of the time that is left begins with. With `shares_kafka` one node serves all of its tests.
+    estimate of the time that is left begins with. With `shares_kafka` one node serves all of its tests. `paths` is where
+    its tests are, if not anywhere.
     """
 
     name: str
@@ -22,17 +23,18 @@ class Stage:
     at_once: int
     share: float
     shares_kafka: bool = False
+    paths: Collection[str] = ()
 
 
 STAGES = (
-    Stage("check", "the code and the pages as texts", 1, 0.01),
+    Stage("check", "the code and the pages as texts", 1, 0.01, paths=CHECKS),
     Stage("quick", "everything without Kafka", 2, 0.08),
     Stage("broker", "on one Kafka that all of them share", 3, 0.30, shares_kafka=True),
     Stage("nodes", "each module on a Kafka of its own", 1, 0.22),
     Stage("alone", "what stresses the machine or measures it, one after the other", 1, 0.25, shares_kafka=True),
     Stage("cluster", "on three nodes", 1, 0.06),
-    Stage("model", "the claim's model in TLA+", 1, 0.03),
-    Stage("packaging", "built, installed and run outside of the checkout", 1, 0.05),
+    Stage("model", "the claim's model in TLA+", 1, 0.03, paths=["tests/model"]),
+    Stage("packaging", "built, installed and run outside of the checkout", 1, 0.05, paths=["tests/test_packaging.py"]),
 )
 """In the order in which they run: what is quick first, so that most failures show early."""
 NAMES = tuple(stage.name for stage in STAGES)
