@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 from streams.broker import BrokerError, EmbeddedBroker
 from tests.conftest import SHARED_KAFKA
+from tests.support.patience import SLOWNESS
 from tests.support.progress import REST, clock
 from tests.support.stages import NAMES, STAGES, Stage
 
@@ -129,6 +130,7 @@ def run(wanted: Sequence[Stage], options: Sequence[str]) -> Outcome:
     """Run these stages, and print where it is."""
     shutil.rmtree(RESULTS, ignore_errors=True)
     RESULTS.mkdir()
+    print(f"this machine takes {SLOWNESS:.1f} times as long as is usual; tests wait accordingly")
     outcome = Outcome()
     began = time.monotonic()
     for number, stage in enumerate(wanted, 1):

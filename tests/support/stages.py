@@ -13,9 +13,9 @@ CHECKS = ("tests/test_architecture.py", "tests/test_docstrings.py", "tests/test_
 class Stage:
     """A part of the run.
 
-    `at_once` is how many tests run side by side, `share` how much of the whole run's time it takes, about: what the
-    estimate of the time that is left begins with. With `shares_kafka` one node serves all of its tests. `paths` is where
-    its tests are, if not anywhere.
+    `at_once` is how many tests run side by side. `share` is how much of the whole run's time the stage takes, about:
+    the estimate of the time that is left begins with it. With `shares_kafka` one node serves all of its tests. `paths`
+    is where its tests are, if not anywhere.
     """
 
     name: str
