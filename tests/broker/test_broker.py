@@ -147,14 +147,14 @@ def test_temporary_folder_is_gone_after_stop() -> None:
         _ = broker.data_dir
 
 
-def test_topics_are_not_made_by_mistake(broker: EmbeddedBroker) -> None:
+def test_topics_are_not_made_by_mistake(running: EmbeddedBroker) -> None:
     failures = []
     wait = {"topic.metadata.propagation.max.ms": 1000}
-    producer = Producer({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0, **wait})
+    producer = Producer({"bootstrap.servers": running.bootstrap_servers, "log_level": 0, **wait})
     producer.produce("no-such-topic", b"lost", on_delivery=lambda error, _: failures.append(error.name()))
     producer.flush(60)
     assert failures == ["UNKNOWN_TOPIC_OR_PART"]
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap_servers, "log_level": 0})
+    admin = AdminClient({"bootstrap.servers": running.bootstrap_servers, "log_level": 0})
     assert "no-such-topic" not in admin.list_topics(timeout=WAIT_S).topics
 
 
@@ -206,8 +206,8 @@ def test_watchdog_killed_takes_the_broker_along(tmp_path: Path) -> None:
 
 
 @on_linux
-def test_listens_on_loopback_only(broker: EmbeddedBroker) -> None:
-    process = Path(f"/proc/{broker.java_pid}")
+def test_listens_on_loopback_only(running: EmbeddedBroker) -> None:
+    process = Path(f"/proc/{running.java_pid}")
     own = {os.readlink(fd) for fd in (process / "fd").iterdir() if fd.is_symlink()}
     listening: dict[int, str] = {}
     for table in ("tcp", "tcp6"):
@@ -216,7 +216,7 @@ def test_listens_on_loopback_only(broker: EmbeddedBroker) -> None:
             if state == "0A" and f"socket:[{inode}]" in own:
                 address, port = local.split(":")
                 listening[int(port, 16)] = address
-    assert broker.port in listening
+    assert running.port in listening
     assert len(listening) == 2  # clients, controller
     # 127.0.0.1, also as an IPv4-mapped IPv6 address, in the kernel's little-endian words
     assert set(listening.values()) <= {"0100007F", "0000000000000000FFFF00000100007F"}
@@ -260,10 +260,10 @@ def test_free_port_taken_between_the_choice_and_the_start(
         assert live_nodes(broker.port) == {1}
 
 
-def test_data_folder_in_use_by_a_running_broker(broker: EmbeddedBroker) -> None:
+def test_data_folder_in_use_by_a_running_broker(running: EmbeddedBroker) -> None:
     with pytest.raises(BrokerError, match="a running broker uses the data folder"):
-        EmbeddedBroker(broker.data_dir).start()
-    assert live_nodes(broker.port) == {1}
+        EmbeddedBroker(running.data_dir).start()
+    assert live_nodes(running.port) == {1}
 
 
 def test_data_folder_that_cannot_be_made(tmp_path: Path) -> None:
