@@ -1,7 +1,7 @@
 """An API within the test's process, and what it has published."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -34,10 +34,10 @@ async def running(
         yield client
 
 
-async def until_ready(client: httpx.AsyncClient) -> None:
+async def until_ready(client: httpx.AsyncClient, headers: Mapping[str, str] | None = None) -> None:
     """Wait until the app can work."""
     end = deadline()
-    while (answer := await client.get("/readyz")).status_code != 200:
+    while (answer := await client.get("/readyz", headers=headers)).status_code != 200:
         end.check(answer.text)
         await asyncio.sleep(0.05)
 

@@ -18,7 +18,7 @@ from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
 from streams.settings import Settings
 from tests.api.processes import ApiProcess, environment, xferq
-from tests.api.running import CANCEL, JSON, START, problem_of, published, running
+from tests.api.running import CANCEL, JSON, START, problem_of, published, running, until_ready
 
 STRANGER = "203.0.113.9"
 NAME, WORD = "alice", "correct horse"
@@ -231,8 +231,7 @@ async def test_who_asked_stands_in_the_status_the_command_and_the_log(
     await kafka.create([topic_of(queue)])
     app = create_app(settings.model_copy(update={"api_users_file": tmp_path / "users"}))
     async with running(app, is_ready=False, address=address) as client:
-        while (await client.get("/readyz", headers=basic())).status_code != 200:
-            pass
+        await until_ready(client, headers=basic())
         body = {"queue_name": queue, "reason": "r", "requested_by": "mallory"}
         id = (await client.post(CANCEL, json=body, headers=basic())).headers["x-command-id"]
         assert (await client.get(f"{CANCEL}/{id}", headers=basic())).json()["requested_by"] == NAME
