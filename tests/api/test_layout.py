@@ -58,7 +58,8 @@ async def test_missing_topics_are_created(settings: Settings) -> None:
 
 async def test_what_differs_is_reported_and_put_right(settings: Settings, kafka: Cluster, queue: str) -> None:
     topic, topics = topic_of(queue), Topics(kafka.connection)
-    await topics.create({topic: 1}, {"retention.ms": "1000", "cleanup.policy": "delete", "segment.ms": "5000"}, -1)
+    config = {"retention.ms": "1000", "cleanup.policy": "delete", "segment.ms": "5000"}
+    await topics.create({topic: 1}, config | {"message.timestamp.after.max.ms": str(2**63 - 1)}, -1)
     await seen(kafka, topic)
     await topics.alter(settings.ledger_topic, {"cleanup.policy": "delete"})
 

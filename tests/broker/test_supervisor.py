@@ -60,7 +60,9 @@ def supervisor(settings: Settings, tmp_path: Path) -> Iterator[tuple["subprocess
     log = tmp_path / "log"
     variables = {f"XFERQ_{k.upper()}": str(v) for k, v in settings.model_dump(exclude_defaults=True).items()}
     with log.open("w") as out:
-        process = subprocess.Popen([sys.executable, "-c", _PROGRAM], env={**os.environ, **variables}, stderr=out)
+        process = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM], env={**os.environ, **variables, "TMPDIR": str(tmp_path)}, stderr=out
+        )
         try:
             yield process, log
         finally:
