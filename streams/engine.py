@@ -27,6 +27,7 @@ from streams.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Span, Traces, 
 _log = logging.getLogger(__name__)
 _PATIENCE_S = 60.0
 """How long a task of a drain that can't get on holds up the acknowledgements behind it."""
+_PATIENCE_OF_LOOKS_S = 5.0
 _EDGE_S = 1.0
 
 
@@ -74,7 +75,14 @@ class Engine:
             Unavailable: Kafka does not answer, or the ledger is not followed.
         """
         await self.ledger.look()
-        await self._held_back.look()
+        try:
+            async with asyncio.timeout(_PATIENCE_OF_LOOKS_S):
+                await self._held_back.look()
+        except (XferqError, TimeoutError) as error:
+            # One partition of these topics that nobody leads: no reason to be taken for one that can't work.
+            self.health.notes("inputs", f"whether commands or drain tasks are held back can't be seen: {error!r}")
+        else:
+            self.health.notes("inputs", None)
 
     async def stop(self) -> None:
         """End the standing work. Stop feeding and let running work reach its edge before: `begin_stop`."""

@@ -118,6 +118,8 @@ class Keeper:
             await self._guard_freed(topic, latest, state)
             return
         there = await self._kafka.topic(topic)
+        if there is None and not await self._kafka.is_gone(topic):
+            return  # one broker does not know it, and it is there
         if there is None or there.id != latest.topic_id:
             self._safe[topic] = state
             return

@@ -143,7 +143,11 @@ class LedgerReader:
         """
         still = set()
         for partition, awaited in self._awaited.items():
-            if time.monotonic() - awaited.since >= _STILL_S and partition not in self.lost:
+            if self._parts[partition].tail is None:
+                # It is being opened, which ends in a bounded time: its patience begins only then. Who takes longer to
+                # open than that would be replaced again and again, and nobody would ever read.
+                self._await(partition, awaited.latest)
+            elif time.monotonic() - awaited.since >= _STILL_S and partition not in self.lost:
                 if awaited.at == self._next.get(partition, 0):
                     still.add(partition)
                 self._await(partition, awaited.latest)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from streams.broker import EmbeddedBroker, EmbeddedCluster
+from tests.support.java import start_from_cache
 from tests.support.stages import NAMES, select, stage_of
 
 SHARED_KAFKA = "TEST_XFERQ_KAFKA"
@@ -23,6 +24,8 @@ pytest_plugins = ["tests.support.leftovers"]
 # tests that end one with Ctrl-C's signal would wait for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+start_from_cache()
 
 
 @dataclass(frozen=True, slots=True)

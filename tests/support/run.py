@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 from streams.broker import BrokerError, EmbeddedBroker
 from tests.conftest import SHARED_KAFKA
+from tests.support.java import make_cache
 from tests.support.patience import SLOWNESS
 from tests.support.progress import REST, clock
 from tests.support.stages import NAMES, STAGES, Stage
@@ -133,6 +134,7 @@ def run(wanted: Sequence[Stage], options: Sequence[str]) -> Outcome:
     print(f"this machine takes {SLOWNESS:.1f} times as long as is usual; tests wait accordingly")
     outcome = Outcome()
     began = time.monotonic()
+    make_cache()
     for number, stage in enumerate(wanted, 1):
         print(f"\n== stage {number} of {len(wanted)}: {stage.name}, {stage.about}", flush=True)
         rest = sum(later.share for later in wanted[number:]) / stage.share
