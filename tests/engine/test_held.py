@@ -1,10 +1,12 @@
 """A stranger's transaction among commands or drain tasks: said by each worker, none of which is given up for it."""
 
 import asyncio
+from collections.abc import Iterable
 
 import pytest
 
 from streams.engine import Engine
+from streams.errors import Unavailable
 from streams.metrics import REGISTRIES
 from tests.engine.world import World
 from tests.fakes.clock import now, timeless
@@ -45,3 +47,24 @@ async def test_an_open_transaction_is_said_and_its_end_too(where: str) -> None:
         await engine.look()
         assert (engine.health.noted, open_s(where)) == ([], 0)
         await engine.ledger.stop()
+
+
+class Leaderless(FakeKafka):
+    """Nobody leads a partition of the commands topic."""
+
+    async def stable_ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        if topic == self._settings.commands_topic:
+            raise Unavailable("no leader")
+        return await super().stable_ends(topic, partitions)
+
+
+@timeless
+async def test_inputs_that_can_t_be_looked_at_are_said_and_take_nobody_for_lost() -> None:
+    async with World() as world:
+        engine = Engine(Leaderless(world.broker, world.settings), world.settings, now)
+        await engine.ledger.start()
+        await engine.look()
+        assert engine.health.noted == [
+            "whether commands or drain tasks are held back can't be seen: Unavailable('no leader')"
+        ]
+        await engine.stop()

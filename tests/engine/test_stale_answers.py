@@ -112,3 +112,20 @@ async def test_a_topic_created_anew_in_the_middle_of_a_claim_is_not_claimed_as_t
         assert claim.topic_id == world.broker.topics[topic].id
         await world.ledger.barrier_all()
         assert world.ledger.claims(topic) == [claim]
+
+
+@timeless
+async def test_heads_are_guarded_for_as_long_as_the_controller_knows_their_topic() -> None:
+    """One broker that does not know the topic is no reason to look after its heads no more."""
+    async with World(partitions=1, stalled_ms=10_000_000, space_s=1e6) as world:
+        topic = world.queue()
+        world.inject(12)
+        kafka = lagging(world)
+        world.cancel()
+        await world.until(lambda: bool(world.ledger.claims(topic)))
+        await asyncio.sleep(5)
+        kafka.times = 3
+        group = world.broker.group(world.settings.group_of(topic))
+        group.set_offset(topic, 0, 2)
+        await asyncio.sleep(10)
+        assert group.offset(topic, 0) == 12
