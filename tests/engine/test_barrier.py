@@ -280,6 +280,28 @@ async def test_a_reader_that_asks_a_broker_that_is_cut_off_is_replaced_in_that_p
             assert {p: part.tail for p, part in ledger._reader._parts.items() if p != partition} == others
 
 
+class _SlowToOpen(FakeKafka):
+    """Opens readers after longer than one that stands still is waited for."""
+
+    opened = 0
+
+    async def tail(self, topic: str, starts: Mapping[int, int]) -> FakeTail:
+        if topic == self._settings.ledger_topic:
+            self.opened += 1
+            await asyncio.sleep(12 if self.opened > 1 else 0)
+        return await super().tail(topic, starts)
+
+
+@timeless
+async def test_a_reader_that_takes_long_to_open_is_not_replaced_meanwhile() -> None:
+    async with World(ledger_partitions=2) as world:
+        kafka = _SlowToOpen(world.broker, world.settings)
+        async with following(kafka, world) as ledger:
+            ledger._reader.replace(range(2))  # one that had died, say
+            await ledger.barrier("x")
+            assert kafka.opened == 2
+
+
 @timeless
 async def test_an_offset_proves_nothing_in_a_ledger_that_was_made_again() -> None:
     async with World() as world:
