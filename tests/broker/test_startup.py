@@ -151,8 +151,9 @@ async def test_a_topic_that_would_lose_records(
         scene.worker().started()
 
 
-def test_a_queue_from_which_kafka_may_drop_messages_is_named(broker: EmbeddedBroker) -> None:
-    with Scene(broker.bootstrap_servers) as scene:
+def test_a_queue_from_which_kafka_may_drop_messages_is_named(running: EmbeddedBroker) -> None:
+    # Where no other test's queues are: the log names one, and says how many there are.
+    with Scene(running.bootstrap_servers) as scene:
         configure(scene, scene.topic, "retention.ms", "86400000")
         worker = scene.worker().started()
         worker.says("worker.unsafe_queues")
