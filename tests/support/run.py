@@ -42,6 +42,8 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     """Stages that did not come to their end."""
+    shaky: list[tuple[str, str]] = field(default_factory=list)
+    """Stage and test: failed, and then passed by itself."""
 
     def add(self, stage: str, report: Path) -> None:
         """Take in a stage's report, in the format of JUnit."""
@@ -57,6 +59,16 @@ class Outcome:
                 self.skipped[skipped.get("message") or "no reason given"] += kind == "skipped"
             else:
                 self.counts["passed"] += 1
+
+    def forgive(self, stage: str, report: Path) -> None:
+        """Take in what a stage's failures came to when they were run once more by themselves."""
+        again = Outcome()
+        again.add(stage, report)
+        first = [failure for failure in self.failed if failure[0] == stage]
+        self.shaky += [failure for failure in first if failure not in again.failed]
+        self.failed = [failure for failure in self.failed if failure[0] != stage] + again.failed
+        self.counts["passed"] += len(first) - len(again.failed)
+        self.counts["failed"] = len(self.failed)
 
     @property
     def is_good(self) -> bool:
@@ -74,6 +86,8 @@ class Outcome:
                 yield f"skipped {count}: {why}"
         for stage in self.broken:
             yield f"stage {stage} did not come to its end: see {_shown(RESULTS / f'{stage}.log')}"
+        for stage, test in self.shaky:
+            yield f"failed once, and passed by itself: {test}: see {_shown(RESULTS / f'{stage}.log')}"
         for stage, test in self.failed:
             yield f"FAILED {test}: see {_shown(RESULTS / f'{stage}.log')}"
         if not self.is_good:
@@ -103,15 +117,18 @@ def _kafka(stage: Stage) -> Iterator[dict[str, str]]:
     shutil.rmtree(data, ignore_errors=True)
 
 
-def _run(stage: Stage, rest: float, options: Sequence[str]) -> int:
-    """One stage; pytest's exit status."""
+def _run(stage: Stage, rest: float, options: Sequence[str], *, again: bool = False) -> int:
+    """One stage, or `again` what failed in it, one after the other; pytest's exit status."""
+    name = f"{stage.name}-again" if again else stage.name
+    at_once = 1 if again else stage.at_once
     command = [
         *(sys.executable, "-m", "pytest", "--stage", stage.name, "-p", "tests.support.progress", "-q", "--no-header"),
-        *("-n", str(stage.at_once), "--dist", "worksteal") * (stage.at_once > 1),
-        *("-o", "junit_family=xunit1", "--junitxml", str(RESULTS / f"{stage.name}.xml")),
+        *("-n", str(at_once), "--dist", "worksteal") * (at_once > 1),
+        *("--last-failed", "--last-failed-no-failures=none") * again,
+        *("-o", "junit_family=xunit1", "--junitxml", str(RESULTS / f"{name}.xml")),
         *(options or stage.paths),
     ]
-    with _kafka(stage) as variables, (RESULTS / f"{stage.name}.log").open("wb") as log:
+    with _kafka(stage) as variables, (RESULTS / f"{name}.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | variables | {REST: str(rest)}, stdout=subprocess.PIPE
         )
@@ -127,8 +144,8 @@ def _run(stage: Stage, rest: float, options: Sequence[str]) -> int:
             raise
 
 
-def run(wanted: Sequence[Stage], options: Sequence[str]) -> Outcome:
-    """Run these stages, and print where it is."""
+def run(wanted: Sequence[Stage], options: Sequence[str], *, again: bool = False) -> Outcome:
+    """Run these stages, and print where it is; with `again`, what failed in a stage once more, by itself."""
     shutil.rmtree(RESULTS, ignore_errors=True)
     RESULTS.mkdir()
     print(f"this machine takes {SLOWNESS:.1f} times as long as is usual; tests wait accordingly")
@@ -144,10 +161,14 @@ def run(wanted: Sequence[Stage], options: Sequence[str]) -> Outcome:
         except BrokerError as error:
             print(f"Kafka could not be started: {error}", file=sys.stderr)
             status = -1
-        outcome.seconds[stage.name] = time.monotonic() - started
         report = RESULTS / f"{stage.name}.xml"
         if report.exists():
             outcome.add(stage.name, report)
+        if again and status == 1:
+            print(f"\n== {stage.name}: what failed, once more and by itself", flush=True)
+            _run(stage, rest, options, again=True)
+            outcome.forgive(stage.name, RESULTS / f"{stage.name}-again.xml")
+        outcome.seconds[stage.name] = time.monotonic() - started
         if status not in (0, 1, _NO_TESTS):
             outcome.broken.append(stage.name)
         if status == _INTERRUPTED:
@@ -162,10 +183,11 @@ def main() -> int:
     """The exit status: 0 where all is well."""
     parser = argparse.ArgumentParser(description=__doc__, epilog="Everything else is for pytest.")
     parser.add_argument("--only", action="append", choices=NAMES, help="this stage; may be given again")
+    parser.add_argument("--again", action="store_true", help="run what fails once more, by itself; both are said")
     known, options = parser.parse_known_args()
     wanted = [stage for stage in STAGES if known.only is None or stage.name in known.only]
     try:
-        return 0 if run(wanted, options).is_good else 1
+        return 0 if run(wanted, options, again=known.again).is_good else 1
     except KeyboardInterrupt:
         return 130
 
