@@ -19,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -98,6 +99,7 @@ class _Server:
 
     def __init__(self) -> None:
         self.started: dict[int, str] = {}
+        self._one_at_a_time = threading.Lock()
         self._socket: socket.socket | None = None
         self._owner = 0
 
@@ -107,11 +109,12 @@ class _Server:
 
     def start(self, request: Mapping[str, Any], descriptors: Sequence[int]) -> int:
         """The id of the new process."""
-        if self._socket is None or self._owner != os.getpid():
-            self._launch()
-        assert self._socket is not None
-        socket.send_fds(self._socket, [json.dumps(request).encode()], list(descriptors))
-        pid = int(self._socket.recv(64))
+        with self._one_at_a_time:  # threads of a test must not be told each other's
+            if self._socket is None or self._owner != os.getpid():
+                self._launch()
+            assert self._socket is not None
+            socket.send_fds(self._socket, [json.dumps(request).encode()], list(descriptors))
+            pid = int(self._socket.recv(64))
         assert pid > 0, "the warm process could not fork"
         self.started[pid] = os.environ.get("PYTEST_CURRENT_TEST", "?")
         return pid
@@ -195,7 +198,6 @@ def _become(request: Mapping[str, Any], descriptors: Sequence[int], connection: 
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
     finally:
         import atexit
-        import threading
 
         with contextlib.suppress(BaseException):
             threading._shutdown()  # type: ignore[attr-defined]
