@@ -28,6 +28,7 @@ from streams.logs import _QUIET, FIXED, JsonLine, complain, set_up_logging
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
 from tests.pages import ROOT
 from tests.support.patience import WAIT_S
+from tests.support.warm import WarmPopen
 
 NOWHERE = "127.0.0.1:1"
 ESCAPES = 'a\nb\r\n2026-11-27 ERROR forged.event\x1b[31m\x00\x7f\x9b31m\u2028\u2029\u202e\ud800é"}{'
@@ -215,7 +216,7 @@ def test_a_worker_of_two_processes_and_their_metrics(env: dict[str, str]) -> Non
     """Each has a port of its own, on the address that is set; what they say, and their supervisor, are lines."""
     first = _two_free_ports()
     env |= {"XFERQ_METRICS_PORT": str(first), "XFERQ_METRICS_HOST": "127.0.0.2"}
-    worker = subprocess.Popen([XFERQ, "worker", "--processes", "2"], env=env, stderr=subprocess.PIPE)
+    worker = WarmPopen([XFERQ, "worker", "--processes", "2"], env=env, stderr=subprocess.PIPE)
     try:
         assert worker.stderr is not None
         said = []

@@ -26,6 +26,7 @@ from streams.settings import Settings
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
 from tests.support.names import given, own_name, remove_topics
 from tests.support.patience import WAIT_S, deadline
+from tests.support.warm import WarmPopen
 
 COMMANDS = [
     *("up", "broker", "api", "worker", "health", "inject", "transfer", "cancel", "status", "queues", "log", "topics"),
@@ -307,7 +308,7 @@ def test_a_cancel_with_an_id_is_repeated(world: World) -> None:
 def test_waiting_ends_with_the_counts(world: World) -> None:
     queue, id = a_queue(), uuid.uuid4().hex
     world.create(queue)
-    waiting = subprocess.Popen(
+    waiting = WarmPopen(
         [XFERQ, "cancel", queue, "--reason", "r", "--id", id, "--wait", "--json"], env=world.env, stdout=subprocess.PIPE
     )
     world.record(id, state="waiting", detail="a queue without a leader")
@@ -326,7 +327,7 @@ def test_waiting_ends_with_the_counts(world: World) -> None:
 def test_waiting_for_what_is_refused(world: World) -> None:
     queue, id = a_queue(), uuid.uuid4().hex
     world.create(queue)
-    waiting = subprocess.Popen(
+    waiting = WarmPopen(
         [XFERQ, "cancel", queue, "--reason", "r", "--id", id, "--wait"], env=world.env, stdout=subprocess.PIPE
     )
     world.record(id, state="refused", detail="its members can't be listed")
@@ -340,14 +341,14 @@ def test_waiting_outlives_the_api(world: World) -> None:
     world.create(queue)
     with ApiProcess(world.env) as other:
         port = other.url.rpartition(":")[2]
-        waiting = subprocess.Popen(
+        waiting = WarmPopen(
             [XFERQ, "cancel", queue, "--reason", "r", "--id", id, "--wait", "--json"],
             env=world.env | {"XFERQ_API_URL": other.url},
             stdout=subprocess.PIPE,
         )
         world.record(id, state="waiting")
     world.record(id, state="done", total=0)
-    with subprocess.Popen([XFERQ, "api", "--port", port], env=world.env, stderr=subprocess.DEVNULL) as again:
+    with WarmPopen([XFERQ, "api", "--port", port], env=world.env, stderr=subprocess.DEVNULL) as again:
         out, _ = waiting.communicate(timeout=WAIT_S)
         again.terminate()
     assert (waiting.returncode, json.loads(out)["state"]) == (0, "done")
@@ -469,7 +470,7 @@ def test_following_the_log(world: World, from_beginning: bool) -> None:
     before, after = uuid.uuid4().hex, uuid.uuid4().hex
     world.publish(world.settings.log_topic, [a_log_record(before)])
     options = ["--from-beginning"] if from_beginning else []
-    with subprocess.Popen(
+    with WarmPopen(
         [XFERQ, "log", "--follow", "--json", *options], env=world.env, stdout=subprocess.PIPE, text=True
     ) as following:
         seen: list[str] = []

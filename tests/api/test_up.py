@@ -18,6 +18,7 @@ from streams.errors import Misconfigured
 from streams.settings import Settings
 from tests.api.processes import XFERQ, environment, xferq
 from tests.support.patience import WAIT_S, wait_until
+from tests.support.warm import WarmPopen
 
 pytestmark = pytest.mark.nodes
 
@@ -36,7 +37,7 @@ def started(env: dict[str, str], *arguments: str) -> Iterator[tuple["subprocess.
     log = Path(env["XDG_STATE_HOME"]).parent / f"{arguments[0]}.log"
     file = Path(env["XDG_STATE_HOME"]) / "xferq" / "embedded.json"
     with log.open("wb") as stderr:
-        process = subprocess.Popen([XFERQ, *arguments], env=env, stderr=stderr)
+        process = WarmPopen([XFERQ, *arguments], env=env, stderr=stderr)
     try:
         wait_until(lambda: file.exists() or process.poll() is not None)
         assert process.poll() is None, log.read_text()

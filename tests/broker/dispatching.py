@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tests.broker.world import Place
+from tests.support.warm import WarmPopen
 
 _AT_ONCE = 5
 _PAUSE_S = 0.05
@@ -60,7 +61,7 @@ class DispatcherProcess:
         ]
         self._book.touch()
         with self._errors.open("wb") as errors:
-            self._process = subprocess.Popen(
+            self._process = WarmPopen(
                 [sys.executable, "-m", __name__, *arguments], stdin=subprocess.PIPE, stdout=errors, stderr=errors
             )
 

@@ -20,6 +20,7 @@ from streams.broker.config import Route
 from streams.broker.ports import free_ports
 from streams.broker.probe import live_nodes
 from tests.support.patience import WAIT_S, deadline
+from tests.support.warm import WarmPopen
 
 pytestmark = pytest.mark.nodes
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -168,7 +169,7 @@ def test_settings_win_over_the_defaults() -> None:
 
 @on_linux
 def test_parent_killed_takes_the_broker_and_its_temporary_folder_along() -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+    with WarmPopen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         java, watchdog, folder = parent.stdout.readline().split()
         assert is_alive(int(java))
@@ -181,7 +182,7 @@ def test_parent_killed_takes_the_broker_and_its_temporary_folder_along() -> None
 
 @on_linux
 def test_parent_killed_takes_even_a_paused_broker_along() -> None:
-    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+    with WarmPopen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         java = int(parent.stdout.readline().split()[0])
         os.kill(java, signal.SIGSTOP)

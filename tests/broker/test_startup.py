@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import subprocess
 import sys
 import urllib.error
 import urllib.request
@@ -28,6 +27,7 @@ from tests.api.running import until_missing, until_ready
 from tests.broker.scene import Scene, wait_until
 from tests.broker.secured import Secured
 from tests.support.patience import WAIT_S
+from tests.support.warm import WarmPopen
 
 pytestmark = pytest.mark.nodes
 
@@ -173,7 +173,7 @@ def test_what_no_start_can_mend_ends_the_worker_however_late_it_is_found(
     log = tmp_path / "log"
     program = "import sys; from streams.supervisor import run_workers; from streams.settings import load_settings; "
     with log.open("w") as out:
-        process = subprocess.Popen(
+        process = WarmPopen(
             [sys.executable, "-c", f"{program} sys.exit(run_workers(load_settings()))"],
             env={**os.environ, **variables, "XFERQ_WORKER_PROCESSES": "1"},
             stderr=out,

@@ -16,6 +16,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
 from streams.settings import Settings
 from tests.support.patience import WAIT_S, allowed_s, wait_until
+from tests.support.warm import WarmPopen
 
 _PROGRAM = (
     "import sys; from streams.settings import load_settings; from streams.supervisor import run_workers;"
@@ -60,7 +61,7 @@ def supervisor(settings: Settings, tmp_path: Path) -> Iterator[tuple["subprocess
     log = tmp_path / "log"
     variables = {f"XFERQ_{k.upper()}": str(v) for k, v in settings.model_dump(exclude_defaults=True).items()}
     with log.open("w") as out:
-        process = subprocess.Popen(
+        process = WarmPopen(
             [sys.executable, "-c", _PROGRAM], env={**os.environ, **variables, "TMPDIR": str(tmp_path)}, stderr=out
         )
         try:

@@ -25,6 +25,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.support.java import start_from_cache
+
 ROOT = Path(__file__).parents[2]
 XFERQ = str(Path(sys.executable).parent / "xferq")
 _SUBREAPER = 36
@@ -146,6 +148,7 @@ def _serve(connection: socket.socket) -> None:
 
     for name in _IMPORTS:
         importlib.import_module(name)
+    start_from_cache()
     gc.collect()
     gc.freeze()
     connection.send(b"ready")
