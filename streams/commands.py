@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from streams.broker_time import broker_time_s
 from streams.claim import Claimer, Request
 from streams.domain.claim import Claim
 from streams.domain.command import (
@@ -149,17 +148,18 @@ class Commands:
             del self._taken[next(iter(self._taken))]
         return True
 
-    def _is_old(self, record: CommandRecord, now_s: float) -> bool:
-        return now_s - record.timestamp / 1000 > self._settings.keep_commands_days * 86_400
+    def _is_old(self, name: str, record: CommandRecord) -> bool:
+        """By the broker's clock, behind a barrier for this name."""
+        age_s = self._ledger.broker_s(name) - record.timestamp / 1000
+        return age_s > self._settings.keep_commands_days * 86_400
 
-    async def _require_young(self, name: str, record: CommandRecord) -> None:
+    def _require_young(self, name: str, record: CommandRecord) -> None:
         """See that a command that the ledger does not know can't have been known once.
 
         It may have been carried out and forgotten, and come again because the workers' offsets were lost. The record's
         time is the broker's, as `xferq topics` sets it, or the publisher's, by default no more than an hour ahead.
         """
-        is_old = self._is_old(record, self._now().timestamp())
-        if is_old and self._is_old(record, await broker_time_s(self._ledger, name)):
+        if self._is_old(name, record):
             raise Refused(
                 f"the command's record is of {_time(record)}, longer ago than ids are remembered "
                 f"({self._settings.keep_commands_days:g} days, XFERQ_KEEP_COMMANDS_DAYS): it may have been carried out "
@@ -180,7 +180,7 @@ class Commands:
             status = known
         try:
             if known is None:
-                await self._require_young(name, record)
+                self._require_young(name, record)
             if isinstance(command, CancelCommand):
                 await self._cancel(command, status)
             else:
@@ -210,17 +210,18 @@ class Commands:
 
     async def _record_waiting(self, status: Status, why: str, record: CommandRecord) -> bool:
         """Let the status say what the command waits for, if that can be had quickly; whether it does."""
+        name = topic_of(status.queue_name or status.id)
         try:
             # What failed may have come after the claim: its status must not be overwritten.
             async with asyncio.timeout(_SOON_S):
-                await self._ledger.barrier(topic_of(status.queue_name or status.id))
+                await self._ledger.barrier(name)
             known = self._ledger.recorded_status(status.id)
             if known is not None and known.state not in ("accepted", "waiting"):
                 return True
-            if known is None and self._is_old(record, self._now().timestamp()):
+            if known is None and self._is_old(name, record):
                 return False  # by that it would be known
             waiting = (known or status).model_copy(update={"state": "waiting", "detail": why})
-            await self._ledger.record_status(topic_of(status.queue_name or status.id), waiting)
+            await self._ledger.record_status(name, waiting)
         except (XferqError, TimeoutError) as error:
             _log.info("command.unrecorded id=%s error=%r", status.id, error)
             return False

@@ -11,7 +11,6 @@ from contextlib import suppress
 from datetime import datetime
 
 from streams.backlog import Backlog
-from streams.broker_time import broker_time_s
 from streams.claim import Claimer
 from streams.commands import Commands
 from streams.domain.claim import Claim
@@ -259,8 +258,6 @@ class Keeper:
         ids = [status.id for status in self._ledger.statuses() if self._is_long_over(status, self._now().timestamp())]
         if not ids:
             return
-        # Not by our own clock alone, which may be months ahead.
-        now_s = min(self._now().timestamp(), await broker_time_s(self._ledger, ids[0]))
         await self._ledger.barrier_all()
         if self._ledger.unreadable:
             _log.error("keeper.not_forgotten commands=%d error='claims in the ledger can't be understood'", len(ids))
@@ -269,17 +266,25 @@ class Keeper:
             # As its claims say, and not what was written last: who stood still may have written that it is refused,
             # or done, over a claim that somebody else made.
             status = self._ledger.status(id)
-            claims = self._ledger.claims_of(id)
-            if status is not None and self._is_long_over(status, now_s) and all(map(self._ledger.is_finished, claims)):
-                await self._forget(id, _name_of(status), claims)
+            if status is None or not all(map(self._ledger.is_finished, self._ledger.claims_of(id))):
+                continue
+            # And not by anybody's own clock, ours or that of who has finished it: either may be wrong by months.
+            now_s = self._ledger.broker_s(_name_of(status))
+            recorded_s = self._ledger.recorded_ms(id) / 1000
+            if self._is_long_over(status, now_s) and now_s - recorded_s > self._kept_s:
+                await self._forget(id, _name_of(status), self._ledger.claims_of(id))
 
     def _is_long_over(self, status: Status, now_s: float) -> bool:
         over = status.state in ENDED or (status.state == "accepted" and not self._ledger.claims_of(status.id))
         since = status.finished_at if status.state in ENDED else status.requested_at
         if not over or since is None or not self._is_mine(_name_of(status)):
             return False
+        return now_s - parse_time(since).timestamp() > self._kept_s
+
+    @property
+    def _kept_s(self) -> float:
         keep_s = self._settings.keep_commands_days * 86_400
-        return now_s - parse_time(since).timestamp() > keep_s + min(_LATER_S, keep_s)
+        return keep_s + min(_LATER_S, keep_s)
 
     async def _forget(self, id: str, name: str, claims: Collection[Claim]) -> None:
         for claim in claims:

@@ -130,6 +130,14 @@ class Ledger(LedgerView):
         """The same for all of the ledger."""
         await asyncio.gather(*(self._pass(partition) for partition in self._partitions))
 
+    def broker_s(self, name: str) -> float:
+        """When the last `barrier` for this name was written, in seconds since the epoch; 0 where there was none.
+
+        By the broker's clock, as `xferq topics` sets the ledger up (LogAppendTime): a worker's own may be wrong by
+        months. On a topic of CreateTime it is our own.
+        """
+        return self._reader.marked_ms[self.partition_of(name)] / 1000
+
     async def catch_up(self) -> None:
         """Wait until all is known that a broker says was written: only to show it, as that may be an old story.
 

@@ -70,6 +70,8 @@ class LedgerReader:
         self._next: dict[int, int] = {}
         """By partition: all below it was applied, or is no record."""
         self._delivered: dict[int, int] = defaultdict(int)
+        self.marked_ms: dict[int, int] = defaultdict(int)
+        """By partition, when the last of our marks was written, by the broker's clock."""
         self._awaited: dict[int, _Awaited] = {}
         """By partition, where somebody waits for a mark."""
         self._news = asyncio.Event()
@@ -208,6 +210,7 @@ class LedgerReader:
             self.apply(record)
             return
         self._delivered[partition] = max(self._delivered[partition], number)
+        self.marked_ms[partition] = record.timestamp
         awaited = self._awaited.pop(partition, None)
         if awaited is not None and awaited.latest > number:
             self._await(partition, awaited.latest)

@@ -36,8 +36,8 @@ class LedgerView:
         self._topics_of: dict[str, dict[str, None]] = {}  # in the order of the claims
         self._tallies: dict[str, Tally] = {}
         self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
-        self.last_ms: dict[int, int] = {}
-        """By partition of the ledger, the time of its last record in ms."""
+        self._recorded_ms: dict[str, int] = {}
+        """By command, when its status was last written, by the broker's clock."""
         self.unreadable: set[str] = set()
         """Queue topics with a claim that can't be understood, written by a later version perhaps."""
 
@@ -94,6 +94,10 @@ class LedgerView:
         """The status as it was last written."""
         return self._statuses.get(id)
 
+    def recorded_ms(self, id: str) -> int:
+        """When that was written, in ms since the epoch, by the broker's clock; 0 for a status that there is not."""
+        return self._recorded_ms.get(id, 0)
+
     def status(self, id: str) -> Status | None:
         """The command's status with the counts of the moment."""
         status = self._statuses.get(id)
@@ -134,11 +138,11 @@ class LedgerView:
         self._claims, self._progress, self._heads = other._claims, other._progress, other._heads
         self._statuses, self._topics_of, self._tallies = other._statuses, other._topics_of, other._tallies
         self._waiting, self.unreadable = other._waiting, other.unreadable
+        self._recorded_ms = other._recorded_ms
 
     def apply(self, record: Record) -> None:
         """Take in one record, of each partition in order; one that can't be understood is logged and counted."""
         value = record.value
-        self.last_ms[record.partition] = record.timestamp
         kind, _, rest = (record.key or b"").decode(errors="replace").partition("/")
         try:
             if kind == "claim":
@@ -163,8 +167,10 @@ class LedgerView:
                     self._tallies[id] = Tally.model_validate_json(value)
             elif kind == "command" and value is None:
                 self._statuses.pop(rest, None)
+                self._recorded_ms.pop(rest, None)
             elif kind == "command" and value is not None:
                 self._statuses[rest] = Status.model_validate_json(value)
+                self._recorded_ms[rest] = record.timestamp
         except (ValidationError, ValueError) as error:
             if kind == "claim":
                 self.unreadable.add(rest.partition("/")[0])

@@ -223,7 +223,7 @@ def problems(
     for key, partition in ledger.partitions.items():
         kind, _, rest = key.partition("/")
         if (
-            kind not in ("command", "barrier", "clock")
+            kind not in ("command", "barrier")
             and partition != zlib.crc32(rest.split("/")[0].encode()) % ledger_partitions
         ):
             wrong.append(f"{key} is in ledger partition {partition}")

@@ -117,20 +117,41 @@ async def test_one_that_is_too_late_is_not_made_known_by_saying_what_it_waits_fo
         assert (status.state, status.restored) == ("refused", 0)
 
 
+class Mistaken:
+    """A worker's engine whose clock is wrong, and which is given commands by hand."""
+
+    def __init__(self, world: World, wrong_by: timedelta) -> None:
+        self._world = world
+        kafka = FakeKafka(world.broker, world.settings)
+        self.engine = Engine(kafka, world.settings, lambda: now() + wrong_by)
+        self.record: CommandRecord | None = None
+
+    async def __aenter__(self) -> "Mistaken":
+        await self.engine.start()
+        self.engine.take_shares(range(self._world.settings.commands_partitions))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.engine.stop()
+
+    async def cancels(self) -> None:
+        """Carry out c1, of the broker's present time; the same record when called again."""
+        world = self._world
+        if self.record is None:
+            value = orjson.dumps({"type": "xfer.cancel", "queue_name": XFER_QUEUE, "reason": "why", "id": "c1"})
+            self.record = CommandRecord(world.settings.commands_topic, 0, 0, world.broker.now_ms(), value)
+        assert await self.engine.on_command(self.record, lambda: True)
+        for claim in world.ledger.claims(TOPIC):
+            for partition in claim.ranges:
+                assert await self.engine.on_task(claim.task(partition), lambda: True)
+
+
 @timeless
 async def test_a_clock_that_is_ahead_neither_refuses_nor_forgets() -> None:
     """It is the broker's that counts."""
-    async with World(keep_commands_days=30.0) as world:
+    async with World(keep_commands_days=30.0) as world, Mistaken(world, 60 * DAY) as mistaken:
         world.inject(6)
-        engine = Engine(FakeKafka(world.broker, world.settings), world.settings, lambda: now() + 60 * DAY)
-        await engine.start()
-        engine.take_shares(range(world.settings.commands_partitions))
-        value = orjson.dumps({"type": "xfer.cancel", "queue_name": XFER_QUEUE, "reason": "why", "id": "c1"})
-        record = CommandRecord(world.settings.commands_topic, 0, 0, world.broker.now_ms(), value)
-        assert await engine.on_command(record, lambda: True)
-        for claim in world.ledger.claims(TOPIC):
-            for partition in claim.ranges:
-                assert await engine.on_task(claim.task(partition), lambda: True)
+        await mistaken.cancels()
         assert (await world.ended("c1")).restored == 6
         # Finished, to who is right, some days ago.
         skip(5 * DAY)
@@ -139,6 +160,35 @@ async def test_a_clock_that_is_ahead_neither_refuses_nor_forgets() -> None:
         moment = format_time(now() - 5 * DAY)
         await world.ledger.record_status(TOPIC, status.model_copy(update={"finished_at": moment}))
         await asyncio.sleep(1)
-        await engine.keeper.forget_commands()
+        await mistaken.engine.keeper.forget_commands()
         assert await world.status("c1") is not None
-        await engine.stop()
+
+
+@timeless
+async def test_what_a_clock_that_is_behind_has_finished_is_not_forgotten_too_early() -> None:
+    """Its command may come again, and is too young to be refused."""
+    async with World(keep_commands_days=30.0) as world:
+        world.inject(6)
+        async with Mistaken(world, -60 * DAY) as mistaken:
+            await mistaken.cancels()
+        assert (await world.ended("c1")).restored == 6
+        world.worker()
+        await asyncio.sleep(1_400)
+        assert await world.status("c1") is not None
+        skip(31 * DAY)
+        await world.until(lambda: world.ledger.status("c1") is None, 1_400)
+
+
+@timeless
+async def test_a_clock_that_is_behind_refuses_what_may_have_been_forgotten() -> None:
+    async with World(keep_commands_days=1.0) as world, Mistaken(world, -60 * DAY) as mistaken:
+        world.inject(6)
+        await mistaken.cancels()
+        await world.ended("c1")
+        world.worker()
+        skip(2 * DAY)
+        await world.until(lambda: world.ledger.status("c1") is None, 1_400)
+        later = world.inject(6)
+        await mistaken.cancels()
+        assert (await world.ended("c1")).state == "refused"
+        assert set(later) <= {id for id, places in Checker(world).places().items() if tuple(places) == (TOPIC,)}
