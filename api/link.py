@@ -106,7 +106,7 @@ class Link:
             return
         await require_permissions(self.kafka, self._settings, "api")
         await require_topics(self.kafka, self._settings)
-        await require_clean_elections(self.kafka.connection, self._settings)
+        await require_clean_elections(self.kafka.connection)
         await self._ledger_id.open(remember=False)
         ledger = Ledger(self.kafka, self._settings)
         try:

@@ -180,6 +180,9 @@ class LedgerReader:
             except XferqError as error:
                 _log.warning("ledger.unreadable error=%s", error)
                 await asyncio.sleep(_AGAIN_S)
+            except Exception:  # noqa: BLE001 - a bug, ours or a library's, must not end the reading without a word
+                _log.exception("ledger.failed partitions=%s", sorted(part.partitions))
+                await asyncio.sleep(_AGAIN_S)
 
     async def _follow_until_error(self, part: _Part) -> None:
         unknown = part.partitions - self._next.keys()
@@ -203,11 +206,12 @@ class LedgerReader:
         partition = record.partition
         if partition not in part.partitions or record.offset < self._next[partition]:
             return  # somebody else's by now, or read by whoever was here before
-        self._next[partition] = record.offset + 1
         part.failures = 0
         number = self._marks.number_of(record)
         if number is None:
             self.apply(record)
+        self._next[partition] = record.offset + 1  # only now: what could not be applied was not read
+        if number is None:
             return
         self._delivered[partition] = max(self._delivered[partition], number)
         self.marked_ms[partition] = record.timestamp

@@ -19,7 +19,7 @@ from streams.health import Health
 from streams.heap import settle_heap
 from streams.kafka.cluster import Cluster
 from streams.kafka.elections import require_clean_elections
-from streams.kafka.layout import require_topics
+from streams.kafka.layout import require_sound, require_topics
 from streams.kafka.ledger_id import LedgerId
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
@@ -43,6 +43,8 @@ _START_S = 60.0
 _TURN_S = 1.0
 _LOOK_S = 2.0
 """The pause between two looks whether Kafka answers."""
+_SOUND_S = 60.0
+"""The pause between two looks whether the settings of topics are still what the guarantees rest on."""
 _RENEW_S = 6 * 3600.0
 """The pause between two notes of which ledger is ours."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -143,7 +145,7 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
         if starting.done():
             await starting
             _log.info("worker.started bootstrap=%s group=%s", kafka.connection.bootstrap_servers, settings.worker_group)
-            looking = asyncio.create_task(_look(engine, kafka, ledger_id))
+            looking = asyncio.create_task(_look(engine, kafka, settings, ledger_id))
             watching = asyncio.create_task(QueueWatch(kafka, settings, engine.is_mine).run(lambda: engine.shares))
             crashing = asyncio.create_task(app.wait_until_stopped())
             await asyncio.wait([stopping, crashing, looking], return_when=asyncio.FIRST_COMPLETED)
@@ -207,9 +209,10 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings, l
             await require_reachable(kafka.connection)
             await require_permissions(kafka, settings, "worker")
             await require_topics(kafka, settings)
-            await require_clean_elections(kafka.connection, settings)
+            await require_clean_elections(kafka.connection)
             await ledger_id.open(remember=True)
             await engine.start()
+            await ledger_id.look()  # what was read is that topic's, and none that took its place meanwhile
             break
         except Unavailable as error:
             if str(error) != said:
@@ -222,19 +225,23 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings, l
         await app.start()
 
 
-async def _look(engine: Engine, kafka: Cluster, ledger_id: LedgerId) -> None:
+async def _look(engine: Engine, kafka: Cluster, settings: Settings, ledger_id: LedgerId) -> None:
     """See again and again whether Kafka answers, whatever there is to do: whoever watches wants to know before.
 
     Raises:
-        Misconfigured: the ledger is another one now.
+        Misconfigured: the ledger is another one now, or topics have settings that the guarantees don't bear.
     """
-    renewed = time.monotonic()
+    renewed = sound = time.monotonic()
     while True:
         try:
             await ledger_id.look()
             if time.monotonic() - renewed > _RENEW_S:
                 await ledger_id.renew()
                 renewed = time.monotonic()
+            if time.monotonic() - sound > _SOUND_S:
+                await require_sound(kafka.connection, settings)
+                await require_clean_elections(kafka.connection)
+                sound = time.monotonic()
             await engine.look()
         except Misconfigured:
             raise

@@ -6,23 +6,23 @@ from streams.acls import KAFKAS_OWN
 from streams.errors import Misconfigured, Refused
 from streams.kafka.connection import Connection
 from streams.kafka.topics import Topics
-from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
 _SETTING = "unclean.leader.election.enable"
 
 
-async def require_clean_elections(connection: Connection, settings: Settings) -> None:
-    """See that no unclean leader is elected in the ledger and in Kafka's own topics of transactions and offsets.
+async def require_clean_elections(connection: Connection) -> None:
+    """See that no unclean leader is elected in Kafka's own topics of transactions and offsets.
 
-    Topics that are not there yet, and those whose settings Kafka does not let us look at, are passed over.
+    Of xferq's own, `streams.kafka.layout` sees to that. Topics that are not there yet, and those whose settings Kafka
+    does not let us look at, are passed over.
 
     Raises:
         Misconfigured: one may get an unclean leader.
         Unavailable: Kafka does not answer.
     """
     topics = Topics(connection)
-    for name in (settings.ledger_topic, *KAFKAS_OWN):
+    for name in KAFKAS_OWN:
         try:
             found = (await topics.configs([name])).get(name, {}).get(_SETTING, "false")
         except Refused as error:

@@ -13,7 +13,7 @@ from streams.domain.topic import is_queue_topic
 from streams.errors import Misconfigured, Refused, Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.connection import Connection
-from streams.kafka.topics import KEEPS_ALL, QUEUE_CONFIG, Topics
+from streams.kafka.topics import CLEAN_ELECTIONS, KEEPS_ALL, QUEUE_CONFIG, Topics
 from streams.patience import find_topic
 from streams.settings import Settings
 
@@ -36,6 +36,7 @@ INTERNAL_CONFIG: Mapping[str, Mapping[str, str]] = {
         "cleanup.policy": "delete",
         "retention.ms": str(7 * _DAY_MS),
         "segment.ms": str(_DAY_MS),
+        **CLEAN_ELECTIONS,
         **_OF_THE_BROKER,
     },
     # Tasks are nudges: the ledger knows what there is to do.
@@ -45,18 +46,19 @@ INTERNAL_CONFIG: Mapping[str, Mapping[str, str]] = {
         "cleanup.policy": "compact",
         "segment.bytes": str(64 << 20),
         "min.cleanable.dirty.ratio": "0.2",
+        **CLEAN_ELECTIONS,
         **_OF_THE_BROKER,
     },
-    "log": {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS), **_OF_THE_BROKER},
+    "log": {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS), **CLEAN_ELECTIONS, **_OF_THE_BROKER},
 }
 """Settings by role; a layout file adds to them and may overrule what is not in `_FIXED`."""
 
 _FIXED: Mapping[str, Mapping[str, str]] = {
     "commands": {"cleanup.policy": "delete"},
     "drains": {"cleanup.policy": "delete"},
-    "ledger": {"cleanup.policy": "compact"},
+    "ledger": {"cleanup.policy": "compact", **CLEAN_ELECTIONS},
     "log": {"cleanup.policy": "delete"},
-    "queues": {**KEEPS_ALL, "unclean.leader.election.enable": "false"},
+    "queues": {**KEEPS_ALL, **CLEAN_ELECTIONS},
 }
 """What the guarantees rest on: a layout file that says otherwise is refused."""
 
@@ -169,8 +171,19 @@ async def require_topics(kafka: Cluster, settings: Settings) -> None:
             )
         if wanted.is_exact and topic.partitions != wanted.partitions:
             raise Misconfigured(_wrong_count(wanted, topic.partitions))
+    await require_sound(kafka.connection, settings)
+
+
+async def require_sound(connection: Connection, settings: Settings) -> None:
+    """See that those internal topics that are there have the settings that the guarantees rest on.
+
+    Raises:
+        Misconfigured: one would lose records.
+        Unavailable: Kafka does not answer.
+    """
+    internal = _internal(settings, Layout())
     try:
-        configs = await Topics(kafka.connection).configs([wanted.name for wanted in internal])
+        configs = await Topics(connection).configs([wanted.name for wanted in internal])
     except Refused as error:
         _log.warning("topics.unchecked error=%s", error)
         return

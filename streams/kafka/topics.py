@@ -23,11 +23,12 @@ from streams.rounds import Rounds
 
 KEEPS_ALL = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 """A queue keeps every message until it was dispatched or moved: Kafka must not drop any by age or size."""
+CLEAN_ELECTIONS = {"unclean.leader.election.enable": "false"}
+"""A replica that lacks records must not become the leader, whatever the brokers' own default is."""
 _ANY_MS = str(2**63 - 1)
 QUEUE_CONFIG = {
     **KEEPS_ALL,
-    # A replica that lacks messages must not become the leader, whatever the brokers' own default is.
-    "unclean.leader.election.enable": "false",
+    **CLEAN_ELECTIONS,
     # A message keeps its timestamp wherever it goes, however long it has lain: Kafka's own defaults, from 4.0 on, take
     # none from more than an hour ahead, and many a cluster none from before last week.
     "message.timestamp.before.max.ms": _ANY_MS,
