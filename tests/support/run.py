@@ -1,16 +1,19 @@
-"""The whole test run, one stage after the other: `python -m tests.support.run`, which `make test` calls.
+"""The whole test run, stage by stage: `python -m tests.support.run`, which `make test` calls.
 
 Options that are not its own go to pytest, in every stage: `-k name`, `-x`, a file.
 """
 
 import argparse
+import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,10 +24,11 @@ from tests.conftest import SHARED_KAFKA
 from tests.support.java import make_cache
 from tests.support.patience import SLOWNESS
 from tests.support.progress import REST, clock
-from tests.support.stages import NAMES, STAGES, Stage
+from tests.support.stages import FILES, NAMES, ROUNDS, STAGES, Stage
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "test-results"
+_FILES = RESULTS / "files.json"
 _NO_TESTS = 5
 """pytest's exit status where nothing was selected: a stage may have nothing of what somebody has asked for."""
 _INTERRUPTED = 2
@@ -37,8 +41,8 @@ class Outcome:
     counts: Counter[str] = field(default_factory=Counter)
     failed: list[tuple[str, str]] = field(default_factory=list)
     """Stage and test."""
-    skipped: Counter[str] = field(default_factory=Counter)
-    """Why, and how many tests."""
+    skipped: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Skipped, or expected to fail; why, and how many tests."""
     seconds: dict[str, float] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     """Stages that did not come to their end."""
@@ -56,7 +60,7 @@ class Outcome:
             elif skipped is not None:
                 kind = "xfailed" if skipped.get("type") == "pytest.xfail" else "skipped"
                 self.counts[kind] += 1
-                self.skipped[skipped.get("message") or "no reason given"] += kind == "skipped"
+                self.skipped[(kind, skipped.get("message") or "no reason given")] += 1
             else:
                 self.counts["passed"] += 1
 
@@ -81,9 +85,8 @@ class Outcome:
         for name, took_s in self.seconds.items():
             yield f"{name:10} {clock(took_s):>6}"
         yield f"{'all':10} {clock(total_s):>6}"
-        for why, count in self.skipped.items():
-            if count:
-                yield f"skipped {count}: {why}"
+        for (kind, why), count in self.skipped.items():
+            yield f"{kind} {count}: {why}"
         for stage in self.broken:
             yield f"stage {stage} did not come to its end: see {_shown(RESULTS / f'{stage}.log')}"
         for stage, test in self.shaky:
@@ -117,62 +120,105 @@ def _kafka(stage: Stage) -> Iterator[dict[str, str]]:
     shutil.rmtree(data, ignore_errors=True)
 
 
-def _run(stage: Stage, rest: float, options: Sequence[str], *, again: bool = False) -> int:
-    """One stage, or `again` what failed in it, one after the other; pytest's exit status."""
-    name = f"{stage.name}-again" if again else stage.name
-    at_once = 1 if again else stage.at_once
-    command = [
-        *(sys.executable, "-m", "pytest", "--stage", stage.name, "-p", "tests.support.progress", "-q", "--no-header"),
-        *("-n", str(at_once), "--dist", "worksteal") * (at_once > 1),
-        *("--last-failed", "--last-failed-no-failures=none") * again,
-        *("-o", "junit_family=xunit1", "--junitxml", str(RESULTS / f"{name}.xml")),
-        *(options or stage.paths),
-    ]
-    with _kafka(stage) as variables, (RESULTS / f"{name}.log").open("wb") as log:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=os.environ | variables | {REST: str(rest)}, stdout=subprocess.PIPE
-        )
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A stage's process: its exit status, and how long it took."""
+
+    status: int
+    seconds: float
+
+
+class Run:
+    """Runs rounds of stages, and prints where each is."""
+
+    def __init__(self, options: Sequence[str], *, again: bool) -> None:
+        self._options = options
+        self._again = again
+        self._printing = threading.Lock()
+        self._outcome = Outcome()
+
+    def all_of(self, rounds: Sequence[Sequence[Stage]]) -> Outcome:
+        """Run them all; those of a round side by side."""
+        for number, together in enumerate(rounds):
+            later_min = sum(max(stage.minutes for stage in those) for those in rounds[number + 1 :])
+            names = " beside ".join(f"{stage.name} ({stage.about})" for stage in together)
+            print(f"\n== round {number + 1} of {len(rounds)}: {names}", flush=True)
+            with ThreadPoolExecutor(len(together)) as pool:
+                ended = list(pool.map(self._one, together, [later_min / stage.minutes for stage in together]))
+            for stage, end in zip(together, ended, strict=True):
+                self._take(stage, end)
+            if any(end.status == _INTERRUPTED for end in ended):
+                break
+        return self._outcome
+
+    def _take(self, stage: Stage, end: _Ended) -> None:
+        """What came of a stage; what failed in it runs once more by itself, where that is wanted."""
+        self._outcome.seconds[stage.name] = end.seconds
+        report = RESULTS / f"{stage.name}.xml"
+        if report.exists():
+            self._outcome.add(stage.name, report)
+        if self._again and end.status == 1:
+            print(f"\n== {stage.name}: what failed, once more and by itself", flush=True)
+            again = self._one(stage, 0.0, again=True)
+            self._outcome.forgive(stage.name, RESULTS / f"{stage.name}-again.xml")
+            self._outcome.seconds[stage.name] += again.seconds
+        if end.status not in (0, 1, _NO_TESTS):
+            self._outcome.broken.append(stage.name)
+
+    def _one(self, stage: Stage, rest: float, *, again: bool = False) -> _Ended:
+        """One stage, or `again` what failed in it, one after the other."""
+        began = time.monotonic()
         try:
-            for line in process.stdout or ():
-                log.write(line)
-                sys.stdout.buffer.write(line)
-                sys.stdout.buffer.flush()
-            return process.wait()
-        except BaseException:
-            process.terminate()
-            process.wait()
-            raise
+            with _kafka(stage) as variables:
+                status = self._pytest(stage, variables | {REST: str(rest), FILES: str(_FILES)}, again=again)
+        except BrokerError as error:
+            print(f"Kafka could not be started: {error}", file=sys.stderr)
+            status = -1
+        return _Ended(status, time.monotonic() - began)
+
+    def _pytest(self, stage: Stage, variables: Mapping[str, str], *, again: bool) -> int:
+        name = f"{stage.name}-again" if again else stage.name
+        at_once = 1 if again else stage.at_once
+        command = [
+            *(sys.executable, "-m", "pytest", "--stage", stage.name, "-p", "tests.support.progress", "-q"),
+            *("--no-header", "-o", "junit_family=xunit1", "--junitxml", str(RESULTS / f"{name}.xml")),
+            *("-n", str(at_once), "--dist", "worksteal") * (at_once > 1),
+            *("-o", f"cache_dir=.pytest_cache/{stage.name}"),
+            *("--last-failed", "--last-failed-no-failures=none") * again,
+            *(self._options or _files_of(stage)),
+        ]
+        with (RESULTS / f"{name}.log").open("wb") as log:
+            process = subprocess.Popen(command, cwd=ROOT, env=os.environ | variables, stdout=subprocess.PIPE)
+            try:
+                for line in process.stdout or ():
+                    log.write(line)
+                    with self._printing:
+                        sys.stdout.buffer.write(line)
+                        sys.stdout.buffer.flush()
+                return process.wait()
+            except BaseException:
+                process.terminate()
+                process.wait()
+                raise
 
 
-def run(wanted: Sequence[Stage], options: Sequence[str], *, again: bool = False) -> Outcome:
+def _files_of(stage: Stage) -> Collection[str]:
+    """Where its tests are, as an earlier stage has found that looked at all of them; none: anywhere."""
+    if stage.paths or not _FILES.exists():
+        return stage.paths
+    found: list[str] = json.loads(_FILES.read_text()).get(stage.name, [])
+    return found
+
+
+def run(rounds: Sequence[Sequence[Stage]], options: Sequence[str], *, again: bool = False) -> Outcome:
     """Run these stages, and print where it is; with `again`, what failed in a stage once more, by itself."""
     shutil.rmtree(RESULTS, ignore_errors=True)
     RESULTS.mkdir()
     print(f"this machine takes {SLOWNESS:.1f} times as long as is usual; tests wait accordingly")
-    outcome = Outcome()
     began = time.monotonic()
     make_cache()
-    for number, stage in enumerate(wanted, 1):
-        print(f"\n== stage {number} of {len(wanted)}: {stage.name}, {stage.about}", flush=True)
-        rest = sum(later.share for later in wanted[number:]) / stage.share
-        started = time.monotonic()
-        try:
-            status = _run(stage, rest, options)
-        except BrokerError as error:
-            print(f"Kafka could not be started: {error}", file=sys.stderr)
-            status = -1
-        report = RESULTS / f"{stage.name}.xml"
-        if report.exists():
-            outcome.add(stage.name, report)
-        if again and status == 1:
-            print(f"\n== {stage.name}: what failed, once more and by itself", flush=True)
-            _run(stage, rest, options, again=True)
-            outcome.forgive(stage.name, RESULTS / f"{stage.name}-again.xml")
-        outcome.seconds[stage.name] = time.monotonic() - started
-        if status not in (0, 1, _NO_TESTS):
-            outcome.broken.append(stage.name)
-        if status == _INTERRUPTED:
-            break
+    outcome = Run(options, again=again).all_of(rounds)
+    wanted = [stage for together in rounds for stage in together]
     summary = "\n".join(outcome.text(wanted, time.monotonic() - began))
     (RESULTS / "summary.txt").write_text(summary + "\n")
     print("\n\n== the whole run", summary, sep="\n", flush=True)
@@ -185,9 +231,9 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=NAMES, help="this stage; may be given again")
     parser.add_argument("--again", action="store_true", help="run what fails once more, by itself; both are said")
     known, options = parser.parse_known_args()
-    wanted = [stage for stage in STAGES if known.only is None or stage.name in known.only]
+    rounds = [[stage for stage in together if stage.name in (known.only or NAMES)] for together in ROUNDS]
     try:
-        return 0 if run(wanted, options, again=known.again).is_good else 1
+        return 0 if run([together for together in rounds if together], options, again=known.again).is_good else 1
     except KeyboardInterrupt:
         return 130
 

@@ -1,7 +1,10 @@
 """Which stage of the whole run a test belongs to: by the Kafka that it needs, and whether it bears company."""
 
-from collections.abc import Collection
+import json
+import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -13,31 +16,41 @@ CHECKS = ("tests/test_architecture.py", "tests/test_docstrings.py", "tests/test_
 class Stage:
     """A part of the run.
 
-    `at_once` is how many tests run side by side. `share` is how much of the whole run's time the stage takes, about:
-    the estimate of the time that is left begins with it. With `shares_kafka` one node serves all of its tests. `paths`
-    is where its tests are, if not anywhere.
+    `at_once` is how many tests run side by side. `minutes` is how long it takes, about: the estimate of the time that
+    is left begins with it. With `shares_kafka` one node serves all of its tests. `paths` is where its tests are, if not
+    anywhere.
     """
 
     name: str
     about: str
     at_once: int
-    share: float
+    minutes: float
     shares_kafka: bool = False
     paths: Collection[str] = ()
 
 
-STAGES = (
-    Stage("check", "the code and the pages as texts", 1, 0.01, paths=CHECKS),
-    Stage("quick", "everything without Kafka", 2, 0.08),
-    Stage("broker", "on one Kafka that all of them share", 3, 0.30, shares_kafka=True),
-    Stage("nodes", "each module on a Kafka of its own", 1, 0.22),
-    Stage("alone", "what stresses the machine or measures it, one after the other", 1, 0.25, shares_kafka=True),
-    Stage("cluster", "on three nodes", 1, 0.06),
-    Stage("model", "the claim's model in TLA+", 1, 0.03, paths=["tests/model"]),
-    Stage("packaging", "built, installed and run outside of the checkout", 1, 0.05, paths=["tests/test_packaging.py"]),
+ROUNDS = (
+    (Stage("check", "the code and the pages as texts", 1, 0.2, paths=CHECKS),),
+    (Stage("quick", "everything without Kafka", 2, 2),),
+    (
+        Stage("broker", "on one Kafka that all of them share", 2, 7, shares_kafka=True),
+        Stage("cluster", "on three nodes", 1, 7),
+    ),
+    (
+        Stage("nodes", "each module on a Kafka of its own", 1, 9),
+        Stage("model", "the claim's model in TLA+", 1, 4, paths=["tests/model"]),
+    ),
+    (Stage("packaging", "built, installed, run outside of the checkout", 1, 3, paths=["tests/test_packaging.py"]),),
+    (Stage("alone", "what stresses the machine or measures it, one by one", 1, 8, shares_kafka=True),),
 )
-"""In the order in which they run: what is quick first, so that most failures show early."""
+"""In the order in which they run, those of a round side by side: what is quick first, so that most failures show early.
+
+At most one node and one cluster are alive at a time, and nothing runs beside what stresses the machine.
+"""
+STAGES = tuple(stage for together in ROUNDS for stage in together)
 NAMES = tuple(stage.name for stage in STAGES)
+FILES = "TEST_XFERQ_FILES"
+"""A file that says where the tests of each stage are: made by who has looked everywhere, so that others need not."""
 _KINDS = {"mortal", "secured"}
 """Fixtures with a single node of a kind of its own, of which one is alive at a time."""
 
@@ -70,6 +83,17 @@ def select(items: list[pytest.Item], wanted: Collection[str]) -> list[pytest.Ite
         return NAMES.index(stages[item]), sorted(kept & set(getattr(item, "fixturenames", ())))
 
     stages = {item: stage_of(item) for item in items}
+    if (file := os.environ.get(FILES)) and not os.path.exists(file) and "quick" in wanted:
+        _note(stages, Path(file))
     left_out = [item for item in items if wanted and stages[item] not in wanted]
     items[:] = sorted((item for item in items if not wanted or stages[item] in wanted), key=place)
     return left_out
+
+
+def _note(stages: Mapping[pytest.Item, str], file: Path) -> None:
+    found: dict[str, dict[str, None]] = {}
+    for item, stage in stages.items():
+        found.setdefault(stage, {})[item.nodeid.partition("::")[0]] = None
+    partial = file.with_suffix(f".{os.getpid()}")
+    partial.write_text(json.dumps({stage: list(names) for stage, names in found.items()}))
+    partial.replace(file)
