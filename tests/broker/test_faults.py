@@ -31,7 +31,7 @@ def draining(*workers: WorkerProcess) -> WorkerProcess:
 
 def test_killed_in_the_middle_of_a_drain_another_worker_goes_on(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers, **_SMALL) as scene:
-        scene.put(4000)
+        scene.put(2000)
         workers = scene.workers(2)
         scene.cancel("a")
         in_the_middle(scene)
@@ -43,7 +43,7 @@ def test_killed_in_the_middle_of_a_drain_another_worker_goes_on(broker: Embedded
 
 def test_killed_in_the_middle_of_a_drain_the_same_worker_goes_on_after_its_restart(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers, **_SMALL) as scene:
-        scene.put(4000)
+        scene.put(2000)
         worker = scene.worker().started()
         scene.cancel("a")
         for share in (0.05, 0.3):  # twice, the second time with what the first has left
@@ -82,7 +82,7 @@ def test_killed_around_the_claim_the_command_is_carried_out_once(broker: Embedde
 def test_a_worker_that_wakes_up_after_others_have_finished_its_work_does_nothing_twice(broker: EmbeddedBroker) -> None:
     # Its transaction does not time out meanwhile: nothing but the fence ends it.
     with Scene(broker.bootstrap_servers, **_SMALL, transaction_timeout_ms=stretched_ms(60_000)) as scene:
-        scene.put(4000)
+        scene.put(2000)
         workers = scene.workers(2)
         scene.cancel("a")
         in_the_middle(scene)
@@ -102,7 +102,7 @@ def test_a_worker_that_wakes_up_after_others_have_finished_its_work_does_nothing
 
 def test_workers_that_come_and_go_during_a_drain(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers, **_SMALL) as scene:
-        scene.put(12_000)
+        scene.put(6_000)
         first = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene, 0.05)
@@ -121,7 +121,7 @@ def test_workers_that_come_and_go_during_a_drain(broker: EmbeddedBroker) -> None
 
 def test_sigterm_ends_a_worker_at_the_edge_of_a_large_drain(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers) as scene:
-        scene.put(100_000, size=2000, queues=16)
+        scene.put(40_000, size=2000, queues=16)
         worker = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene)
@@ -137,7 +137,7 @@ def test_sigterm_ends_a_worker_at_the_edge_of_a_large_drain(broker: EmbeddedBrok
 
 def test_two_sigterms_are_one(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers, **_SMALL) as scene:
-        scene.put(4000)
+        scene.put(2000)
         worker = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene)
@@ -197,7 +197,7 @@ async def test_a_new_cluster_whose_first_coordinator_is_not_there_yet() -> None:
 def test_sigterm_ends_a_worker_while_kafka_is_away(running: EmbeddedBroker, fault: str) -> None:
     # Transactions that outlast the pause: KAFKA-20734, as docs/exactly-once.md tells it, is another story.
     with Scene(running.bootstrap_servers, **_SMALL, transaction_timeout_ms=stretched_ms(60_000)) as scene:
-        scene.put(4000)
+        scene.put(2000)
         worker = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene)
@@ -225,7 +225,7 @@ def test_a_broker_that_hangs_longer_than_requests_and_sessions_last(running: Emb
         stalled_ms=stretched_ms(1_000),
         transaction_timeout_ms=stretched_ms(60_000),
     ) as scene:
-        scene.put(4000)
+        scene.put(2000)
         worker = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene)
@@ -276,9 +276,9 @@ async def test_a_claim_whose_tasks_were_never_published_is_drained(broker: Embed
 
 async def test_tasks_that_come_twice_to_two_workers_out_of_order_among_garbage(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers, **_SMALL, stalled_ms=_NEVER_MS) as scene:
-        scene.put(4000)
+        scene.put(2000)
         await claimed(scene, "a")
-        scene.put(4000)
+        scene.put(2000)
         second = await claimed(scene, "b")
         scene.workers(2)
         drains, count = scene.settings.drains_topic, scene.settings.drains_partitions
@@ -340,22 +340,22 @@ async def test_a_topic_deleted_between_claim_and_drain(broker: EmbeddedBroker) -
 @pytest.mark.parametrize("again", [False, True], ids=["gone", "created again"])
 def test_a_topic_deleted_in_the_middle_of_its_drain(broker: EmbeddedBroker, again: bool) -> None:
     with Scene(broker.bootstrap_servers, transaction_messages=10, fetch_bytes=1 << 16) as scene:
-        old = scene.put(4000)
+        old = scene.put(2000)
         worker = scene.worker().started()
         scene.cancel("a")
         in_the_middle(scene)
         scene.delete(scene.topic)
         if again:
             scene.create({scene.topic: scene.settings.queue_partitions})
-            scene.put(4000)  # at the very offsets that were claimed
+            scene.put(2000)  # at the very offsets that were claimed
         status = scene.done("a").status("a")
         assert status is not None
         assert "lost" in status["detail"]
-        assert 0 < status["restored"] == status["total"] < 4000
+        assert 0 < status["restored"] == status["total"] < 2000
         if again:
             scene.cancel("b")
             ledger = scene.done("b")
-            assert (ledger.status("b") or {})["restored"] == 4000
+            assert (ledger.status("b") or {})["restored"] == 2000
             there = checker.read(scene.servers, scene.destinations)
             ids = [record.id for records in there.values() for record in records]
             assert len(ids) == len(set(ids))

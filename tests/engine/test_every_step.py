@@ -14,6 +14,7 @@ from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import run
 from tests.fakes.faults import Faults
+from tests.support.examples import some
 
 SCENARIOS = ("cancel", "transfer")
 
@@ -117,7 +118,7 @@ def cases() -> list[object]:
     return found
 
 
-@pytest.mark.parametrize(("scenario", "number", "point", "kind"), cases())
+@pytest.mark.parametrize(("scenario", "number", "point", "kind"), some(cases()))
 def test_a_fault_at_this_step_changes_nothing(scenario: str, number: int, point: str, kind: str) -> None:
     faults = Faults()
     faults.at(number, kind)

@@ -90,7 +90,7 @@ class World:
         logging.getLogger("streams").removeHandler(self._log)
         for worker in self.workers:
             worker.kill()
-        await asyncio.sleep(30)  # by then all that was theirs has noticed
+        await asyncio.sleep(3)  # by then all that was theirs has noticed
         for task in self._tasks:
             task.cancel()
         await self.ledger.stop()

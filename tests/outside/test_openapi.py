@@ -30,8 +30,6 @@ from tests.api.processes import ApiProcess, environment
 from tests.broker.scene import wait_until
 from tests.support.patience import WAIT_S
 
-pytestmark = pytest.mark.alone
-
 HERE = Path(__file__).parent
 USER = ("alice", "correct-horse")
 EXAMPLE_QUEUE = "http://mx2.example.com/.xfer.kumomta.internal"
