@@ -101,6 +101,7 @@ async def test_the_ledger_is_lost_without_a_backup(own: Installation) -> None:
     ledger = await asyncio.to_thread(scene.done)
     assert (ledger.status("again") or {})["restored"] == 400
     assert scene.problems() == []
+    scene.delete(other.topic)
 
 
 async def test_moving_to_other_topics(own: Installation) -> None:
