@@ -204,11 +204,11 @@ class Claimer:
         if claim.ranges:
             # Never back: where a head lies beyond the end, the head it stays.
             ends = {p: max(head, snapshot.ends[p]) for p, head in snapshot.heads.items()}
-            offsets = GroupOffsets(claim.group, topic.name, ends)
+            offsets = GroupOffsets(claim.group, topic.name, ends, snapshot.committed, claim.ranges)
         await producer.transact(
             [self._ledger.write(producer, topic.name, values)],
             offsets,
-            None if offsets is None else partial(self._heads.hold_to, snapshot, claim.group),
+            None if offsets is None else partial(self._heads.hold_to, topic),
         )
         _log.info(
             "claim.committed id=%s topic=%s partitions=%d offsets=%d",

@@ -3,9 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from streams.domain.claim import Claim
 from streams.errors import Overtaken, Refused, Unavailable
@@ -75,29 +73,22 @@ class Heads:
         heads = {p: max(committed.get(p, 0), starts[p], claimed.get(p, 0)) for p in partitions}
         return Snapshot(topic, heads, ends, committed)
 
-    async def hold_to(self, snapshot: Snapshot, group: str) -> None:
+    async def hold_to(self, topic: Topic) -> None:
         """The last look before a claim's commit: what it is based on must still be so.
 
         1. We read heads and ends (5), and this process stands still: a long pause, a machine that is moved.
         2. Our seat in the group runs out; or there was none, as the group was empty. A dispatcher D joins, sends
            messages and commits them, for as long as we stand still.
         3. We go on with 6: the offsets of step 5 would become the claim, with all that D has sent since.
-        So all is written first, the offsets too, and then looked at again. If we stand still only now, the broker
-        ends the transaction, at its time-out at the latest; and what D commits from now on wins over ours (7).
+        So all is written first, the offsets too, and then looked at again: at the topic here, at the group's offsets by
+        who writes them (`GroupOffsets.read`). If we stand still only now, the broker ends the transaction, at its
+        time-out at the latest; and what D commits from now on wins over ours (7).
 
         Raises:
-            Overtaken: the group's offsets have moved, or the topic is another one: its offsets would be given up
-                as lost later, under the old one's id.
+            Overtaken: the topic is another one: its offsets would be given up as lost later, under the old one's id.
         """
-        topic = snapshot.topic
-        there, committed = await asyncio.gather(
-            self._kafka.topic(topic.name),
-            self._kafka.committed(group, topic.name, range(topic.partitions), stable=False),
-        )
-        if there != topic:
+        if await self._kafka.topic(topic.name) != topic:
             raise Overtaken(f"claiming {topic.name}: the topic was changed or deleted meanwhile")
-        if committed != snapshot.committed:
-            raise Overtaken(f"claiming {topic.name}: its dispatchers have gone on meanwhile")
 
     async def rewound(self, claim: Claim) -> Rewound:
         """The group's offsets once nothing is pending, and the heads below which they lie."""
@@ -116,16 +107,10 @@ class Heads:
         Raises:
             Overtaken: a dispatcher has committed meanwhile: what it has sent must not look as if it were still there.
         """
-        offsets = GroupOffsets(claim.group, claim.topic, rewound.heads)
-        await producer.transact([], offsets, partial(self.hold_to_offsets, claim, rewound.committed))
+        offsets = GroupOffsets(claim.group, claim.topic, rewound.heads, rewound.committed, rewound.heads)
+        await producer.transact([], offsets)
         HEADS_RESTORED.inc(len(rewound.heads))
         _log.warning("claim.head_restored id=%s topic=%s partitions=%s", claim.id, claim.topic, sorted(rewound.heads))
-
-    async def hold_to_offsets(self, claim: Claim, read: Mapping[int, int]) -> None:
-        """The last look before heads are put back, as before a claim: see `hold_to`."""
-        committed = await self._kafka.committed(claim.group, claim.topic, read, stable=False)
-        if any(committed.get(partition, -1) != offset for partition, offset in read.items()):
-            raise Overtaken(f"putting back the heads of {claim.topic}: its dispatchers have gone on meanwhile")
 
     async def _stable_offsets(self, group: str, topic: str, partitions: int) -> dict[int, int]:
         """The group's offsets once no transaction that commits any is pending.

@@ -224,17 +224,26 @@ class Keeper:
         3. Had we looked at the ledger before, all that was just claimed would look dispatched.
         Claims under another id of the topic count as well: a broker may tell us an id of the past, and theirs
         may be the one of today.
+        Where a claim has left its stamp on an offset, the ledger knows that claim's head; a ledger that is older than
+        that does not know what is still to be drained.
         """
         there = await self._kafka.topic(topic)
         if there is None:
             return
         partitions = range(there.partitions)
-        committed = await self._kafka.committed(self._settings.group_of(topic), topic, partitions)
+        group = self._settings.group_of(topic)
+        committed, stamped = await asyncio.gather(
+            self._kafka.committed(group, topic, partitions), self._kafka.stamped(group, topic, partitions)
+        )
         await self._ledger.barrier(topic)
         if topic in self._ledger.unreadable:
             _log.error("keeper.not_freed topic=%s error='a claim of it in the ledger can't be understood'", topic)
             return
         claimed = self._ledger.heads(topic, there.id)
+        if unknown := [p for p, offset in stamped.items() if offset > claimed.get(p, 0)]:
+            why = "more of it was claimed than the ledger knows: was an old backup restored?"
+            _log.error("keeper.not_freed topic=%s partitions=%s error=%r", topic, sorted(unknown), why)
+            return
         heads = {p: max(committed.get(p, 0), claimed.get(p, 0)) for p in partitions}
         for claim in self._ledger.claims(topic):
             for partition in self._ledger.unfinished_partitions(claim):

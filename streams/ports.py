@@ -39,11 +39,18 @@ class Topic:
 
 @dataclass(frozen=True, slots=True)
 class GroupOffsets:
-    """Offsets to commit for `group` within a transaction, by partition of `topic`."""
+    """Offsets to commit for `group` within a transaction, by partition of `topic`.
+
+    `read` is what the group had committed when they were reckoned, by partition; what is left out had nothing. With it,
+    the transaction is committed only if that is still so. `claimed` are the partitions whose offset is the head of a
+    claim, which is marked as that (see `Kafka.stamped`).
+    """
 
     group: str
     topic: str
     offsets: Mapping[int, int]
+    read: Mapping[int, int] | None = None
+    claimed: Collection[int] = ()
 
 
 class Batch(Protocol):
@@ -98,6 +105,7 @@ class Producer(Protocol):
         Raises:
             Rejected: aborted; the error says which partitions were turned down and why.
             Unavailable: aborted, or not even begun: a transaction that was left open under this id would be committed.
+            Overtaken: aborted, as the group has committed other offsets meanwhile, or has another coordinator.
             Fenced: another producer has the id, or the broker ended the transaction.
             OutcomeUnknown: the commit was sent and its answer did not come.
         After any of these the producer is spent: close it and take the id anew.
@@ -228,6 +236,13 @@ class Kafka(Protocol):
 
         Raises:
             Unavailable: a transaction that commits some is still pending (KIP-447's require_stable).
+        """
+        ...
+
+    async def stamped(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Those of the group's committed offsets that are heads of claims: see `GroupOffsets.claimed`.
+
+        Where a dispatcher has committed since, there is no such evidence.
         """
         ...
 

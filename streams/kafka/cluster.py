@@ -82,6 +82,9 @@ class Cluster:
     ) -> dict[int, int]:
         return await self._groups.committed(group, topic, partitions, stable=stable)
 
+    async def stamped(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        return await self._groups.stamped(group, topic, partitions)
+
     async def members(self, group: str) -> set[str]:
         return await self._groups.members(group)
 

@@ -15,12 +15,11 @@ from streams.errors import Refused, Unavailable
 from streams.kafka.connection import Connection
 from streams.kafka.describe_groups import GroupDescription, describe
 from streams.kafka.leave_group import LeaveGroup
-from streams.kafka.offset_fetch import OffsetFetch
+from streams.kafka.offset_fetch import STAMP, fetch
 from streams.kafka.subscriptions import Subscription, subscriptions
-from streams.kafka.translate import not_permitted, translating
+from streams.kafka.translate import describing, not_permitted, reading, translating
 
 _RETRY_S = 0.02
-_UNSTABLE_OFFSET_COMMIT = 88
 _EVICTIONS = 3
 """Tries to evict a member that Kafka does not know and lists all the same: who comes and goes is met by one of them."""
 
@@ -44,29 +43,24 @@ class Groups:
         Raises:
             Unavailable: a transaction that commits offsets of these partitions is pending (KIP-447).
         """
+        return {p: offset for p, (offset, _) in (await self._fetch(group, topic, partitions, stable)).items()}
+
+    async def stamped(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Those of the group's committed offsets that a claim has left there; see `streams.ports.Kafka.stamped`."""
+        found = await self._fetch(group, topic, partitions, False)
+        return {p: offset for p, (offset, metadata) in found.items() if metadata == STAMP}
+
+    async def _fetch(
+        self, group: str, topic: str, partitions: Iterable[int], stable: bool
+    ) -> dict[int, tuple[int, str]]:
         wanted = list(partitions)
         if not wanted:
             return {}
-        doing = f"reading the offsets of group {group}"
-        with translating(doing, describing(group)):
+        with translating(f"reading the offsets of group {group}", describing(group)):
             async with asyncio.timeout(self._timeout_s):
                 client = await self._raw_client()
                 node = await coordinator(client, group)
-                answer = await client.send(node, OffsetFetch(group, topic, wanted, stable=stable))
-        found = {}
-        error, needs = aio.for_code(answer.error_code), describing(group)
-        for _, offsets, _ in answer.topics:
-            for partition, offset, _, _, code, _ in offsets:
-                if code == _UNSTABLE_OFFSET_COMMIT:
-                    raise Unavailable(f"{doing}: a transaction that commits some of them is pending")
-                if error is aio.NoError:
-                    error, needs = aio.for_code(code), f"Describe (or Read or Write) on topic {topic}"
-                if offset >= 0:
-                    found[partition] = offset
-        if error is not aio.NoError:
-            with translating(doing, needs):
-                raise error
-        return found
+                return await fetch(client, node, group, topic, wanted, stable=stable)
 
     async def members(self, group: str) -> set[str]:
         """The ids of the group's members, whichever protocol they speak.
@@ -163,16 +157,6 @@ async def coordinator(client: AIOKafkaClient, group: str) -> int:
         except (aio.CoordinatorNotAvailableError, aio.NodeNotReadyError):
             await client.force_metadata_update()
             await asyncio.sleep(_RETRY_S)
-
-
-def describing(group: str) -> str:
-    """The permission that it takes to look at the group."""
-    return f"Describe (or Read) on group {group}"
-
-
-def reading(group: str) -> str:
-    """The permission that it takes to be a member of the group, or to make another one leave."""
-    return f"Read on group {group}"
 
 
 async def leave(client: AIOKafkaClient, group: str, members: Collection[str]) -> set[str]:

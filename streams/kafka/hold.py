@@ -17,8 +17,8 @@ from confluent_kafka import Consumer, KafkaError
 from streams.acls import HOLD_TOPIC
 from streams.errors import Refused, Unavailable
 from streams.kafka.connection import Connection
-from streams.kafka.groups import Groups, coordinator, leave, reading
-from streams.kafka.translate import not_permitted, translating
+from streams.kafka.groups import Groups, coordinator, leave
+from streams.kafka.translate import not_permitted, reading, translating
 
 _SESSION_MS = 10_000
 _HEARTBEAT_S = 2.0

@@ -20,9 +20,9 @@ from aiokafka.protocol.commit import OffsetCommitRequest
 from streams.acls import ledger_group
 from streams.errors import Misconfigured, Unavailable
 from streams.kafka.cluster import Cluster
-from streams.kafka.groups import coordinator, describing, reading
+from streams.kafka.groups import coordinator
 from streams.kafka.offset_fetch import OffsetFetch
-from streams.kafka.translate import translating
+from streams.kafka.translate import describing, reading, translating
 from streams.patience import SURE_S, find_topic
 from streams.settings import Settings
 

@@ -17,12 +17,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import errors as aio
+from aiokafka.client import CoordinationType
 
 import streams.kafka.produce  # noqa: F401 - lets every producer of ours send with fewer copies
-from streams.errors import Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
+from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavailable, XferqError
 from streams.kafka.batches import COMPRESSION, DrainBatch
 from streams.kafka.connection import Connection
 from streams.kafka.hanging import require_none_hangs
+from streams.kafka.offset_fetch import STAMP, fetch
 from streams.kafka.places import Where, named
 from streams.kafka.translate import not_permitted, translated, translating
 from streams.ports import Batch, GroupOffsets, Write
@@ -96,10 +98,7 @@ class TransactionalProducer:
                 await self._write(writes[:-1])
                 await self._write(writes[-1:])
                 if offsets is not None:
-                    await self._producer.send_offsets_to_transaction(
-                        {TopicPartition(offsets.topic, p): (o, "") for p, o in offsets.offsets.items()},
-                        offsets.group,
-                    )
+                    await self._send_offsets(offsets)
                 if before_commit is not None:
                     await before_commit()
                 committing = True
@@ -126,6 +125,27 @@ class TransactionalProducer:
             # aiokafka has asked again, and the first request may still be on its way: with this producer's
             # epoch it would commit the next transaction, wherever that is just then.
             raise OutcomeUnknown("committing a transaction: the answer came late")
+
+    async def _send_offsets(self, offsets: GroupOffsets) -> None:
+        """Make the offsets part of the transaction; then see that the group still stands where it stood before.
+
+        The node that has taken them is asked, and no other: a broker that was replaced as the group's coordinator may
+        not know that, and tell an old story. Ours were acknowledged, so with a dispatcher's commit D:
+        1. D lies before ours in the group's log: the node had read the log up to there, and tells of D.
+        2. D lies behind ours, whoever took it: it wins over ours once our marker is there, and `Claimer._confirm`
+           finds that.
+        """
+        places = {
+            TopicPartition(offsets.topic, p): (offset, STAMP if p in offsets.claimed else "")
+            for p, offset in offsets.offsets.items()
+        }
+        await self._producer.send_offsets_to_transaction(places, offsets.group)
+        if offsets.read is None:
+            return
+        node = self._producer._sender._coordinators[CoordinationType.GROUP]
+        there = await fetch(self._producer.client, node, offsets.group, offsets.topic, offsets.offsets, stable=False)
+        if {p: offset for p, (offset, _) in there.items()} != {p: o for p, o in offsets.read.items() if o >= 0}:
+            raise Overtaken(f"writing offsets of {offsets.topic}: its dispatchers have gone on meanwhile")
 
     async def _look(self, partitions: set[Where]) -> None:
         """Before anything is written to these partitions: see that no earlier transaction of ours is open there.

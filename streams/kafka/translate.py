@@ -36,6 +36,16 @@ def not_permitted(needs: str) -> str:
     return f"Kafka does not permit {needs} (docs/acls.md)"
 
 
+def describing(group: str) -> str:
+    """The permission that it takes to look at the group."""
+    return f"Describe (or Read) on group {group}"
+
+
+def reading(group: str) -> str:
+    """The permission that it takes to be a member of the group, or to make another one leave."""
+    return f"Read on group {group}"
+
+
 def translated(error: Exception, doing: str, needs: str = "") -> XferqError:
     """Our error for one of the libraries'; ours pass through.
 

@@ -31,6 +31,7 @@ from aiokafka.protocol.transaction import EndTxnRequest
 from streams.claim import Claimer
 from streams.drain import Drainer
 from streams.engine import Engine
+from streams.kafka import transaction
 from streams.kafka.cluster import Cluster
 from streams.kafka.hold import GroupHold, GuestHold
 from streams.kafka.reader import RangeReader
@@ -55,11 +56,12 @@ STEPS: Mapping[str, str] = {
     "claim.fence": "take over the queue's transactional id",
     "claim.barrier": "read the ledger to its end",
     "claim.stable_ends": "settle; the second time the ends of the snapshot",
-    "claim.committed": "the heads: of two snapshots, of the last look before the commit, of the second look",
+    "claim.committed": "the heads: of two snapshots, of the second look",
     "claim.hold": "take a seat in the queue's group, evict the others",
     "claim.transact": "the claim's transaction",
     "claim.ledger": "in it, the claim goes to the ledger",
     "claim.offsets": "in it, the heads go to the group",
+    "claim.look": "in it, the last look at the group's offsets",
     "claim.end": "in it, its commit: before it is sent, when it was sent, when the answer has come",
     "claim.members": "who has come meanwhile",
     "claim.evict": "make them leave",
@@ -162,8 +164,8 @@ def _say(text: str) -> None:
 Name = Callable[..., str]
 
 
-def _wrap(fate: _Fate, owner: type, method: str, name: Name) -> None:
-    """Let each call of the method pass a step; `name` gives it from the call's arguments."""
+def _wrap(fate: _Fate, owner: object, method: str, name: Name) -> None:
+    """Let each call of the method, or of the module's function, pass a step; `name` gives it from its arguments."""
     real: Callable[..., Awaitable[Any]] = getattr(owner, method)
 
     @functools.wraps(real)
@@ -248,6 +250,7 @@ def _wrap_all(fate: _Fate, settings: Settings) -> None:
         _wrap(fate, TransactionalProducer, method, _call(method))
     _wrap(fate, AIOKafkaProducer, "send_batch", sent)
     _wrap(fate, AIOKafkaProducer, "send_offsets_to_transaction", _call("offsets"))
+    _wrap(fate, transaction, "fetch", _call("look"))
     _wrap_commits(fate)
     _wrap(fate, RangeReader, "read", _call("read"))
     for hold in (GroupHold, GuestHold):

@@ -10,6 +10,7 @@ when the test says so: for everybody else that is the same, as until the marker 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +25,6 @@ from streams.domain.command import CancelCommand
 from streams.domain.status import Status
 from streams.engine import utc_now
 from streams.errors import Overtaken
-from streams.heads import Heads, Snapshot
 from streams.kafka.cluster import Cluster
 from streams.kafka.hold import GroupHold, GuestHold
 from streams.kafka.transaction import TransactionalProducer
@@ -46,6 +46,9 @@ Action = Callable[[], Awaitable[None]]
 class Stage(Cluster):
     """The real cluster. At its places, actions take place, each once: `producer` and `transact` (before it), `written`
     (all but its commit), `committed`, `evicted`."""
+
+    looks = True
+    """Whether the group's offsets are looked at once more when those of a transaction are written."""
 
     def __init__(self, scene: Scene) -> None:
         super().__init__(scene.settings)
@@ -87,6 +90,8 @@ class _StagedProducer(TransactionalProducer):
         self, writes: Sequence[Write], offsets: GroupOffsets | None = None, before_commit: Action | None = None
     ) -> None:
         stage = self._stage
+        if offsets is not None and not stage.looks:
+            offsets = replace(offsets, read=None)
         await stage.reach("transact")
         gate = stage.gates.pop(0) if stage.gates else None
         answered = asyncio.Event()
@@ -292,30 +297,18 @@ async def test_without_the_eviction_a_claimed_message_is_dispatched(scene: Scene
 # ---- the look before the commit
 
 
-class Trusting(Heads):
-    """Takes what it has read for what is, however long ago that was."""
+class Trusting(Stage):
+    """Commits what was read, and puts back what was read, without another look at the group."""
 
-    async def hold_to(self, snapshot: Snapshot, group: str) -> None:
-        pass
-
-    async def hold_to_offsets(self, claim: Claim, read: Any) -> None:
-        pass
+    looks = False
 
 
-class Unheld(Claimer):
-    """Commits what it has read, and puts back what it has read, without another look."""
-
-    def __init__(self, kafka: Any, ledger: Ledger, settings: Any, now: Any) -> None:
-        super().__init__(kafka, ledger, settings, now)
-        self._heads = Trusting(kafka, ledger, settings)
-
-
-@pytest.mark.parametrize("kind", [Unheld, Claimer], ids=["weakened", "real"])
-async def test_without_the_look_before_the_commit_what_was_sent_is_claimed(scene: Scene, kind: type[Claimer]) -> None:
+@pytest.mark.parametrize("stage", [Trusting, Stage], ids=["weakened", "real"])
+async def test_without_the_look_before_the_commit_what_was_sent_is_claimed(scene: Scene, stage: type[Stage]) -> None:
     """1. A claimer has looked at the queue, and stands still.
     2. A dispatcher joins the empty group, sends two messages, commits them, leaves.
     3. The claimer goes on."""
-    async with claiming(scene, kind) as (stage, claimer), dispatching(scene) as (dispatcher,):
+    async with claiming(scene, stage=stage) as (place, claimer), dispatching(scene) as (dispatcher,):
 
         async def dispatch() -> None:
             await dispatcher.join()
@@ -323,20 +316,20 @@ async def test_without_the_look_before_the_commit_what_was_sent_is_claimed(scene
             assert await dispatcher.commit()
             await dispatcher.leave()
 
-        stage.at["transact"] = dispatch
+        place.at["transact"] = dispatch
         claim = await claimer.claim(request(scene, "a"))
-    assert bool(offsets_of(claim) & dispatcher.sent) == (kind is Unheld)
+    assert bool(offsets_of(claim) & dispatcher.sent) == (stage is Trusting)
     assert offsets_of(claim) | dispatcher.sent == set(range(_ALL))
 
 
-@pytest.mark.parametrize("kind", [Unheld, Claimer], ids=["weakened", "real"])
+@pytest.mark.parametrize("stage", [Trusting, Stage], ids=["weakened", "real"])
 async def test_without_the_look_before_a_head_is_put_back_what_was_sent_is_claimed(
-    scene: Scene, kind: type[Claimer]
+    scene: Scene, stage: type[Stage]
 ) -> None:
     """1. The queue is claimed; its offset is rewound; the guard sees it, and stands still before it puts it right.
     2. A dispatcher joins, sends and commits all there is, also two messages that came after the claim, and leaves.
     3. The guard goes on. 4. The queue is claimed again."""
-    async with claiming(scene, kind) as (stage, claimer), dispatching(scene) as (dispatcher,):
+    async with claiming(scene, stage=stage) as (place, claimer), dispatching(scene) as (dispatcher,):
         claim = await claimer.claim(request(scene, "a"))
         scene.commit({0: _ALL - 1})
         scene.put(2)
@@ -347,12 +340,12 @@ async def test_without_the_look_before_a_head_is_put_back_what_was_sent_is_claim
             assert await dispatcher.commit()
             await dispatcher.leave()
 
-        stage.at["transact"] = dispatch
+        place.at["transact"] = dispatch
         with suppress(Overtaken):
             await claimer.reassert(claim)
         second = await claimer.claim(request(scene, "b"))
     assert dispatcher.sent == {_ALL - 1, _ALL, _ALL + 1}
-    assert bool(offsets_of(second) & dispatcher.sent) == (kind is Unheld)
+    assert bool(offsets_of(second) & dispatcher.sent) == (stage is Trusting)
 
 
 # ---- the second look

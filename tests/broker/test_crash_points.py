@@ -32,11 +32,12 @@ CLAIM: Sequence[Point] = (
     ("claim.transact", "before", 1),
     ("claim.ledger", "after", 1),
     ("claim.offsets", "after", 1),
+    ("claim.look", "after", 1),
     ("claim.topic", "after", 2),  # the last look
     ("claim.end", "before", 1),
     ("claim.end", "during", 1),
     ("claim.end", "after", 1),
-    ("claim.committed", "after", 4),  # the second look
+    ("claim.committed", "after", 3),  # the second look
     ("claim.members", "after", 1),
     ("claim.evict", "after", 1),
     ("claim.release", "before", 1),

@@ -26,7 +26,7 @@ def kinds_of(point: str) -> tuple[str, ...]:
         return ("crash",)
     if point.startswith("transact:"):
         match done:
-            case "begun":
+            case "begun" | "offsets":
                 return ("crash", "unavailable", "fenced")
             case "written":
                 return ("crash", "unknown", "fenced")

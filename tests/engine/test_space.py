@@ -3,10 +3,12 @@
 import asyncio
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain.topic import topic_of
+from streams.ledger_view import claim_key, command_key, head_key
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
 from tests.engine.world import XFER_QUEUE, World
@@ -37,6 +39,31 @@ async def test_an_unfinished_claim_keeps_what_it_has_to_drain() -> None:
         await asyncio.sleep(12)
         assert log.start == 10
         Checker(world).check()
+
+
+@timeless
+async def test_nothing_is_freed_of_what_the_ledger_knows_less_than_the_group(caplog: pytest.LogCaptureFixture) -> None:
+    """A backup that is older than a claim was put back: what was claimed is still to be drained by somebody."""
+    async with World(partitions=1) as world:
+        world.inject(6)
+        world.worker(drop_tasks=True)
+        log = world.broker.topics[TOPIC].logs[0]
+        world.cancel("c1")
+        await world.until(lambda: len(world.ledger.claims(TOPIC)) == 1)
+        await asyncio.sleep(12)
+        keys = (claim_key(TOPIC, "c1"), head_key(TOPIC, 0), command_key("c1"))
+        await world.ledger.record(TOPIC, [(key, None) for key in keys])
+        await asyncio.sleep(60)
+        assert log.start == 0
+        assert f"keeper.not_freed topic={TOPIC} partitions=[0] error='more of it was claimed" in caplog.text
+        # A dispatcher that goes on from there has dispatched all that lies below.
+        world.inject(4)
+        dispatcher = world.dispatcher()
+        dispatcher.join()
+        assert len(dispatcher.poll(100)) == 4
+        assert dispatcher.commit()
+        await asyncio.sleep(60)
+        assert log.start == 10
 
 
 @timeless

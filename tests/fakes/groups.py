@@ -23,6 +23,8 @@ class _Committed:
     offset: int
     at: int
     """The place of this commit in the group's log, in which later ones win."""
+    is_claims: bool = False
+    """Whether it carries a claim's stamp."""
 
 
 class Group:
@@ -100,10 +102,15 @@ class Group:
             raise UnknownMember
         self._offsets |= self._appended(offsets)
 
-    def commit_pending(self, transaction: Transaction, offsets: Mapping[Where, int]) -> None:
+    def commit_pending(
+        self, transaction: Transaction, offsets: Mapping[Where, int], claimed: Collection[Where] = ()
+    ) -> None:
         """A transaction's offsets: accepted from anybody, in force with its marker."""
         transaction.missing.add(self)
-        self._pending.setdefault(transaction, {}).update(self._appended(offsets))
+        appended = self._appended(offsets)
+        for where in claimed:
+            appended[where].is_claims = True
+        self._pending.setdefault(transaction, {}).update(appended)
 
     def complete(self, transaction: Transaction) -> None:
         """The marker. A plain commit that came after the pending one wins over it."""
@@ -116,6 +123,11 @@ class Group:
         """The committed offset, whatever is pending."""
         there = self._offsets.get((topic, partition))
         return None if there is None else there.offset
+
+    def stamped(self, topic: str, partition: int) -> int | None:
+        """The same where it carries a claim's stamp."""
+        there = self._offsets.get((topic, partition))
+        return there.offset if there is not None and there.is_claims else None
 
     def is_pending(self, where: Where) -> bool:
         """Whether a transaction without a marker commits this one."""

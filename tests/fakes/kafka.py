@@ -100,6 +100,11 @@ class FakeKafka:
         found = {p: there.offset(topic, p) for p in wanted}
         return {p: offset for p, offset in found.items() if offset is not None}
 
+    async def stamped(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        await self.faults.point(f"stamped:{topic}")
+        found = {p: self.broker.group(group).stamped(topic, p) for p in partitions}
+        return {p: offset for p, offset in found.items() if offset is not None}
+
     async def members(self, group: str) -> set[str]:
         await self.faults.point("members")
         there = self._consumer_group(group)

@@ -68,8 +68,8 @@ class FakeProducer:
         offsets: GroupOffsets | None = None,
         before_commit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Points, in this order: `transact:<id>`, `.begun` (all but the last write are there), `.written` (all
-        of them and the offsets), `.committed` (but no answer yet)."""
+        """Points, in this order: `transact:<id>`, `.begun` (all but the last write are there), `.offsets`
+        (the rest and the offsets, too), `.written` (all has been looked at), `.committed` (but no answer yet)."""
         if self._spent:
             raise AssertionError("a producer was used after its first error")
         self._spent = True  # until it has gone well
@@ -91,7 +91,16 @@ class FakeProducer:
                 group = self._broker.group(offsets.group)
                 if group.kind != "consumer":
                     raise Unavailable(f"committing offsets of group {offsets.group}: it does not exist")
-                group.commit_pending(transaction, {(offsets.topic, p): o for p, o in offsets.offsets.items()})
+                group.commit_pending(
+                    transaction,
+                    {(offsets.topic, p): o for p, o in offsets.offsets.items()},
+                    {(offsets.topic, p) for p in offsets.claimed},
+                )
+                await self._faults.point(f"{name}.offsets")
+                there = {p: group.offset(offsets.topic, p) for p in offsets.offsets}
+                read = None if offsets.read is None else {p: o for p, o in offsets.read.items() if o >= 0}
+                if read is not None and read != {p: o for p, o in there.items() if o is not None}:
+                    raise Overtaken("the group has gone on")
             if before_commit is not None:
                 await before_commit()
             committing = True
