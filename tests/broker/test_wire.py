@@ -80,4 +80,4 @@ def check_topic(scene: Scene, name: str, described: dict[str, Any]) -> None:
     resource = ConfigResource(ResourceType.TOPIC, name)
     config = scene.admin.describe_configs([resource])[resource].result(WAIT_S)
     for key, value in described["topicConfiguration"].items():
-        assert config[key].value == (",".join(value) if type(value) is list else str(value)), key
+        assert config[key].value == (",".join(value) if type(value) is list else json.dumps(value).strip('"')), key
