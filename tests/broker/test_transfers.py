@@ -105,8 +105,9 @@ class Mail:
         if ids != Counter(list(sent)):
             wrong.append(f"logged {ids}")
         others = len(self.moved()) - len(moved) - len(before)
-        if (status["state"], status["restored"], status["total"]) != ("done", *[len(sent) + others] * 2):
-            wrong.append(f"the status is {status}")
+        counts = (status["state"], status["restored"], status["total"])
+        if counts != ("done", *[len(sent) + others] * 2):
+            wrong.append(f"the status is {counts}, and {others} of others: {status}")
         return wrong
 
 
