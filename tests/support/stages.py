@@ -31,16 +31,18 @@ class Stage:
 
 ROUNDS = (
     (Stage("check", "the code and the pages as texts", 1, 0.2, paths=CHECKS),),
-    (Stage("quick", "everything without Kafka", 2, 2),),
     (
-        Stage("broker", "on one Kafka that all of them share", 2, 7, shares_kafka=True),
-        Stage("cluster", "on three nodes", 1, 7),
+        Stage("quick", "everything without Kafka", 2, 3),
+        Stage("packaging", "built, installed, run outside of the checkout", 1, 3, paths=["tests/test_packaging.py"]),
+    ),
+    (
+        Stage("broker", "on one Kafka that all of them share", 3, 8, shares_kafka=True),
+        Stage("model", "the claim's model in TLA+", 1, 5, paths=["tests/model"]),
     ),
     (
         Stage("nodes", "each module on a Kafka of its own", 1, 9),
-        Stage("model", "the claim's model in TLA+", 1, 4, paths=["tests/model"]),
+        Stage("cluster", "on three nodes", 1, 8),
     ),
-    (Stage("packaging", "built, installed, run outside of the checkout", 1, 3, paths=["tests/test_packaging.py"]),),
     (Stage("alone", "what stresses the machine or measures it, one by one", 1, 8, shares_kafka=True),),
 )
 """In the order in which they run, those of a round side by side: what is quick first, so that most failures show early.
