@@ -106,9 +106,9 @@ class Keeper:
 
     async def _guard(self, topic: str) -> None:
         claims = self._ledger.claims(topic)
-        latest = max(claims, key=lambda claim: claim.claimed_at, default=None)
-        if latest is None:
+        if not claims:
             return
+        latest = claims[-1]
         heads = self._ledger.heads(topic, latest.topic_id)
         state = tuple(sorted(heads.items()))
         if self._safe.get(topic) == state:

@@ -46,7 +46,7 @@ class LedgerView:
         return self._claims.get(topic, {}).get(id)
 
     def claims(self, topic: str) -> list[Claim]:
-        """All claims of the queue topic."""
+        """All claims of the queue topic, in the order in which they were made."""
         return list(self._claims.get(topic, {}).values())
 
     def claimed_topics(self) -> list[str]:

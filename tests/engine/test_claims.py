@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+from datetime import timedelta
 
 import orjson
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from streams.commands import CommandRecord
 from streams.domain.topic import topic_of
 from tests.engine.checker import Checker
+from tests.engine.mistaken import Mistaken
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import timeless
 from tests.fakes.faults import Faults
@@ -278,6 +280,27 @@ async def test_what_was_committed_a_moment_ago_is_taken() -> None:
         late.decide(commit=True)
         assert (await world.ended("c1")).total == 7
         Checker(world).check()
+
+
+@timeless
+async def test_the_guard_goes_by_the_last_claim_and_by_no_clock() -> None:
+    """An earlier claim, of a topic that is gone, was made by a worker whose clock is months ahead."""
+    async with World(space_s=10_000.0) as world:
+        world.inject(4)
+        topic = world.queue()
+        async with Mistaken(world, timedelta(days=60)) as mistaken:
+            await mistaken.cancels()
+        world.broker.delete(topic)
+        world.inject(12)
+        world.worker(drop_tasks=True)
+        world.cancel("c2")
+        await world.until(lambda: world.ledger.claim(topic, "c2") is not None)
+        await asyncio.sleep(8)
+        group = world.broker.group(world.settings.group_of(topic))
+        for partition in (0, 1):
+            group.set_offset(topic, partition, 1)
+        await asyncio.sleep(3)
+        Checker(world).heads_hold()
 
 
 @pytest.mark.parametrize("how", ["rewound", "expired"])

@@ -3,20 +3,17 @@
 import asyncio
 from datetime import timedelta
 
-import orjson
 import pytest
 from faust.types import TP
 
-from streams.commands import CommandRecord
 from streams.domain.status import State
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
-from streams.engine import Engine
 from tests.engine.checker import Checker
+from tests.engine.mistaken import Mistaken
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import now, skip, timeless
 from tests.fakes.faults import Faults
-from tests.fakes.kafka import FakeKafka
 from tests.fakes.worker import FakeWorker
 
 TOPIC = topic_of(XFER_QUEUE)
@@ -115,35 +112,6 @@ async def test_one_that_is_too_late_is_not_made_known_by_saying_what_it_waits_fo
         world.worker(faults)
         status = await world.ended("c1")
         assert (status.state, status.restored) == ("refused", 0)
-
-
-class Mistaken:
-    """A worker's engine whose clock is wrong, and which is given commands by hand."""
-
-    def __init__(self, world: World, wrong_by: timedelta) -> None:
-        self._world = world
-        kafka = FakeKafka(world.broker, world.settings)
-        self.engine = Engine(kafka, world.settings, lambda: now() + wrong_by)
-        self.record: CommandRecord | None = None
-
-    async def __aenter__(self) -> "Mistaken":
-        await self.engine.start()
-        self.engine.take_shares(range(self._world.settings.commands_partitions))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.engine.stop()
-
-    async def cancels(self) -> None:
-        """Carry out c1, of the broker's present time; the same record when called again."""
-        world = self._world
-        if self.record is None:
-            value = orjson.dumps({"type": "xfer.cancel", "queue_name": XFER_QUEUE, "reason": "why", "id": "c1"})
-            self.record = CommandRecord(world.settings.commands_topic, 0, 0, world.broker.now_ms(), value)
-        assert await self.engine.on_command(self.record, lambda: True)
-        for claim in world.ledger.claims(TOPIC):
-            for partition in claim.ranges:
-                assert await self.engine.on_task(claim.task(partition), lambda: True)
 
 
 @timeless
