@@ -255,7 +255,7 @@ async def _create(topics: Topics, wanted: _Wanted, replication_factor: int) -> T
 
 async def _compare(topics: Topics, wanted: _Wanted, config: Mapping[str, str] | None, *, check: bool) -> TopicReport:
     if config is None:
-        return TopicReport(wanted.name, "missing", ("deleted meanwhile",))
+        return _gone(wanted)
     if wanted.is_exact:
         found = await topics.describe(wanted.name)
         if found is not None and found.partitions != wanted.partitions:
@@ -269,10 +269,17 @@ async def _compare(topics: Topics, wanted: _Wanted, config: Mapping[str, str] | 
     try:
         await topics.alter(wanted.name, differing)
     except Unavailable as error:
+        if await topics.describe(wanted.name) is None:
+            return _gone(wanted)
         return TopicReport(wanted.name, "failed", (*details, str(error)))
     return TopicReport(
         wanted.name, "changed", tuple(f"{key}: {config.get(key)} -> {value}" for key, value in differing.items())
     )
+
+
+def _gone(wanted: _Wanted) -> TopicReport:
+    """A topic that was listed a moment ago: a queue may come and go, xferq's own topics may not."""
+    return TopicReport(wanted.name, "ok" if wanted.setting == "QUEUE" else "missing", ("deleted meanwhile",))
 
 
 def _wrong_count(wanted: _Wanted, partitions: int) -> str:

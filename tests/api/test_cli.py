@@ -25,7 +25,7 @@ from streams.ledger import Ledger
 from streams.settings import Settings
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
 from tests.support.names import given, own_name, remove_topics
-from tests.support.patience import WAIT_S, deadline
+from tests.support.patience import WAIT_S, deadline, wait_until
 from tests.support.warm import WarmPopen
 
 COMMANDS = [
@@ -341,6 +341,7 @@ def test_waiting_outlives_the_api(world: World) -> None:
     world.create(queue)
     with ApiProcess(world.env) as other:
         port = other.url.rpartition(":")[2]
+        wait_until(lambda: "api.ready" in "".join(other.log))
         waiting = WarmPopen(
             [XFERQ, "cancel", queue, "--reason", "r", "--id", id, "--wait", "--json"],
             env=world.env | {"XFERQ_API_URL": other.url},
@@ -388,6 +389,7 @@ def test_mail_into_a_queue(world: World, tmp_path: Path) -> None:
     result = world.run("inject", queue, str(tmp_path / "a.mbox"), str(tmp_path / "b.eml"))
     assert result.stdout == f"6 messages are in {queue}\n"
 
+    wait_until(lambda: len(world.records(queue)) == 6)  # committed, and perhaps not yet to be read
     records = world.records(queue)
     assert len({record.key for record in records}) == 6
     assert {record.partition for record in records} == {0, 1}

@@ -148,6 +148,8 @@ async def test_other_groups_on_a_queue_s_topic_are_said(
 # ---- settings
 
 
+# Others run `xferq topics` on the same Kafka, which puts all queues' settings right.
+@pytest.mark.alone
 async def test_what_may_lose_messages_or_keep_them_out_is_named_once_and_queues_made_later_as_well(
     world: World, kafka: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -222,6 +224,8 @@ async def test_a_cluster_that_lets_nobody_set_the_limits_gets_queues_all_the_sam
 # ---- timestamps
 
 
+# Others run `xferq topics` on the same Kafka, which puts all queues' settings right.
+@pytest.mark.alone
 @pytest.mark.parametrize("limited", ["destination", "both"])
 def test_messages_that_lie_there_for_longer_than_topics_take_in(world: World, limited: str) -> None:
     queue = world.queue(partitions=1)

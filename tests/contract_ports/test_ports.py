@@ -203,6 +203,8 @@ async def test_a_rejected_write_among_the_first_ones_is_as_bad(rig: Rig) -> None
     assert await keys_in(rig, other) == []
 
 
+# Others run `xferq topics` on the same Kafka, which puts all queues' settings right.
+@pytest.mark.alone
 async def test_a_timestamp_that_the_topic_does_not_take(rig: Rig) -> None:
     topic = await rig.topic(older_ms=3_600_000)
     assert (await rig.kafka.timestamp_limits(topic))[0] == 3_600_000
