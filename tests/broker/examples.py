@@ -130,7 +130,13 @@ def _compiled(_: str, source: Path) -> tempfile.TemporaryDirectory[str]:
     """A single file's classes, kept until the end. With ECJ, as our Java runtime has no compiler."""
     # Not where tests have their files: those of a module go with it.
     folder = tempfile.TemporaryDirectory(prefix="xferq-classes-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT"))
-    compiler = [str(java_executable()), "-jar", str(compiler_jar(lambda _: None))]
+    compiler = [
+        str(java_executable()),
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+        "-jar",
+        str(compiler_jar(lambda _: None)),
+    ]
     strict = ["-21", "-proc:none", "-failOnWarning", "-warn:raw,unchecked,unusedImport,unusedLocal"]
     where = ["-encoding", "UTF-8", "-cp", _class_path(), "-d", folder.name, str(source)]
     result = subprocess.run(
