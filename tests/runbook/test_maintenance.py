@@ -23,7 +23,7 @@ def test_one_node_of_three(cluster: EmbeddedCluster, scripts: Path, tmp_path: Pa
         scene, reader = own.scene, own.reader()
         own.starts_worker()
         scene.put(2_000)
-        wait_until(lambda: reader.types(whole) == "")
+        wait_until(lambda: reader.types(whole) == "", why=lambda: reader.types(whole))
         scene.cancel("a")
         in_the_middle(scene)
         node = cluster.nodes[2]
@@ -31,7 +31,7 @@ def test_one_node_of_three(cluster: EmbeddedCluster, scripts: Path, tmp_path: Pa
         assert re.search(rf"Topic: {re.escape(scene.settings.ledger_topic)}\b", reader.types(whole))
         scene.done()
         node.start()
-        wait_until(lambda: reader.types(whole) == "")
+        wait_until(lambda: reader.types(whole) == "", why=lambda: reader.types(whole))
         scene.put(40)
         scene.cancel("b")
         scene.done()
