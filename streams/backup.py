@@ -68,7 +68,7 @@ async def write_ledger(kafka: Kafka, settings: Settings, values: Mapping[bytes, 
         raise Refused(f"topic {topic.name} holds {others} records that are not in the backup: it must be a new one")
     ledger = Ledger(kafka, settings)
     by_partition: dict[int, list[tuple[bytes, bytes | None]]] = {}
-    for key, value in values.items():
+    for key, value in sorted(values.items(), key=_claimed_at):
         by_partition.setdefault(ledger.partition_of(_name_of(key, value)), []).append((key, value))
     for partition, records in by_partition.items():
         for piece in _pieces(records):
@@ -127,6 +127,15 @@ def _name_of(key: bytes, value: bytes) -> str:
         return topic_of(queue) if isinstance(queue, str) and queue else rest
     except (ValueError, AttributeError):
         return rest
+
+
+def _claimed_at(record: tuple[bytes, bytes]) -> str:
+    """The order in which claims were made is that of the ledger; what is no claim comes first."""
+    key, value = record
+    try:
+        return str(json.loads(value)["claimed_at"]) if key.startswith(b"claim/") else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _pieces(records: list[tuple[bytes, bytes | None]]) -> Iterator[list[tuple[bytes, bytes | None]]]:

@@ -22,9 +22,10 @@ its records lay in the ledger by then.)
   committed records: such a reader stops in front of what is open.
 
 It rests on acks=all, and on no unclean election in the ledger, in `__transaction_state` (else a commit that was
-answered may be taken back) and in `__consumer_offsets` (a claim's heads): `streams.kafka.elections` looks at that as
-a process starts. The replication factor and `min.insync.replicas` decide only whether the mark can be written, and how
-many disks may be lost: with one replica in sync, that one is the log.
+answered may be taken back) and in `__consumer_offsets` (a claim's heads): `streams.kafka.layout` sees to the first,
+`streams.kafka.elections` looks at the others, as a process starts and while a worker runs. The replication factor and
+`min.insync.replicas` decide only whether the mark can be written, and how many disks may be lost: with one replica in
+sync, that one is the log.
 
 The number counts, not an offset: a ledger that was made again has that offset too, and aiokafka takes a duplicate for
 acknowledged, with an offset of -1. Later numbers prove what earlier ones do: they were sent later.

@@ -204,7 +204,9 @@ class Claimer:
         if claim.ranges:
             # Never back: where a head lies beyond the end, the head it stays.
             ends = {p: max(head, snapshot.ends[p]) for p, head in snapshot.heads.items()}
-            offsets = GroupOffsets(claim.group, topic.name, ends, snapshot.committed, claim.ranges)
+            earlier = self._ledger.heads(topic.name, topic.id)
+            stamped = claim.ranges.keys() | {p for p, end in ends.items() if end == earlier.get(p)}
+            offsets = GroupOffsets(claim.group, topic.name, ends, snapshot.committed, stamped)
         await producer.transact(
             [self._ledger.write(producer, topic.name, values)],
             offsets,

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from streams.domain.claim import Claim
@@ -58,12 +59,15 @@ class Heads:
         2. It claims what we saw, and again what has come since. Our view of the ledger follows, once we go on.
         3. The head in it lies beyond the ends that we have read, although nothing is missing.
         """
-        partitions = range(topic.partitions)
+        partitions, group = range(topic.partitions), self._settings.group_of(topic.name)
         claimed = self._ledger.heads(topic.name, topic.id)
-        ends, starts = await asyncio.gather(
-            self._kafka.stable_ends(topic.name, partitions), self._kafka.log_starts(topic.name, partitions)
+        ends, starts, stamped = await asyncio.gather(
+            self._kafka.stable_ends(topic.name, partitions),
+            self._kafka.log_starts(topic.name, partitions),
+            self._kafka.stamped(group, topic.name, partitions),
         )
-        committed = await self._stable_offsets(self._settings.group_of(topic.name), topic.name, topic.partitions)
+        await self._require_known(topic, stamped, ends)
+        committed = await self._stable_offsets(group, topic.name, topic.partitions)
         for partition, head in claimed.items():
             if partition in ends and ends[partition] < head:
                 raise Refused(
@@ -73,6 +77,29 @@ class Heads:
         heads = {p: max(committed.get(p, 0), starts[p], claimed.get(p, 0)) for p in partitions}
         return Snapshot(topic, heads, ends, committed)
 
+    async def _require_known(self, topic: Topic, stamped: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        """See that the ledger knows of the claims that have left their stamps in the group's offsets.
+
+        One that was committed a moment ago, it knows behind a barrier. If not then, it is older than that claim; a new
+        claim would hide this, and what the forgotten one has taken and not drained would be freed. A stamp beyond the
+        log's end is of an earlier topic of the name.
+
+        Raises:
+            Refused: the ledger is older than a claim of the queue.
+        """
+
+        def unknown() -> list[int]:
+            claimed = self._ledger.heads(topic.name, topic.id)
+            return sorted(p for p, offset in stamped.items() if claimed.get(p, 0) < offset <= ends[p])
+
+        if unknown():
+            await self._ledger.barrier(topic.name)
+        if partitions := unknown():
+            raise Refused(
+                f"more of topic {topic.name} was claimed than the ledger knows, in partitions {partitions}: was an old "
+                'backup restored? See docs/exactly-once.md, "A backup that is older"'
+            )
+
     async def hold_to(self, topic: Topic) -> None:
         """The last look before a claim's commit: what it is based on must still be so.
 
@@ -81,7 +108,7 @@ class Heads:
            messages and commits them, for as long as we stand still.
         3. We go on with 6: the offsets of step 5 would become the claim, with all that D has sent since.
         So all is written first, the offsets too, and then looked at again: at the topic here, at the group's offsets by
-        who writes them (`GroupOffsets.read`). If we stand still only now, the broker ends the transaction, at its
+        who writes them (`GroupOffsets.expected`). If we stand still only now, the broker ends the transaction, at its
         time-out at the latest; and what D commits from now on wins over ours (7).
 
         Raises:

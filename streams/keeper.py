@@ -64,7 +64,9 @@ class Keeper:
         self._rounds: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin the rounds."""
+        """Begin the rounds, unless they have begun."""
+        if self._rounds:
+            return
         settings = self._settings
         for work, every_s in (
             (self.guard_heads, settings.guard_ms / 1000),
@@ -108,7 +110,8 @@ class Keeper:
         claims = self._ledger.claims(topic)
         if not claims:
             return
-        latest = claims[-1]
+        # The last one in the ledger, whatever its clock said, of the topic that the heads are of.
+        latest = next((c for c in reversed(claims) if self._ledger.heads(topic, c.topic_id)), claims[-1])
         heads = self._ledger.heads(topic, latest.topic_id)
         state = tuple(sorted(heads.items()))
         if self._safe.get(topic) == state:
@@ -240,10 +243,6 @@ class Keeper:
             _log.error("keeper.not_freed topic=%s error='a claim of it in the ledger can't be understood'", topic)
             return
         claimed = self._ledger.heads(topic, there.id)
-        if unknown := [p for p, offset in stamped.items() if offset > claimed.get(p, 0)]:
-            why = "more of it was claimed than the ledger knows: was an old backup restored?"
-            _log.error("keeper.not_freed topic=%s partitions=%s error=%r", topic, sorted(unknown), why)
-            return
         heads = {p: max(committed.get(p, 0), claimed.get(p, 0)) for p in partitions}
         for claim in self._ledger.claims(topic):
             for partition in self._ledger.unfinished_partitions(claim):
@@ -252,8 +251,12 @@ class Keeper:
         starts, ends = await asyncio.gather(
             self._kafka.log_starts(topic, partitions), self._kafka.stable_ends(topic, partitions)
         )
+        unknown = {p for p, offset in stamped.items() if claimed.get(p, 0) < offset <= ends[p]}
+        if unknown:
+            why = "more of it was claimed than the ledger knows: was an old backup restored?"
+            _log.error("keeper.not_freed topic=%s partitions=%s error=%r", topic, sorted(unknown), why)
         # A head beyond the end is none of this topic's: the offset of an earlier one of the same name.
-        freed = {p: head for p, head in heads.items() if starts[p] < head <= ends[p]}
+        freed = {p: head for p, head in heads.items() if starts[p] < head <= ends[p] and p not in unknown}
         await self._kafka.delete_before(topic, freed)
         SPACE_FREED.inc(sum(offset - starts[partition] for partition, offset in freed.items()))
 

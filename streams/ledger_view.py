@@ -46,7 +46,7 @@ class LedgerView:
         return self._claims.get(topic, {}).get(id)
 
     def claims(self, topic: str) -> list[Claim]:
-        """All claims of the queue topic, in the order in which they were made."""
+        """All claims of the queue topic, in the ledger's order: that in which they were made, or were put back."""
         return list(self._claims.get(topic, {}).values())
 
     def claimed_topics(self) -> list[str]:

@@ -41,16 +41,16 @@ class Topic:
 class GroupOffsets:
     """Offsets to commit for `group` within a transaction, by partition of `topic`.
 
-    `read` is what the group had committed when they were reckoned, by partition; what is left out had nothing. With it,
-    the transaction is committed only if that is still so. `claimed` are the partitions whose offset is the head of a
-    claim, which is marked as that (see `Kafka.stamped`).
+    `expected` is what the group had committed when they were reckoned, by partition; what is left out had nothing. With
+    it, the transaction is committed only if no plain commit has changed that before it. `stamped` are the partitions
+    whose offset is the head of a claim, which is marked as that (see `Kafka.stamped`).
     """
 
     group: str
     topic: str
     offsets: Mapping[int, int]
-    read: Mapping[int, int] | None = None
-    claimed: Collection[int] = ()
+    expected: Mapping[int, int] | None = None
+    stamped: Collection[int] = ()
 
 
 class Batch(Protocol):
@@ -240,7 +240,7 @@ class Kafka(Protocol):
         ...
 
     async def stamped(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """Those of the group's committed offsets that are heads of claims: see `GroupOffsets.claimed`.
+        """Those of the group's committed offsets that are heads of claims: see `GroupOffsets.stamped`.
 
         Where a dispatcher has committed since, there is no such evidence.
         """

@@ -25,6 +25,7 @@ from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
 from streams.logs import complain, set_up_logging
 from streams.metrics import show_health
+from streams.patience import SURE_S
 from streams.probes import Probes, serve_probes
 from streams.queue_watch import QueueWatch
 from streams.settings import Settings
@@ -239,8 +240,7 @@ async def _look(engine: Engine, kafka: Cluster, settings: Settings, ledger_id: L
                 await ledger_id.renew()
                 renewed = time.monotonic()
             if time.monotonic() - sound > _SOUND_S:
-                await require_sound(kafka.connection, settings)
-                await require_clean_elections(kafka.connection)
+                await _require_sound(kafka, settings)
                 sound = time.monotonic()
             await engine.look()
         except Misconfigured:
@@ -250,6 +250,24 @@ async def _look(engine: Engine, kafka: Cluster, settings: Settings, ledger_id: L
         else:
             engine.health.has("kafka")
         await asyncio.sleep(_LOOK_S)
+
+
+async def _require_sound(kafka: Cluster, settings: Settings) -> None:
+    """See that topics' settings are still what the guarantees rest on; a broker may tell old ones for a while.
+
+    Raises:
+        Misconfigured: they are not, however often one looks.
+    """
+    for pause_s in SURE_S:
+        await asyncio.sleep(pause_s)
+        try:
+            await require_sound(kafka.connection, settings)
+            await require_clean_elections(kafka.connection)
+        except Misconfigured as error:
+            wrong = error
+        else:
+            return
+    raise wrong
 
 
 async def _reason(kafka: Cluster, error: XferqError) -> XferqError:

@@ -181,20 +181,19 @@ async def require_sound(connection: Connection, settings: Settings) -> None:
         Misconfigured: one would lose records.
         Unavailable: Kafka does not answer.
     """
-    internal = _internal(settings, Layout())
-    try:
-        configs = await Topics(connection).configs([wanted.name for wanted in internal])
-    except Refused as error:
-        _log.warning("topics.unchecked error=%s", error)
-        return
-    for wanted in internal:
-        if wanted.name in configs:
-            _require_sound(wanted, configs[wanted.name])
+    for wanted in _internal(settings, Layout()):
+        try:
+            configs = await Topics(connection).configs([wanted.name])
+        except Refused as error:
+            _log.info("topics.unchecked topic=%s error=%s", wanted.name, error)
+            continue
+        _require_sound(wanted, configs.get(wanted.name, {}))
 
 
 def _require_sound(wanted: _Wanted, config: Mapping[str, str]) -> None:
+    """What Kafka does not tell counts as right."""
     for key, value in _FIXED[wanted.setting.lower()].items():
-        if not _same(config.get(key), value):
+        if key in config and not _same(config[key], value):
             raise Misconfigured(
                 f"topic {wanted.name} (XFERQ_{wanted.setting}_TOPIC): {key} is {config.get(key)}, must be {value}, or "
                 "records would be lost: `xferq topics` puts it right"
@@ -255,7 +254,7 @@ async def _create(topics: Topics, wanted: _Wanted, replication_factor: int) -> T
 
 async def _compare(topics: Topics, wanted: _Wanted, config: Mapping[str, str] | None, *, check: bool) -> TopicReport:
     if config is None:
-        return _gone(wanted)
+        return await _gone(topics, wanted)
     if wanted.is_exact:
         found = await topics.describe(wanted.name)
         if found is not None and found.partitions != wanted.partitions:
@@ -270,16 +269,20 @@ async def _compare(topics: Topics, wanted: _Wanted, config: Mapping[str, str] | 
         await topics.alter(wanted.name, differing)
     except Unavailable as error:
         if await topics.describe(wanted.name) is None:
-            return _gone(wanted)
+            return await _gone(topics, wanted)
         return TopicReport(wanted.name, "failed", (*details, str(error)))
     return TopicReport(
         wanted.name, "changed", tuple(f"{key}: {config.get(key)} -> {value}" for key, value in differing.items())
     )
 
 
-def _gone(wanted: _Wanted) -> TopicReport:
+async def _gone(topics: Topics, wanted: _Wanted) -> TopicReport:
     """A topic that was listed a moment ago: a queue may come and go, xferq's own topics may not."""
-    return TopicReport(wanted.name, "ok" if wanted.setting == "QUEUE" else "missing", ("deleted meanwhile",))
+    if wanted.setting != "QUEUE":
+        return TopicReport(wanted.name, "missing", ("deleted meanwhile",))
+    if not await topics.is_free(wanted.name, -1):
+        return TopicReport(wanted.name, "failed", ("a broker does not know it, but the controller does: try again",))
+    return TopicReport(wanted.name, "ok", ("deleted meanwhile",))
 
 
 def _wrong_count(wanted: _Wanted, partitions: int) -> str:

@@ -80,13 +80,9 @@ class LedgerId:
         )
 
     async def renew(self) -> None:
-        """Note the topic once more that is there, if it is one that was used so far, before Kafka forgets it.
-
-        Two are known where `accept` was cut off: then the one that is there is meant.
-        """
-        present = await self._present()
-        if present in self._known:
-            await self._remember(present)
+        """Note what is known once more, before Kafka forgets it; not where two are, as `accept` was cut off then."""
+        if len(self._known) == 1:
+            await self._remember(*self._known)
 
     async def accept(self) -> None:
         """Take the topic as it is now for the right one, whatever was used so far."""

@@ -8,7 +8,7 @@ or another one: on a new cluster, and whenever a coordinator moves.
 from collections.abc import Iterable
 
 from aiokafka import errors as aio
-from aiokafka.client import AIOKafkaClient
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     Boolean,
@@ -82,16 +82,19 @@ class OffsetFetch(Request[OffsetFetchRequestV7]):  # type: ignore[misc]
 
 
 async def fetch(
-    client: AIOKafkaClient, node: int, group: str, topic: str, partitions: Iterable[int], *, stable: bool
-) -> dict[int, tuple[int, str]]:
+    client: AIOKafkaClient, node: int, group: str, topic: str, partitions: Iterable[int], *, stable: bool,
+    over: ConnectionGroup = ConnectionGroup.DEFAULT,
+) -> dict[int, tuple[int, str]]:  # fmt: skip
     """What a node says of the group's committed offsets, with their metadata; partitions without one are left out.
+
+    `over` is the client's connection to the node that is used.
 
     Raises:
         Unavailable: a transaction that commits some of them is pending, with `stable`.
         aiokafka.errors.KafkaError: the node does not say it; another one is the coordinator, perhaps.
     """
     doing = f"reading the offsets of group {group}"
-    answer = await client.send(node, OffsetFetch(group, topic, list(partitions), stable=stable))
+    answer = await client.send(node, OffsetFetch(group, topic, list(partitions), stable=stable), group=over)
     found = {}
     error, needs = aio.for_code(answer.error_code), describing(group)
     for _, offsets, _ in answer.topics:

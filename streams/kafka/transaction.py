@@ -17,7 +17,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import errors as aio
-from aiokafka.client import CoordinationType
+from aiokafka.client import ConnectionGroup, CoordinationType
 
 import streams.kafka.produce  # noqa: F401 - lets every producer of ours send with fewer copies
 from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavailable, XferqError
@@ -99,8 +99,10 @@ class TransactionalProducer:
                 await self._write(writes[-1:])
                 if offsets is not None:
                     await self._send_offsets(offsets)
-                if before_commit is not None:
-                    await before_commit()
+                await asyncio.gather(
+                    *([] if offsets is None else [self._require_unmoved(offsets)]),
+                    *([] if before_commit is None else [before_commit()]),
+                )
                 committing = True
                 began = time.monotonic()
                 # An answer that takes longer is of no use, see below: whoever waits for it replaces the producer.
@@ -127,24 +129,34 @@ class TransactionalProducer:
             raise OutcomeUnknown("committing a transaction: the answer came late")
 
     async def _send_offsets(self, offsets: GroupOffsets) -> None:
-        """Make the offsets part of the transaction; then see that the group still stands where it stood before.
+        """Make the offsets part of the transaction."""
+        began = time.monotonic()
+        places = {
+            TopicPartition(offsets.topic, p): (offset, STAMP if p in offsets.stamped else "")
+            for p, offset in offsets.offsets.items()
+        }
+        await self._producer.send_offsets_to_transaction(places, offsets.group)
+        if time.monotonic() - began > self._settings.request_timeout_ms / 1000:
+            # aiokafka has asked again, and the first request may still be on its way: behind what we look at next.
+            raise Overtaken(f"writing offsets of {offsets.topic}: the answer came late")
+
+    async def _require_unmoved(self, offsets: GroupOffsets) -> None:
+        """See, once ours are written, that the group stands where it stood when they were reckoned.
 
         The node that has taken them is asked, and no other: a broker that was replaced as the group's coordinator may
-        not know that, and tell an old story. Ours were acknowledged, so with a dispatcher's commit D:
+        not know that, and tell an old story. Ours were acknowledged, so with a dispatcher's plain commit D:
         1. D lies before ours in the group's log: the node had read the log up to there, and tells of D.
         2. D lies behind ours, whoever took it: it wins over ours once our marker is there, and `Claimer._confirm`
            finds that.
         """
-        places = {
-            TopicPartition(offsets.topic, p): (offset, STAMP if p in offsets.claimed else "")
-            for p, offset in offsets.offsets.items()
-        }
-        await self._producer.send_offsets_to_transaction(places, offsets.group)
-        if offsets.read is None:
+        if offsets.expected is None:
             return
         node = self._producer._sender._coordinators[CoordinationType.GROUP]
-        there = await fetch(self._producer.client, node, offsets.group, offsets.topic, offsets.offsets, stable=False)
-        if {p: offset for p, (offset, _) in there.items()} != {p: o for p, o in offsets.read.items() if o >= 0}:
+        there = await fetch(
+            self._producer.client, node, offsets.group, offsets.topic, offsets.offsets,
+            stable=False, over=ConnectionGroup.COORDINATION,
+        )  # fmt: skip
+        if {p: offset for p, (offset, _) in there.items()} != {p: o for p, o in offsets.expected.items() if o >= 0}:
             raise Overtaken(f"writing offsets of {offsets.topic}: its dispatchers have gone on meanwhile")
 
     async def _look(self, partitions: set[Where]) -> None:

@@ -91,7 +91,7 @@ class _StagedProducer(TransactionalProducer):
     ) -> None:
         stage = self._stage
         if offsets is not None and not stage.looks:
-            offsets = replace(offsets, read=None)
+            offsets = replace(offsets, expected=None)
         await stage.reach("transact")
         gate = stage.gates.pop(0) if stage.gates else None
         answered = asyncio.Event()

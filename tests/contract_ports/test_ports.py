@@ -320,12 +320,12 @@ async def test_a_plain_commit_behind_a_pending_one_wins(rig: Rig) -> None:
 async def test_offsets_are_committed_only_where_the_group_stands_where_it_stood(rig: Rig) -> None:
     topic, group = await rig.topic(partitions=2), name()
     producer = await rig.kafka.producer(name())
-    await producer.transact([], GroupOffsets(group, topic, {0: 3, 1: 0}, read={}))
+    await producer.transact([], GroupOffsets(group, topic, {0: 3, 1: 0}, expected={}))
     assert await committed(rig, group, topic) == {0: 3, 1: 0}
-    await producer.transact([], GroupOffsets(group, topic, {0: 4, 1: 1}, read={0: 3, 1: 0}))
+    await producer.transact([], GroupOffsets(group, topic, {0: 4, 1: 1}, expected={0: 3, 1: 0}))
     assert await committed(rig, group, topic) == {0: 4, 1: 1}
     with pytest.raises(Overtaken):
-        await producer.transact([], GroupOffsets(group, topic, {0: 9, 1: 9}, read={0: 3, 1: 1}))
+        await producer.transact([], GroupOffsets(group, topic, {0: 9, 1: 9}, expected={0: 3, 1: 1}))
     await producer.close()
     assert await committed(rig, group, topic) == {0: 4, 1: 1}
 
@@ -333,7 +333,7 @@ async def test_offsets_are_committed_only_where_the_group_stands_where_it_stood(
 async def test_a_claim_s_offsets_are_told_from_others_until_somebody_commits(rig: Rig) -> None:
     topic, group = await rig.topic(partitions=2), name()
     producer = await rig.kafka.producer(name())
-    await producer.transact([], GroupOffsets(group, topic, {0: 3, 1: 2}, claimed=[0]))
+    await producer.transact([], GroupOffsets(group, topic, {0: 3, 1: 2}, stamped=[0]))
     await producer.close()
     assert await committed(rig, group, topic) == {0: 3, 1: 2}
     assert await rig.kafka.stamped(group, topic, [0, 1]) == {0: 3}

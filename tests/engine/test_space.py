@@ -56,14 +56,31 @@ async def test_nothing_is_freed_of_what_the_ledger_knows_less_than_the_group(cap
         await asyncio.sleep(60)
         assert log.start == 0
         assert f"keeper.not_freed topic={TOPIC} partitions=[0] error='more of it was claimed" in caplog.text
-        # A dispatcher that goes on from there has dispatched all that lies below.
+        # Nor does another claim hide it.
         world.inject(4)
+        world.cancel("c2")
+        status = await world.ended("c2")
+        assert status.state == "refused"
+        assert "in partitions [0]: was an old backup restored?" in (status.detail or "")
+        # Who commits says what has become of all that lies below.
         dispatcher = world.dispatcher()
         dispatcher.join()
         assert len(dispatcher.poll(100)) == 4
         assert dispatcher.commit()
         await asyncio.sleep(60)
         assert log.start == 10
+
+
+@timeless
+async def test_a_later_claim_of_other_partitions_leaves_the_stamps_where_they_are() -> None:
+    async with World(partitions=2) as world:
+        world.worker()
+        for id in ("c1", "c2"):
+            world.inject(1)  # in the one partition, and in the other
+            world.cancel(id)
+            assert (await world.ended(id)).restored == 1
+        group = world.broker.group(world.settings.group_of(TOPIC))
+        assert [group.stamped(TOPIC, partition) for partition in range(2)] == [1, 1]
 
 
 @timeless

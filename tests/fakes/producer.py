@@ -94,11 +94,11 @@ class FakeProducer:
                 group.commit_pending(
                     transaction,
                     {(offsets.topic, p): o for p, o in offsets.offsets.items()},
-                    {(offsets.topic, p) for p in offsets.claimed},
+                    {(offsets.topic, p) for p in offsets.stamped},
                 )
                 await self._faults.point(f"{name}.offsets")
                 there = {p: group.offset(offsets.topic, p) for p in offsets.offsets}
-                read = None if offsets.read is None else {p: o for p, o in offsets.read.items() if o >= 0}
+                read = None if offsets.expected is None else {p: o for p, o in offsets.expected.items() if o >= 0}
                 if read is not None and read != {p: o for p, o in there.items() if o is not None}:
                     raise Overtaken("the group has gone on")
             if before_commit is not None:
