@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from streams.broker.config import Route
 from streams.broker.ports import free_ports
 from streams.broker.probe import live_nodes
 from tests.faults.proxy import Api, Relay, RelayError
+from tests.support.names import own_name, remove_topics
 from tests.support.patience import WAIT_S, deadline
 
 pytestmark = pytest.mark.cluster
@@ -55,13 +55,14 @@ def relay(_relay_of_the_run: Relay) -> Iterator[Relay]:
 
 
 @pytest.fixture
-def topic(cluster: EmbeddedCluster) -> str:
+def topic(cluster: EmbeddedCluster) -> Iterator[str]:
     """A new topic of one partition."""
-    name = f"topic-{uuid.uuid4().hex[:8]}"
+    name = own_name("topic")
     creator = admin(cluster)  # kept: without it, nothing would be created
     for done in creator.create_topics([NewTopic(name, 1, 3)]).values():
         done.result(WAIT_S)
-    return name
+    yield name
+    remove_topics(cluster.bootstrap_servers, name)
 
 
 def admin(cluster: EmbeddedCluster) -> AdminClient:
@@ -318,10 +319,12 @@ def test_answers_before_the_lost_one_arrive_before_the_connection_is_closed(
         relay.drop_answer("create_topics")
         for correlation_id in range(2, 10):
             plain.ask_metadata(correlation_id)
-        plain.ask_for_topic(f"topic-{uuid.uuid4().hex[:8]}")
+        name = own_name("topic")
+        plain.ask_for_topic(name)
         plain.ask_metadata(10)
         assert [plain.answer() for _ in range(2, 10)] == list(range(2, 10))
         assert plain.socket.recv(1) == b""
+    remove_topics(cluster.bootstrap_servers, name)
 
 
 def test_cut_again_and_again(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
@@ -416,7 +419,7 @@ def test_a_delay_keeps_the_order_and_its_end_lets_everything_out(relay: Relay, c
 
 
 def test_half_closed_the_client_hears_nothing_and_is_still_heard(relay: Relay, cluster: EmbeddedCluster) -> None:
-    name = f"topic-{uuid.uuid4().hex[:8]}"
+    name = own_name("topic")
     with Plain(cluster.routes[1].advertised) as plain:
         plain.ask_metadata(1)
         assert plain.answer() == 1
@@ -424,6 +427,7 @@ def test_half_closed_the_client_hears_nothing_and_is_still_heard(relay: Relay, c
         assert plain.socket.recv(1) == b""
         plain.ask_for_topic(name)
         assert eventually(lambda: name in admin(cluster).list_topics(timeout=WAIT_S).topics)
+    remove_topics(cluster.bootstrap_servers, name)
 
 
 def test_half_closed_when_the_client_has_just_gone(relay: Relay, cluster: EmbeddedCluster) -> None:
