@@ -181,6 +181,8 @@ async def test_what_may_lose_messages_or_keep_them_out_is_named_once_and_queues_
         world.scene.delete(f"queue.{run}.bad{number}")
 
 
+# Others run `xferq topics` on the same Kafka, which puts all queues' settings right.
+@pytest.mark.alone
 async def test_other_shares_are_looked_at_at_once(world: World, kafka: Cluster) -> None:
     queue = world.queue()  # as a mail platform may make it: with what the brokers have for all topics
     while queue.topic not in await kafka.topics() or not await kafka._topics.configs([queue.topic]):
