@@ -280,7 +280,7 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         moment = int(time.time() * 1000)
         record = CommandRecord(settings.commands_topic, 0, 0, moment, json.dumps(command).encode())
         watch = QueueWatch(kafka, settings, engine.is_mine).run(lambda: engine.shares)
-        looks = _look(engine, kafka, ledger_id)
+        looks = _look(engine, kafka, settings, ledger_id)
         tasks = [
             asyncio.create_task(work)
             for work in (looks, watch, engine.on_command(record, lambda: True), drain(engine, scene))

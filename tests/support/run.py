@@ -16,6 +16,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -137,19 +138,30 @@ class Run:
         self._printing = threading.Lock()
         self._outcome = Outcome()
 
-    def all_of(self, rounds: Sequence[Sequence[Stage]]) -> Outcome:
-        """Run them all; those of a round side by side."""
-        for number, together in enumerate(rounds):
-            later_min = sum(max(stage.minutes for stage in those) for those in rounds[number + 1 :])
-            names = " beside ".join(f"{stage.name} ({stage.about})" for stage in together)
+    def all_of(self, rounds: Sequence[Sequence[Sequence[Stage]]]) -> Outcome:
+        """Run them all; those of a round side by side, each list of it one after the other."""
+        for number, lanes in enumerate(rounds):
+            later_min = sum(_minutes(those) for those in rounds[number + 1 :])
+            names = " beside ".join(", then ".join(f"{stage.name} ({stage.about})" for stage in lane) for lane in lanes)
             print(f"\n== round {number + 1} of {len(rounds)}: {names}", flush=True)
-            with ThreadPoolExecutor(len(together)) as pool:
-                ended = list(pool.map(self._one, together, [later_min / stage.minutes for stage in together]))
-            for stage, end in zip(together, ended, strict=True):
-                self._take(stage, end)
-            if any(end.status == _INTERRUPTED for end in ended):
+            with ThreadPoolExecutor(len(lanes)) as pool:
+                ended = list(pool.map(self._lane, lanes, [later_min] * len(lanes)))
+            for lane, ends in zip(lanes, ended, strict=True):
+                for stage, end in zip(lane, ends, strict=False):  # fewer, where somebody has interrupted
+                    self._take(stage, end)
+            if any(end.status == _INTERRUPTED for end in chain(*ended)):
                 break
         return self._outcome
+
+    def _lane(self, stages: Sequence[Stage], later_min: float) -> list[_Ended]:
+        """One after the other, as long as nobody interrupts."""
+        ended: list[_Ended] = []
+        for number, stage in enumerate(stages):
+            rest_min = later_min + sum(later.minutes for later in stages[number + 1 :])
+            ended.append(self._one(stage, rest_min / stage.minutes))
+            if ended[-1].status == _INTERRUPTED:
+                break
+        return ended
 
     def _take(self, stage: Stage, end: _Ended) -> None:
         """What came of a stage; what failed in it runs once more by itself, where that is wanted."""
@@ -202,6 +214,11 @@ class Run:
                 raise
 
 
+def _minutes(lanes: Sequence[Sequence[Stage]]) -> float:
+    """How long a round takes, about."""
+    return max(sum(stage.minutes for stage in lane) for lane in lanes)
+
+
 def _files_of(stage: Stage) -> Collection[str]:
     """Where its tests are, as an earlier stage has found that looked at all of them; none: anywhere."""
     if stage.paths or not _FILES.exists():
@@ -210,7 +227,7 @@ def _files_of(stage: Stage) -> Collection[str]:
     return found
 
 
-def run(rounds: Sequence[Sequence[Stage]], options: Sequence[str], *, again: bool = False) -> Outcome:
+def run(rounds: Sequence[Sequence[Sequence[Stage]]], options: Sequence[str], *, again: bool = False) -> Outcome:
     """Run these stages, and print where it is; with `again`, what failed in a stage once more, by itself."""
     shutil.rmtree(RESULTS, ignore_errors=True)
     RESULTS.mkdir()
@@ -218,7 +235,7 @@ def run(rounds: Sequence[Sequence[Stage]], options: Sequence[str], *, again: boo
     began = time.monotonic()
     make_cache()
     outcome = Run(options, again=again).all_of(rounds)
-    wanted = [stage for together in rounds for stage in together]
+    wanted = [stage for lanes in rounds for stage in chain(*lanes)]
     summary = "\n".join(outcome.text(wanted, time.monotonic() - began))
     (RESULTS / "summary.txt").write_text(summary + "\n")
     print("\n\n== the whole run", summary, sep="\n", flush=True)
@@ -231,9 +248,11 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=NAMES, help="this stage; may be given again")
     parser.add_argument("--again", action="store_true", help="run what fails once more, by itself; both are said")
     known, options = parser.parse_known_args()
-    rounds = [[stage for stage in together if stage.name in (known.only or NAMES)] for together in ROUNDS]
+    names = known.only or NAMES
+    rounds = [[[stage for stage in lane if stage.name in names] for lane in lanes] for lanes in ROUNDS]
+    wanted = [lanes for lanes in ([lane for lane in lanes if lane] for lanes in rounds) if lanes]
     try:
-        return 0 if run([together for together in rounds if together], options, again=known.again).is_good else 1
+        return 0 if run(wanted, options, again=known.again).is_good else 1
     except KeyboardInterrupt:
         return 130
 

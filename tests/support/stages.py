@@ -30,26 +30,27 @@ class Stage:
 
 
 ROUNDS = (
-    (Stage("check", "the code and the pages as texts", 1, 0.2, paths=CHECKS),),
+    ([Stage("check", "the code and the pages as texts", 1, 0.2, paths=CHECKS)],),
     (
-        Stage("quick", "everything without Kafka", 2, 3),
-        Stage("packaging", "built, installed, run outside of the checkout", 1, 3, paths=["tests/test_packaging.py"]),
+        [Stage("quick", "everything without Kafka", 2, 3)],
+        [Stage("packaging", "built, installed, run outside of the checkout", 1, 2, paths=["tests/test_packaging.py"])],
     ),
+    ([Stage("broker", "on one Kafka that all of them share", 3, 6, shares_kafka=True)],),
     (
-        Stage("broker", "on one Kafka that all of them share", 3, 8, shares_kafka=True),
-        Stage("model", "the claim's model in TLA+", 1, 5, paths=["tests/model"]),
+        [Stage("nodes", "each module on a Kafka of its own", 1, 12)],
+        [
+            Stage("cluster", "on three nodes", 1, 7),
+            Stage("model", "the claim's model in TLA+", 1, 5, paths=["tests/model"]),
+        ],
     ),
-    (
-        Stage("nodes", "each module on a Kafka of its own", 1, 9),
-        Stage("cluster", "on three nodes", 1, 8),
-    ),
-    (Stage("alone", "what stresses the machine or measures it, one by one", 1, 8, shares_kafka=True),),
+    ([Stage("alone", "what stresses the machine or measures it, one by one", 1, 8, shares_kafka=True)],),
 )
-"""In the order in which they run, those of a round side by side: what is quick first, so that most failures show early.
+"""In the order in which they run: what is quick first, so that most failures show early. The lists of a round run side
+by side, the stages of a list one after the other.
 
 At most one node and one cluster are alive at a time, and nothing runs beside what stresses the machine.
 """
-STAGES = tuple(stage for together in ROUNDS for stage in together)
+STAGES = tuple(stage for together in ROUNDS for lane in together for stage in lane)
 NAMES = tuple(stage.name for stage in STAGES)
 FILES = "TEST_XFERQ_FILES"
 """A file that says where the tests of each stage are: made by who has looked everywhere, so that others need not."""
