@@ -61,6 +61,7 @@ class Keeper:
         self._safe: dict[str, tuple[tuple[int, int], ...]] = {}
         self._freed: dict[str, tuple[tuple[tuple[int, int], ...], float]] = {}
         self._seen: dict[tuple[str, str], tuple[tuple[int, ...], float]] = {}
+        self._not_freed: dict[str, set[int]] = {}
         self._rounds: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -252,7 +253,10 @@ class Keeper:
             self._kafka.log_starts(topic, partitions), self._kafka.stable_ends(topic, partitions)
         )
         unknown = {p for p, offset in stamped.items() if claimed.get(p, 0) < offset <= ends[p]}
+        before = self._not_freed.pop(topic, set())
         if unknown:
+            self._not_freed[topic] = unknown
+        if unknown - before:
             why = "more of it was claimed than the ledger knows: was an old backup restored?"
             _log.error("keeper.not_freed topic=%s partitions=%s error=%r", topic, sorted(unknown), why)
         # A head beyond the end is none of this topic's: the offset of an earlier one of the same name.

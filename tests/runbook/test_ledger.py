@@ -80,7 +80,7 @@ async def test_all_of_xferqs_own_topics_are_lost(own: Installation) -> None:
 
 
 async def test_the_ledger_is_lost_without_a_backup(own: Installation) -> None:
-    """And with the heads left where they are, what was claimed is deleted: the warning is a true one."""
+    """With the heads left where they are, nothing of what was claimed is freed, until somebody commits them anew."""
     _, _, without = blocks("a-lost-topic")
     scene = own.scene
     scene.put(400)
@@ -94,9 +94,13 @@ async def test_the_ledger_is_lost_without_a_backup(own: Installation) -> None:
     own.reader().types(without, TOPIC=scene.topic, GROUP=scene.group)
     forgets(own)
     own.moves(space_s=0.2)
-    await asyncio.to_thread(own.starts_worker)
+    worker = await asyncio.to_thread(own.starts_worker)
+    await asyncio.to_thread(worker.says, f"keeper.not_freed topic={other.topic} partitions=[0, 1, 2, 3]")
+    assert set(checker.log_starts(scene.servers, other.topic).values()) == {0}
+    other.commit(other.committed())
     ends = checker.log_ends(scene.servers, other.topic)
     await asyncio.to_thread(wait_until, lambda: checker.log_starts(scene.servers, other.topic) == ends)
+    assert worker.log.count(f"keeper.not_freed topic={other.topic}") == 1  # it was tried again and again
     scene.cancel("again")
     ledger = await asyncio.to_thread(scene.done)
     assert (ledger.status("again") or {})["restored"] == 400
