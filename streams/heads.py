@@ -43,6 +43,14 @@ class Rewound:
     """Those that they have; -1 for none."""
 
 
+def unknown_heads(stamped: Mapping[int, int], claimed: Mapping[int, int], ends: Mapping[int, int]) -> list[int]:
+    """The partitions with a claim's stamp beyond the head that the ledger knows (`claimed`); all by partition.
+
+    A stamp beyond the log's end (excluded) is of an earlier topic of the name.
+    """
+    return sorted(p for p, offset in stamped.items() if claimed.get(p, 0) < offset <= ends[p])
+
+
 class Heads:
     """Reads them, and puts them back where somebody has rewound them."""
 
@@ -81,22 +89,16 @@ class Heads:
         """See that the ledger knows of the claims that have left their stamps in the group's offsets.
 
         One that was committed a moment ago, it knows behind a barrier. If not then, it is older than that claim; a new
-        claim would hide this, and what the forgotten one has taken and not drained would be freed. A stamp beyond the
-        log's end is of an earlier topic of the name.
+        claim would hide this, and what the forgotten one has taken and not drained would be freed.
 
         Raises:
             Refused: the ledger is older than a claim of the queue.
         """
-
-        def unknown() -> list[int]:
-            claimed = self._ledger.heads(topic.name, topic.id)
-            return sorted(p for p, offset in stamped.items() if claimed.get(p, 0) < offset <= ends[p])
-
-        if unknown():
+        if unknown_heads(stamped, self._ledger.heads(topic.name, topic.id), ends):
             await self._ledger.barrier(topic.name)
-        if partitions := unknown():
+        if unknown := unknown_heads(stamped, self._ledger.heads(topic.name, topic.id), ends):
             raise Refused(
-                f"more of topic {topic.name} was claimed than the ledger knows, in partitions {partitions}: was an old "
+                f"more of topic {topic.name} was claimed than the ledger knows, in partitions {unknown}: was an old "
                 'backup restored? See docs/exactly-once.md, "A backup that is older"'
             )
 

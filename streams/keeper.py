@@ -18,6 +18,7 @@ from streams.domain.status import ENDED, Status
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import is_queue_topic, topic_of
 from streams.errors import XferqError
+from streams.heads import unknown_heads
 from streams.ledger import Ledger
 from streams.ledger_view import HEADS, claim_key, command_key, progress_key, tally_key, waiting_key
 from streams.metrics import SPACE_FREED, TASKS_REPUBLISHED
@@ -252,7 +253,7 @@ class Keeper:
         starts, ends = await asyncio.gather(
             self._kafka.log_starts(topic, partitions), self._kafka.stable_ends(topic, partitions)
         )
-        unknown = {p for p, offset in stamped.items() if claimed.get(p, 0) < offset <= ends[p]}
+        unknown = set(unknown_heads(stamped, claimed, ends))
         before = self._not_freed.pop(topic, set())
         if unknown:
             self._not_freed[topic] = unknown
