@@ -31,7 +31,8 @@ def queues(
     """List the queues, and how full they are.
 
     The depth counts Kafka's offsets from the queue's head to its end: at least the number of
-    messages, as transaction markers take offsets too.
+    messages, as transaction markers take offsets too. It is - (null in JSON) where one of the
+    queue's partitions has no leader just now.
 
     Example: `xferq queues --xfer`
     """
@@ -47,7 +48,7 @@ def queues(
     print_columns(["QUEUE", "DEPTH"], [[name or topic, depth] for name, topic, _, depth in rows])
 
 
-async def _queues() -> list[tuple[str, int, int]]:
+async def _queues() -> list[tuple[str, int, int | None]]:
     async with open_kafka() as (kafka, settings):
         depths = await queue_depths(kafka.connection, settings)
     return [(item.topic, item.partitions, item.depth) for item in depths]

@@ -1,10 +1,13 @@
 """How full the queues are, all of them in a few requests."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
-from confluent_kafka import IsolationLevel, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from streams.domain.topic import is_queue_topic
@@ -16,17 +19,31 @@ from streams.settings import Settings
 _SIDE_BY_SIDE = 32
 _PARTITIONS_AT_ONCE = 5_000
 _TRIES = 5
+_PATIENCE_S = 3.0
+"""With a partition that has no leader: most get one sooner."""
 _PAUSE_S = 0.2
+_NOT_LED = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+}
+"""Of one partition and no other: it is just being made or deleted, or its leader has gone."""
 _Offsets = dict[tuple[str, int], int]
 
 
 @dataclass(frozen=True, slots=True)
 class QueueDepth:
-    """A queue topic; `depth` in offsets, which is at least the number of messages: markers take offsets too."""
+    """A queue topic; `depth` in offsets, which is at least the number of messages: markers take offsets too.
+
+    It is None where a partition has no leader that would tell.
+    """
 
     topic: str
     partitions: int
-    depth: int
+    depth: int | None
 
 
 async def queue_depths(connection: Connection, settings: Settings) -> list[QueueDepth]:
@@ -38,38 +55,59 @@ async def queue_depths(connection: Connection, settings: Settings) -> list[Queue
     timeout_s = settings.request_timeout_ms / 1000
     with connection.asking("listing topics"):
         metadata = await asyncio.to_thread(connection.admin.list_topics, timeout=timeout_s)
-    counts = {name: len(topic.partitions) for name, topic in sorted(metadata.topics.items()) if is_queue_topic(name)}
-    starts = await _offsets(connection, counts, OffsetSpec.earliest(), timeout_s)
-    ends = await _offsets(connection, counts, OffsetSpec.latest(), timeout_s)
+    queues = {name: topic.partitions for name, topic in sorted(metadata.topics.items()) if is_queue_topic(name)}
+    # Of the others librdkafka would wait for a leader until the time-out.
+    led = [(name, number) for name, there in queues.items() for number, known in there.items() if known.leader >= 0]
+    starts = await _offsets(connection, led, OffsetSpec.earliest(), timeout_s)
+    ends = await _offsets(connection, starts, OffsetSpec.latest(), timeout_s)
     groups = Groups(connection)
     slots = asyncio.Semaphore(_SIDE_BY_SIDE)
 
-    async def depth(topic: str, partitions: int) -> QueueDepth:
+    async def depth(topic: str, partitions: range) -> QueueDepth:
         async with slots:
-            committed = await _committed(groups, settings.group_of(topic), topic, range(partitions))
-        left = 0
-        for partition in range(partitions):
-            where = (topic, partition)
-            if where in ends:  # else it was deleted meanwhile
-                left += max(0, ends[where] - max(starts.get(where, 0), committed.get(partition, 0)))
-        return QueueDepth(topic, partitions, left)
+            committed = await _committed(groups, settings.group_of(topic), topic, partitions)
+        if any((topic, partition) not in ends for partition in partitions):
+            return QueueDepth(topic, len(partitions), None)
+        heads = {partition: max(starts[topic, partition], committed.get(partition, 0)) for partition in partitions}
+        return QueueDepth(topic, len(partitions), sum(max(0, ends[topic, at] - head) for at, head in heads.items()))
 
-    return list(await asyncio.gather(*(depth(topic, partitions) for topic, partitions in counts.items())))
+    return list(await asyncio.gather(*(depth(topic, range(len(there))) for topic, there in queues.items())))
 
 
-async def _offsets(connection: Connection, counts: Mapping[str, int], spec: OffsetSpec, timeout_s: float) -> _Offsets:
-    wanted = [TopicPartition(topic, partition) for topic, count in counts.items() for partition in range(count)]
+async def _offsets(
+    connection: Connection, partitions: Iterable[tuple[str, int]], spec: OffsetSpec, timeout_s: float
+) -> _Offsets:
+    """One offset per partition; tries again while one has no leader, and leaves it out where it gets none."""
+    wanted = [TopicPartition(*where) for where in partitions]
     found: _Offsets = {}
-    for start in range(0, len(wanted), _PARTITIONS_AT_ONCE):
-        with connection.asking("reading the offsets of queues", "Describe on topics of queues"):
-            futures = connection.admin.list_offsets(
-                dict.fromkeys(wanted[start : start + _PARTITIONS_AT_ONCE], spec),
-                isolation_level=IsolationLevel.READ_COMMITTED,
-                request_timeout=timeout_s,
-            )
-            for where, future in futures.items():
-                found[where.topic, where.partition] = int((await asyncio.wrap_future(future)).offset)
+    deadline = time.monotonic() + _PATIENCE_S
+    while wanted:
+        for start in range(0, len(wanted), _PARTITIONS_AT_ONCE):
+            with connection.asking("reading the offsets of queues", "Describe on topics of queues"):
+                futures = connection.admin.list_offsets(
+                    dict.fromkeys(wanted[start : start + _PARTITIONS_AT_ONCE], spec),
+                    isolation_level=IsolationLevel.READ_COMMITTED,
+                    request_timeout=timeout_s,
+                )
+                for where, future in futures.items():
+                    if (offset := await _offset(future)) is not None:
+                        found[where.topic, where.partition] = offset
+        wanted = [where for where in wanted if (where.topic, where.partition) not in found]
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(_PAUSE_S if wanted else 0)
     return found
+
+
+async def _offset(future: Future[Any]) -> int | None:
+    """What was answered; None: nobody leads that partition just now."""
+    try:
+        offset = int((await asyncio.wrap_future(future)).offset)
+    except KafkaException as error:
+        if error.args[0].code() in _NOT_LED:
+            return None
+        raise
+    return offset if offset >= 0 else None  # librdkafka's "none", with no error
 
 
 async def _committed(groups: Groups, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:

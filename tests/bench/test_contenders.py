@@ -20,8 +20,6 @@ from tests.bench.contenders.loops import claim_of
 from tests.bench.load import envelope_of, scheduled_queues
 from tests.bench.world import World
 
-pytestmark = pytest.mark.alone
-
 MESSAGES = 300
 QUEUES = 3
 _CREATED_MS = 1_790_000_000_000

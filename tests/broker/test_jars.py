@@ -18,7 +18,7 @@ from streams.broker import BrokerError
 from streams.broker.jars import cache_dir, kafka_jars
 from tests.support.patience import WAIT_S
 
-pytestmark = pytest.mark.nodes
+pytestmark = pytest.mark.broker  # not Kafka itself, but its files, from where they are to be had
 
 FETCH = """
 from streams.broker.jars import kafka_jars

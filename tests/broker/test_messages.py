@@ -306,15 +306,15 @@ def test_the_order_of_each_source_partition_is_kept(world: World, source: int, d
     assert len(log) == len({message.key for message, _ in log}) == 2_700
 
 
-@pytest.mark.nodes
-def test_two_thousand_new_queues_in_one_drain() -> None:
-    # A broker of its own: so many new topics slow down whatever comes next. And the time-outs that people have.
+@pytest.mark.alone  # so many new topics slow down whatever runs beside it
+def test_two_thousand_new_queues_in_one_drain(broker: EmbeddedBroker) -> None:
+    # The time-outs that people have.
     settings = {
         "queue_partitions": 1,
         "transaction_timeout_ms": stretched_ms(30_000),
         "request_timeout_ms": stretched_ms(15_000),
     }
-    with EmbeddedBroker() as broker, World(broker.bootstrap_servers, **settings) as world:
+    with World(broker.bootstrap_servers, **settings) as world:
         world.worker()
         queue = world.queue(partitions=1)
         names = [f"c{number}:t@{queue.domain}" for number in range(2_000)]

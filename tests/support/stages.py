@@ -31,16 +31,18 @@ class Stage:
 
 ROUNDS = (
     ([Stage("check", "the code and the pages as texts", 1, 0.2, paths=CHECKS)],),
+    ([Stage("quick", "everything without Kafka", 2, 2)],),
     (
-        [Stage("quick", "everything without Kafka", 2, 3)],
-        [Stage("packaging", "built, installed, run outside of the checkout", 1, 2, paths=["tests/test_packaging.py"])],
+        [Stage("broker", "on one Kafka that all of them share", 3, 7, shares_kafka=True)],
+        [Stage("model", "the claim's model in TLA+", 1, 4, paths=["tests/model"])],
     ),
-    ([Stage("broker", "on one Kafka that all of them share", 3, 6, shares_kafka=True)],),
     (
-        [Stage("nodes", "each module on a Kafka of its own", 1, 12)],
+        [Stage("nodes", "each module on a Kafka of its own", 1, 10)],
         [
             Stage("cluster", "on three nodes", 1, 7),
-            Stage("model", "the claim's model in TLA+", 1, 5, paths=["tests/model"]),
+            Stage(
+                "packaging", "built, installed, run outside of the checkout", 1, 2, paths=["tests/test_packaging.py"]
+            ),
         ],
     ),
     ([Stage("alone", "what stresses the machine or measures it, one by one", 1, 8, shares_kafka=True)],),
