@@ -22,6 +22,8 @@ _TIMEOUT_S = 60.0
 _CONNECT_S = 5.0
 _POLL_S = (0.1, 0.2, 0.5)
 _PATIENCE_S = 60.0
+_READY_S = 2.0
+"""A wait for an answer that is quick or none: what listens there may be no api."""
 
 
 class ApiClient:
@@ -75,7 +77,7 @@ class ApiClient:
             Refused: it does not let us in.
         """
         try:
-            self._json("GET", "/readyz")
+            self._json("GET", "/readyz", timeout=_READY_S)
         except Unavailable:
             return False
         return True

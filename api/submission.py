@@ -88,10 +88,15 @@ class Submissions:
             # Accepted, but was it published? A crash may have come between; twice does no harm.
             return known.state == "accepted"
         name = topic_of(command.queue)
-        if isinstance(command, CancelCommand) and await find_topic(self._link.kafka, name) is None:
+        if isinstance(command, CancelCommand) and not await self._is_known(name):
             raise Problem("unknown-queue", f"{shown(command.queue)} is not a current scheduled queue")
         await ledger.record_status(name, status)
         return True
+
+    async def _is_known(self, topic: str) -> bool:
+        """Whether any broker knows the topic; all are asked where the first ones don't, as they may be behind."""
+        kafka = self._link.kafka
+        return await find_topic(kafka, topic) is not None or bool(await kafka.ids(topic))
 
 
 async def _known(ledger: Ledger, id: str) -> Status | None:

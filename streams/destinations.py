@@ -8,7 +8,7 @@ from datetime import datetime
 
 from streams.domain.envelope import ReturnReason
 from streams.errors import Rejected, Unavailable
-from streams.ports import Batch, Header, Kafka, Producer, Record, Write
+from streams.ports import Batch, Header, Kafka, Producer, Record, Unopened, Write
 from streams.settings import Settings
 from streams.transform import Moved
 
@@ -177,6 +177,12 @@ class Outbox:
             self._open.pop((self._source, record.partition), None)
             return
         self._add(self._source, record.partition, timestamp, record.key, record.value, headers)
+
+    def give_back_unopened(self, found: Unopened) -> None:
+        """Add a batch as it is to the tail of the partition that it came from."""
+        self.writes.append(Write(self._source, found.partition, found.batch))
+        self._open.pop((self._source, found.partition), None)
+        self.bytes += found.batch.size()
 
     def _taken(self, topic: str, timestamp: int) -> int:
         """The timestamp in ms if the topic takes it, or else the nearest one that it takes."""

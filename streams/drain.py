@@ -21,7 +21,6 @@ from streams.ledger import Ledger
 from streams.ledger_view import waiting_key
 from streams.metrics import DRAINS_RUNNING, PRODUCERS_REPLACED, error_of
 from streams.pace import Pace
-from streams.patience import SURE_S, find_topic
 from streams.ports import Kafka
 from streams.range_drain import RangeDrain
 from streams.settings import Settings
@@ -59,6 +58,8 @@ class Drainer:
         # Held while at work, not while waiting after an error: what fails for hours must not stop the others.
         self._slots = asyncio.Semaphore(settings.concurrent_drains)
         self._paces: dict[tuple[str, int], Pace] = {}  # of those that had to slow down
+        self._missing: dict[str, float] = {}
+        """Since when all brokers say that there is no topic of this id."""
 
     async def drain(self, topic: str, partition: int, is_ours: Callable[[], bool]) -> list[Claim]:
         """Drain all unfinished ranges of the queue partition, in the order of their offsets.
@@ -172,18 +173,28 @@ class Drainer:
     async def _is_gone(self, topic: str, id: str) -> bool:
         """Whether the topic that was claimed is gone for sure: what is given up can't be taken back.
 
-        A broker that has just started, or is cut off, may say so of a topic that is there. So where none of the name is
-        shown, the controller has the last word.
+        A broker that has just started, or is cut off, tells of the past. So all brokers are asked, again and again for
+        as long as the setting says: each that is alive must have forgotten it, and where they know none of the name,
+        the controller as well.
 
         Raises:
-            Unavailable: the two don't agree.
+            Unavailable: it seems so, or they don't agree.
         """
-        if await find_topic(self._kafka, topic, id=id, looks_s=SURE_S) is not None:
+        there = await self._kafka.topic(topic)
+        if there is not None and there.id == id:
+            self._missing.pop(id, None)
             return False
-        if (there := await self._kafka.topic(topic)) is not None:
-            return there.id != id
-        if not await self._kafka.is_gone(topic):
-            raise Unavailable(f"looking at topic {topic}: a broker does not know it, but the controller does")
+        known = await self._kafka.ids(topic)
+        if id in known or (not known and not await self._kafka.is_gone(topic)):
+            self._missing.pop(id, None)
+            raise Unavailable(f"looking at topic {topic}: a broker does not know the one that was claimed, others do")
+        since = self._missing.setdefault(id, time.monotonic())
+        left_s = since + self._settings.gone_s - time.monotonic()
+        if left_s > 0:
+            raise Unavailable(
+                f"topic {topic} was deleted: what was claimed of it is given up as lost in {left_s:.0f} s "
+                "if no broker knows of it until then"
+            )
         return True
 
     def _span(self, claim: Claim, partition: int) -> AbstractContextManager[Span]:

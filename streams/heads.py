@@ -70,7 +70,7 @@ class Heads:
         partitions, group = range(topic.partitions), self._settings.group_of(topic.name)
         claimed = self._ledger.heads(topic.name, topic.id)
         ends, starts, stamped = await asyncio.gather(
-            self._kafka.stable_ends(topic.name, partitions),
+            self._kafka.stable_ends(topic.name, partitions, latest=True),
             self._kafka.log_starts(topic.name, partitions),
             self._kafka.stamped(group, topic.name, partitions),
         )
@@ -78,6 +78,7 @@ class Heads:
         committed = await self._stable_offsets(group, topic.name, topic.partitions)
         for partition, head in claimed.items():
             if partition in ends and ends[partition] < head:
+                await self.hold_to(topic)  # else it is the end of another topic of the name
                 raise Refused(
                     f"truncated: partition {partition} of topic {topic.name} ends at {ends[partition]}, "
                     f"but {head} was claimed before; messages were lost in Kafka"

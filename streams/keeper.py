@@ -122,10 +122,9 @@ class Keeper:
             await self._guard_freed(topic, latest, state)
             return
         there = await self._kafka.topic(topic)
-        if there is None and not await self._kafka.is_gone(topic):
-            return  # one broker does not know it, and it is there
-        if there is None or there.id != latest.topic_id:
-            self._safe[topic] = state
+        if there is None or there.id != latest.topic_id:  # as one broker says
+            if latest.topic_id not in await self._kafka.ids(topic) and (there or await self._kafka.is_gone(topic)):
+                self._safe[topic] = state
             return
         starts = await self._kafka.log_starts(topic, heads)
         if all(starts[partition] >= head for partition, head in heads.items()):

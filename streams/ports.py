@@ -68,6 +68,23 @@ class Batch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Unopened:
+    """A batch that would unpack to more than a worker may hold: in place of its records, where a reader meets it whole.
+
+    `offset` is that of its last record, `count` how many there are; `batch` can be written anywhere.
+    """
+
+    partition: int
+    offset: int
+    timestamp: int
+    count: int
+    batch: Batch
+    key: None = None
+    value: None = None
+    headers: Sequence[Header] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Write:
     """One batch and where it goes."""
 
@@ -126,9 +143,10 @@ class Reader(Protocol):
         ...
 
     async def read(self) -> Sequence[Record]:
-        """The next records, in order; may be empty, with the position gone on or not.
+        """The next records, in order; may be empty, with the position gone on or not. An `Unopened` comes alone.
 
         Raises:
+            Unreadable: a batch that is too large to unpack begins before the start.
             OutOfRange: the position lies below the log's start or beyond its end.
         """
         ...
@@ -183,12 +201,20 @@ class Hold(Protocol):
 class Kafka(Protocol):
     """A Kafka cluster."""
 
-    async def topics(self) -> list[str]:
-        """The names of all topics."""
+    async def topics(self, *, everywhere: bool = False) -> list[str]:
+        """The names of all topics, as one broker tells; with `everywhere`, of all that any broker tells of."""
         ...
 
     async def topic(self, name: str) -> Topic | None:
         """The topic, or None where it does not exist."""
+        ...
+
+    async def ids(self, topic: str) -> set[str]:
+        """The ids under which brokers know the topic: all are asked, and one that is cut off may tell of the past.
+
+        Raises:
+            Unavailable: one that others take for alive does not answer.
+        """
         ...
 
     async def is_gone(self, topic: str) -> bool:
@@ -215,8 +241,15 @@ class Kafka(Protocol):
         """The ends of the logs, open transactions included."""
         ...
 
-    async def stable_ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """The last stable offsets: where a reader of committed records stops."""
+    async def stable_ends(self, topic: str, partitions: Iterable[int], *, latest: bool = False) -> dict[int, int]:
+        """The last stable offsets: where a reader of committed records stops.
+
+        With `latest`, only from leaders of whose successors no broker knows: all that was acknowledged before the call
+        lies below them, but for what is in open transactions.
+
+        Raises:
+            Unavailable: a leader did not answer, or with `latest`: one that has a successor did.
+        """
         ...
 
     async def log_starts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:

@@ -7,7 +7,8 @@ range's progress in the ledger. So a crash anywhere leaves each message moved or
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from streams.destinations import Destinations, Outbox
@@ -21,7 +22,7 @@ from streams.ledger import Ledger
 from streams.ledger_view import progress_key
 from streams.metrics import LOST, MESSAGES, RETURNED, TRANSACTION_SECONDS, TRANSACTIONS, error_of
 from streams.pace import Pace
-from streams.ports import Kafka, Producer, Reader, Record
+from streams.ports import Kafka, Producer, Reader, Record, Unopened
 from streams.settings import Settings
 from streams.traces import NO_TRACES, Traces
 from streams.transform import Moved, Transform
@@ -225,6 +226,10 @@ class RangeDrain:
         Each goes into its batch at once: a few thousand messages that lie between the one and the other are new
         memory for every transaction, which costs as much as the transform itself.
         """
+        if records and isinstance(records[0], Unopened):
+            outbox.give_back_unopened(records[0])
+            self._advance(outbox, offset, done, 0, {ReturnReason.BATCH_TOO_LARGE: records[0].count})
+            return
         now = self._now()
         transform = self._transform
         takes = outbox.takes
@@ -254,22 +259,29 @@ class RangeDrain:
                 if count % _YIELD_EVERY == 0:
                     await asyncio.sleep(0)
         # To the tail in the order of their offsets, also those that were turned down last.
-        reasons = dict(self._progress.reasons)
-        for record, reason in sorted(returned, key=lambda item: item[0].offset):
+        for record, _ in sorted(returned, key=lambda item: item[0].offset):
             outbox.give_back(record)
+        reasons = Counter(reason for _, reason in returned)
+        self._advance(outbox, offset, done, len(records) - len(returned), reasons)
+
+    def _advance(
+        self, outbox: Outbox, offset: int, done: bool, restored: int, returned: Mapping[ReturnReason, int]
+    ) -> None:
+        """Count what went into the outbox, and move the progress on to `offset`."""
+        reasons = dict(self._progress.reasons)
+        for reason, number in returned.items():
             for counts in (reasons, outbox.reasons):
-                counts[reason.value] = counts.get(reason.value, 0) + 1
-        restored = len(records) - len(returned)
+                counts[reason.value] = counts.get(reason.value, 0) + number
         outbox.restored += restored
-        outbox.returned += len(returned)
+        outbox.returned += sum(returned.values())
         self._progress = self._progress.model_copy(
             update={
                 "offset": offset,
                 "restored": self._progress.restored + restored,
-                "returned": self._progress.returned + len(returned),
+                "returned": self._progress.returned + sum(returned.values()),
                 "reasons": reasons,
                 "done": done,
-                "at": format_time(now),
+                "at": format_time(self._now()),
             }
         )
 

@@ -25,7 +25,7 @@ async def selected_queues(kafka: Kafka, command: StartCommand) -> dict[str, str]
         named = {topic_of(name): name for name in command.queue_names}
     else:
         named = {}
-        for topic in await kafka.topics():
+        for topic in await kafka.topics(everywhere=True):
             if is_queue_topic(topic):
                 queue = queue_of(topic) or await _long_name(kafka, topic)
                 if queue is not None:

@@ -98,6 +98,11 @@ class Settings(BaseSettings):
     stalled_ms: int = Field(
         30_000, ge=100, description="time (ms) without progress until a claim's tasks are republished"
     )
+    gone_s: float = Field(
+        60.0,
+        ge=0,
+        description="time (s) for which no broker may know a deleted queue until what was claimed of it is lost",
+    )
     space_s: float = Field(60.0, gt=0, description="interval (s) between rounds of freeing space in queue topics")
     keep_commands_days: float = Field(30.0, gt=0, description="retention (days) of finished commands in the ledger")
 

@@ -47,6 +47,7 @@ class ReturnReason(StrEnum):
     DESTINATION_UNAVAILABLE = "destination_unavailable"
     TIMESTAMP = "timestamp"
     TOO_LARGE = "too_large"
+    BATCH_TOO_LARGE = "batch_too_large"
 
 
 class NotRestorable(Exception):

@@ -39,11 +39,14 @@ class Cluster:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def topics(self) -> list[str]:
-        return await self._topics.names()
+    async def topics(self, *, everywhere: bool = False) -> list[str]:
+        return await (self._topics.names_everywhere() if everywhere else self._topics.names())
 
     async def topic(self, name: str) -> Topic | None:
         return await self._topics.describe(name)
+
+    async def ids(self, topic: str) -> set[str]:
+        return await self._topics.ids(topic)
 
     async def is_gone(self, topic: str) -> bool:
         return await self._topics.is_free(topic, self.settings.replication_factor)
@@ -59,8 +62,8 @@ class Cluster:
     async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         return await self._topics.ends(topic, partitions, stable=False)
 
-    async def stable_ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        return await self._topics.ends(topic, partitions, stable=True)
+    async def stable_ends(self, topic: str, partitions: Iterable[int], *, latest: bool = False) -> dict[int, int]:
+        return await self._topics.ends(topic, partitions, stable=True, latest=latest)
 
     async def log_starts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         return await self._topics.starts(topic, partitions)
@@ -169,5 +172,4 @@ class Cluster:
         """Close every connection that this object keeps warm."""
         await self._drop_publisher()
         await self._marker.close()
-        await self._groups.close()
         await self.connection.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 import aiokafka.client
 import aiokafka.conn
+from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.metadata import MetadataRequest
 from confluent_kafka.admin import AdminClient
 
@@ -43,6 +44,8 @@ class Connection:
         self.security = Security(settings)
         self._admin: AdminClient | None = None
         self._admin_since = 0.0
+        self._raw: AIOKafkaClient | None = None
+        self._raw_lock = asyncio.Lock()
         self._retiring: set[asyncio.Task[None]] = set()
 
     def client(self, purpose: str) -> dict[str, Any]:
@@ -80,6 +83,24 @@ class Connection:
             self._admin_since = time.monotonic()
         return self._admin
 
+    async def raw(self) -> AIOKafkaClient:
+        """aiokafka's client for requests that neither library has: kept warm, connected with the first one.
+
+        Raises:
+            Unavailable: no connection comes about.
+        """
+        async with self._raw_lock:
+            if self._raw is None:
+                client = AIOKafkaClient(**self.client("raw"))
+                try:
+                    with translating("connecting"):
+                        await client.bootstrap()
+                except BaseException:
+                    await client.close()
+                    raise
+                self._raw = client
+            return self._raw
+
     @contextmanager
     def asking(self, doing: str, needs: str = "") -> Iterator[None]:
         """Translate the errors of what the admin client is asked for inside, and replace a client that fails.
@@ -110,7 +131,10 @@ class Connection:
             await asyncio.to_thread(clients.clear)
 
     async def close(self) -> None:
-        """Drop the admin clients (their own threads end with them)."""
+        """Close the connections, and drop the admin clients (their own threads end with them)."""
+        raw, self._raw = self._raw, None
+        if raw is not None:
+            await raw.close()
         for task in self._retiring:
             task.cancel()
         await asyncio.gather(*self._retiring, return_exceptions=True)

@@ -30,8 +30,6 @@ class Groups:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._timeout_s = connection.settings.request_timeout_ms / 1000
-        self._client: AIOKafkaClient | None = None
-        self._lock = asyncio.Lock()
 
     async def committed(
         self, group: str, topic: str, partitions: Iterable[int], *, stable: bool = True
@@ -58,7 +56,7 @@ class Groups:
             return {}
         with translating(f"reading the offsets of group {group}", describing(group)):
             async with asyncio.timeout(self._timeout_s):
-                client = await self._raw_client()
+                client = await self._connection.raw()
                 node = await coordinator(client, group)
                 return await fetch(client, node, group, topic, wanted, stable=stable)
 
@@ -74,7 +72,7 @@ class Groups:
         """The group, with its members and their protocol. Raises as `members`."""
         with translating(f"listing the members of group {group}", describing(group)):
             async with asyncio.timeout(self._timeout_s):
-                client = await self._raw_client()
+                client = await self._connection.raw()
                 while True:
                     node = await coordinator(client, group)
                     try:
@@ -88,14 +86,14 @@ class Groups:
         """All groups that have members and that we may look at, with the topics that they subscribe to."""
         with translating("listing all groups"):
             async with asyncio.timeout(self._timeout_s):
-                return await subscriptions(await self._raw_client())
+                return await subscriptions(await self._connection.raw())
 
     async def may_join(self, group: str) -> bool:
         """Whether Kafka lets us be a member of the group: it checks that first, whoever we say that we are in it."""
         doing = f"looking at group {group}"
         with translating(doing, describing(group)):
             async with asyncio.timeout(self._timeout_s):
-                client = await self._raw_client()
+                client = await self._connection.raw()
                 try:
                     node = await coordinator(client, group)
                 except aio.GroupAuthorizationFailedError:
@@ -117,7 +115,7 @@ class Groups:
         left = set(members)
         try:
             async with asyncio.timeout(self._timeout_s):
-                client = await self._raw_client()
+                client = await self._connection.raw()
                 for _ in range(_EVICTIONS):
                     if not left or not (unknown := await leave(client, group, left)):
                         return
@@ -128,25 +126,6 @@ class Groups:
             raise Refused(
                 f"{len(left)} members of group {group} can't be evicted: Kafka lists them and does not let them leave"
             )
-
-    async def _raw_client(self) -> AIOKafkaClient:
-        async with self._lock:
-            if self._client is None:
-                client = AIOKafkaClient(**self._connection.client("groups"))
-                try:
-                    with translating("connecting"):
-                        await client.bootstrap()
-                except BaseException:
-                    await client.close()
-                    raise
-                self._client = client
-            return self._client
-
-    async def close(self) -> None:
-        """Close the connections."""
-        client, self._client = self._client, None
-        if client is not None:
-            await client.close()
 
 
 async def coordinator(client: AIOKafkaClient, group: str) -> int:

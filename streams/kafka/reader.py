@@ -10,7 +10,7 @@ from aiokafka import errors as aio
 from streams.errors import OutOfRange, Unreadable
 from streams.kafka.connection import Connection
 from streams.kafka.leaders import follow_latest
-from streams.kafka.records import is_unreadable
+from streams.kafka.records import is_unreadable, unopened
 from streams.kafka.translate import translating
 from streams.ports import Record
 
@@ -26,6 +26,7 @@ class RangeReader:
         self._consumer = consumer
         self._timeout_s = timeout_s
         self._partition = partition
+        self._start = start
         self._end = end
         self._position = start
 
@@ -35,7 +36,7 @@ class RangeReader:
         return self._position
 
     async def read(self) -> Sequence[Record]:
-        """What one fetch brought; records at or past the end are left out.
+        """What one fetch brought; records at or past the end are left out. See `streams.ports.Reader`.
 
         Without `max_records`: aiokafka starts the next fetch only once this one is used up.
         """
@@ -53,11 +54,15 @@ class RangeReader:
         bad = next(
             (index for index, record in enumerate(records) if record.value is None and is_unreadable(record)), None
         )
-        if (
-            bad is not None and records[bad].offset < self._end
-        ):  # a batch has all of its records before the end, or none
+        # A batch has all of its records before the end, or none.
+        if bad is not None and records[bad].offset < self._end:
             if bad == 0:
-                raise _unreadable(records[0])
+                batch = unopened(records[0], self._start)
+                if batch is None:
+                    raise _unreadable(records[0])
+                self._position = batch.offset + 1
+                self._consumer.seek(self._partition, self._position)
+                return [batch]
             # What comes before it is good; the next read begins with it.
             records = records[:bad]
             self._position = records[-1].offset + 1

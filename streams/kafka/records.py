@@ -24,7 +24,8 @@ from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
 from streams.kafka.codecs import MAX_UNPACKED_BYTES, TooLarge, unpacked_bytes
-from streams.ports import Header, Record
+from streams.kafka.unopened import UnopenedBatch
+from streams.ports import Header, Record, Unopened
 
 MAX_BATCH_RECORDS = 100_000
 """The most records in one batch (inclusive): each takes half a kilobyte of memory, however small it is."""
@@ -123,7 +124,7 @@ class _LenientBatch:
                 "records.too_large offset=%d end=%d: a batch of more than %d bytes unpacked, or %d records",
                 self._batch.base_offset, self._batch.next_offset, MAX_UNPACKED_BYTES, MAX_BATCH_RECORDS,
             )  # fmt: skip
-            records = [_UnreadableBatch(self._batch)]
+            records = [_UnreadableBatch(self._batch, self._data[self._start : self._end])]
         self._count(unpacked_bytes() - before, len(records))
         return iter(records)
 
@@ -142,13 +143,20 @@ class _LenientBatch:
         return list(batch)
 
 
+class _Raw(NamedTuple):
+    """A batch as it lies in the log, and the offset of its first record."""
+
+    base_offset: int
+    batch: bytes
+
+
 class _UnreadableBatch:
     """What stands for all records of a batch that is too large: the last one, without anything in it."""
 
     key = value = checksum = None
-    headers = ((_UNREADABLE, None),)
 
-    def __init__(self, batch: Any) -> None:
+    def __init__(self, batch: Any, raw: bytes) -> None:
+        self.headers = ((_UNREADABLE, _Raw(batch.base_offset, raw) if batch.magic == _MAGIC else None),)
         self.offset = batch.next_offset - 1
         self.timestamp = batch.max_timestamp
         self.timestamp_type = batch.timestamp_type
@@ -157,6 +165,15 @@ class _UnreadableBatch:
 def is_unreadable(record: Record) -> bool:
     """Whether this stands for a batch that was too large to be unpacked."""
     return record.value is None and len(record.headers) == 1 and record.headers[0][0] is _UNREADABLE
+
+
+def unopened(record: Record, start: int) -> Unopened | None:
+    """The batch that such a record stands for, whole; None where it begins before `start`, or is of an old format."""
+    raw: Any = record.headers[0][1]
+    if raw is None or raw.base_offset < start:
+        return None
+    batch = UnopenedBatch(raw.batch)
+    return Unopened(record.partition, record.offset, record.timestamp, batch.record_count(), batch)
 
 
 class _LenientBytes(bytearray):

@@ -1,7 +1,7 @@
 """Topics and their offsets, through confluent-kafka's admin client."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
@@ -17,7 +17,9 @@ from confluent_kafka.admin import (
 
 from streams.errors import Unavailable, XferqError
 from streams.kafka.connection import Connection
-from streams.kafka.translate import not_permitted, translated
+from streams.kafka.leaders import latest_leaders
+from streams.kafka.metadata import Told, ask_all
+from streams.kafka.translate import not_permitted, translated, translating
 from streams.ports import Topic
 from streams.rounds import Rounds
 
@@ -65,6 +67,25 @@ class Topics:
         with self._connection.asking("listing topics"):
             metadata = await asyncio.to_thread(self._admin.list_topics, timeout=self._timeout_s)
         return list(metadata.topics)
+
+    async def names_everywhere(self) -> list[str]:
+        """The names of all topics that any broker knows: who is cut off, or has just started, may not know of some."""
+        told, _ = await self._told(None, "listing the topics of all brokers")
+        return sorted({name for one in told for name in one.ids})
+
+    async def ids(self, name: str) -> set[str]:
+        """The ids under which brokers know the topic; see `streams.ports.Kafka.ids`."""
+        doing = f"asking all brokers for topic {name}"
+        told, silent = await self._told([name], doing)
+        if silent or not told:
+            raise Unavailable(f"{doing}: of {sorted(silent) or 'any'} there is no answer")
+        return {one.ids[name] for one in told if name in one.ids}
+
+    async def _told(self, topics: Collection[str] | None, doing: str) -> tuple[Sequence[Told], set[int]]:
+        with translating(doing):
+            async with asyncio.timeout(self._timeout_s):
+                client = await self._connection.raw()
+                return await ask_all(client, topics, self._timeout_s / 2)
 
     async def describe(self, name: str) -> Topic | None:
         """The topic with its id, or None where it does not exist; those who ask at once share a request."""
@@ -194,6 +215,12 @@ class Topics:
         self, topic: str, partitions: Iterable[int], spec: OffsetSpec, isolation: IsolationLevel
     ) -> dict[int, int]:
         """One offset per partition: the first one, or the end of what `isolation` lets a reader see."""
+        return {p: offset for p, (offset, _) in (await self._offsets(topic, partitions, spec, isolation)).items()}
+
+    async def _offsets(
+        self, topic: str, partitions: Iterable[int], spec: OffsetSpec, isolation: IsolationLevel
+    ) -> dict[int, tuple[int, int]]:
+        """The same, with the epochs of the leaders that have answered (-1 where it is not told)."""
         request = {TopicPartition(topic, partition): spec for partition in partitions}
         if not request:
             return {}
@@ -203,22 +230,50 @@ class Topics:
             futures: dict[TopicPartition, Any] = self._admin.list_offsets(
                 request, isolation_level=isolation, request_timeout=self._timeout_s
             )
-            found = {
-                where.partition: int((await asyncio.wrap_future(future)).offset) for where, future in futures.items()
-            }
-            for partition, offset in found.items():
-                if offset < 0:  # librdkafka's "none" (-1001), with no error, where a leader did not answer for it
-                    raise Unavailable(f"reading the offsets of topic {topic}: none of partition {partition}")
+            found = {}
+            for where, future in futures.items():
+                answer = await asyncio.wrap_future(future)
+                if answer.offset < 0:  # librdkafka's "none" (-1001), with no error, where a leader gave no answer
+                    raise Unavailable(f"reading the offsets of topic {topic}: none of partition {where.partition}")
+                epoch = -1 if answer.leader_epoch is None else answer.leader_epoch
+                found[where.partition] = int(answer.offset), int(epoch)
             return found
 
     async def starts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The lowest offsets that are still there."""
         return await self.offsets(topic, partitions, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
 
-    async def ends(self, topic: str, partitions: Iterable[int], *, stable: bool) -> dict[int, int]:
-        """The last stable offsets, or the high watermarks."""
+    async def ends(
+        self, topic: str, partitions: Iterable[int], *, stable: bool, latest: bool = False
+    ) -> dict[int, int]:
+        """The last stable offsets, or the high watermarks; see `streams.ports.Kafka.stable_ends` for `latest`.
+
+        A leader that is cut off goes on answering with the end that it knew at the cut:
+        1. A new one is elected, under a higher epoch, and acknowledges messages; the old one does not know.
+        2. We ask the old one. What the new one has acknowledged would be left out of the claim, without a word.
+        So its epoch must be the highest that any broker tells, asked at the same time: the new leader is one of them,
+        and what comes after it has come after the call. Where neither it nor anybody who has heard of it answers, no
+        transaction comes about either: the ledger and the group have lost their brokers as well.
+        """
         isolation = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
-        return await self.offsets(topic, partitions, OffsetSpec.latest(), isolation)
+        if not latest:
+            return await self.offsets(topic, partitions, OffsetSpec.latest(), isolation)
+        doing = f"reading the ends of topic {topic}"
+        with self._connection.asking(doing):
+            found, leaders = await asyncio.gather(
+                self._offsets(topic, partitions, OffsetSpec.latest(), isolation), self._leaders(topic)
+            )
+            for partition, (_, epoch) in found.items():
+                if epoch < (now := leaders.get(partition, (-1, -1))[0]):
+                    raise Unavailable(
+                        f"{doing}: a leader of partition {partition} answered that leads no more "
+                        f"(epoch {epoch}, now {now})"
+                    )
+        return {partition: offset for partition, (offset, _) in found.items()}
+
+    async def _leaders(self, topic: str) -> dict[int, tuple[int, int]]:
+        async with asyncio.timeout(self._timeout_s):
+            return await latest_leaders(await self._connection.raw(), topic)
 
     async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Free what lies below `offsets`, by partition."""

@@ -43,6 +43,7 @@ _FAST: Mapping[str, Any] = {
     "guard_ms": 200,
     "hold_ms": 1_000,
     "space_s": 3_600.0,
+    "gone_s": 2.5,
     "metrics_port": 0,
     "log_level": "INFO",
 }

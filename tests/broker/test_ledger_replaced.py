@@ -23,7 +23,7 @@ SAID = "is not the one that was used so far, but one that was made in its place"
 
 @pytest.fixture
 def scene(broker: EmbeddedBroker) -> Iterator[Scene]:
-    with Scene(broker.bootstrap_servers, space_s=0.2) as scene:
+    with Scene(broker.bootstrap_servers, space_s=0.2, stalled_ms=2_000) as scene:
         yield scene
 
 

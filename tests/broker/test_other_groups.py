@@ -64,7 +64,7 @@ async def test_who_stays_a_member_was_not_evicted(
     consumer.subscribe([queue.topic])
     while not (members := await kafka.members(queue.group)):
         consumer.poll(0.1)
-    client = await kafka._groups._raw_client()
+    client = await kafka.connection.raw()
     send = client.send
 
     async def knows_nobody(node: int, request: Any, **options: Any) -> Any:
@@ -86,7 +86,7 @@ async def test_hundreds_are_evicted_in_one_request(
     consumer.subscribe([queue.topic])
     while not (members := await kafka.members(queue.group)):
         consumer.poll(0.1)
-    client = await kafka._groups._raw_client()
+    client = await kafka.connection.raw()
     send = client.send
     sent: list[object] = []
 

@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient
 from streams.domain.topic import topic_of
 from streams.drain import Drainer
 from streams.engine import utc_now
+from streams.errors import Unavailable
 from streams.health import Health
 from streams.kafka.cluster import Cluster
 from streams.ledger import Ledger
@@ -20,6 +21,7 @@ from tests.broker import checker
 from tests.broker.moments import claimed
 from tests.broker.scene import WAIT_S, Scene, wait_until
 from tests.broker.severed import SeveredCluster
+from tests.support.patience import deadline
 
 pytestmark = pytest.mark.cluster
 
@@ -108,6 +110,39 @@ async def test_a_drain_that_is_taken_over_by_one_who_asks_a_zombie_moves_nothing
         restored = sorted(record.id or b"" for records in found.values() for record in records)
         assert restored == sorted(message.id for message in scene.sent)
         await _asks_the_leader_though_it_is_told_of_by_the_zombie(scene, servers.split(",")[zombie - 1])
+
+
+async def test_an_end_that_a_zombie_tells_is_no_end_of_a_claim(severed: SeveredCluster) -> None:
+    """Mail that was acknowledged before the cancel would stay in the queue, and the cancel say that it is done."""
+    severed.mend()
+    await asyncio.to_thread(wait_until, lambda: _is_whole(severed.bootstrap_servers))
+    with _Scene(severed.bootstrap_servers, queue_partitions=1) as scene:
+        scene.put(50)
+        (zombie,) = leaders(scene.servers, scene.topic).values()
+        alive = ",".join(server for node, server in enumerate(scene.servers.split(","), 1) if node != zombie)
+        async with Cluster(scene.settings) as kafka:
+            assert await kafka.stable_ends(scene.topic, [0], latest=True) == {0: 50}
+            severed.cut_off(zombie)
+            await asyncio.to_thread(wait_until, lambda: _is_led(alive, scene.topic, zombie))
+            producer = Producer({"bootstrap.servers": alive, "log_level": 0})
+            producer.produce(scene.topic, b"acknowledged")
+            assert producer.flush(WAIT_S) == 0
+            assert await kafka.stable_ends(scene.topic, [0]) == {0: 50}  # it asks the zombie, as it did before
+            end = deadline()
+            while True:
+                try:
+                    assert await kafka.stable_ends(scene.topic, [0], latest=True) == {0: 51}
+                    break
+                except Unavailable:
+                    end.check(lambda: "it never finds the leader")
+
+
+def _is_whole(servers: str) -> bool:
+    """Whether every broker is in sync in what the last test has left, and known as alive."""
+    metadata = AdminClient({"bootstrap.servers": servers, "log_level": 0}).list_topics(_TRANSACTIONS, timeout=10)
+    topics = metadata.topics.values()
+    are_whole = all(len(partition.isrs) == 3 for topic in topics for partition in topic.partitions.values())
+    return len(metadata.brokers) == 3 and are_whole
 
 
 async def _asks_the_leader_though_it_is_told_of_by_the_zombie(scene: Scene, server: str) -> None:

@@ -69,6 +69,69 @@ async def test_messages_are_not_given_up_for_as_long_as_the_controller_knows_the
 
 
 @timeless
+async def test_messages_are_not_given_up_for_one_broker_that_knows_their_topic_under_another_id() -> None:
+    """It may have slept since before the topic was made again, and be the one that answers us every time."""
+    async with World(stalled_ms=60_000) as world:
+        topic = world.queue()
+        world.inject(12)
+        kafka = lagging(world)
+        (worker,) = world.workers
+        world.cancel()
+        await world.until(lambda: bool(world.ledger.claims(topic)))
+        kafka.old, kafka.times = Topic(topic, "the one before", 2), 30
+        for partition in (0, 1):
+            assert await worker.engine.on_task(world.ledger.claims(topic)[0].task(partition), lambda: True)
+        assert kafka.times == 0
+        status = await world.ended("c1")
+        assert (status.total, status.restored, status.detail) == (12, 12, None)
+        Checker(world).check()
+
+
+@timeless
+async def test_messages_are_given_up_once_nobody_knows_their_topic_for_long_enough_and_that_is_said_before() -> None:
+    async with World(stalled_ms=60_000, gone_s=60.0) as world:
+        topic = world.queue()
+        world.inject(12)
+        worker = world.worker(drop_tasks=True)
+        world.cancel()
+        await world.until(lambda: bool(world.ledger.claims(topic)))
+        world.broker.delete(topic)
+        began = asyncio.get_running_loop().time()
+        draining = [
+            asyncio.create_task(worker.engine.on_task(world.ledger.claims(topic)[0].task(partition), lambda: True))
+            for partition in (0, 1)
+        ]
+        await asyncio.sleep(30)
+        await world.ledger.barrier_all()
+        status = await world.status("c1")
+        assert status is not None
+        assert (status.state, "was deleted: what was claimed of it is given up" in str(status.detail)) == (
+            "claimed",
+            True,
+        )
+        await asyncio.gather(*draining)
+        assert 60 <= asyncio.get_running_loop().time() - began < 75
+        status = await world.ended("c1")
+        assert "lost" in str(status.detail)
+
+
+@timeless
+async def test_heads_are_guarded_as_long_as_any_broker_knows_their_topic_by_its_id() -> None:
+    async with World(partitions=1, stalled_ms=10_000_000, space_s=1e6) as world:
+        topic = world.queue()
+        world.inject(12)
+        kafka = lagging(world)
+        world.cancel()
+        await world.until(lambda: bool(world.ledger.claims(topic)))
+        await asyncio.sleep(5)
+        kafka.old, kafka.times = Topic(topic, "the one before", 1), 3
+        group = world.broker.group(world.settings.group_of(topic))
+        group.set_offset(topic, 0, 2)
+        await asyncio.sleep(10)
+        assert group.offset(topic, 0) == 12
+
+
+@timeless
 async def test_a_cancel_is_not_refused_for_as_long_as_the_controller_knows_the_queue() -> None:
     async with World(stalled_ms=60_000) as world:
         topic = world.queue()

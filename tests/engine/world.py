@@ -56,6 +56,7 @@ class World:
             "transaction_timeout_ms": 5_000,
             "stalled_ms": 3_000,
             "space_s": 5.0,
+            "gone_s": 2.5,
             "metrics_queues": 0,
             "node_id": "00000000-0000-4000-8000-000000000000",
         }

@@ -41,7 +41,7 @@ class FakeKafka:
         self._settings = settings
         self._at_a_time = at_a_time
 
-    async def topics(self) -> list[str]:
+    async def topics(self, *, everywhere: bool = False) -> list[str]:
         await self.faults.point("topics")
         return list(self.broker.topics)
 
@@ -49,6 +49,11 @@ class FakeKafka:
         await self.faults.point(f"topic:{name}")
         topic = self.broker.topics.get(name)
         return None if topic is None else Topic(topic.name, topic.id, len(topic.logs))
+
+    async def ids(self, topic: str) -> set[str]:
+        await self.faults.point(f"ids:{topic}")
+        there = self.broker.topics.get(topic)
+        return set() if there is None else {there.id}
 
     async def is_gone(self, topic: str) -> bool:
         await self.faults.point(f"is_gone:{topic}")
@@ -72,7 +77,7 @@ class FakeKafka:
         await self.faults.point(f"high_watermarks:{topic}")
         return {p: self._topic(topic).logs[p].end for p in partitions}
 
-    async def stable_ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    async def stable_ends(self, topic: str, partitions: Iterable[int], *, latest: bool = False) -> dict[int, int]:
         await self.faults.point(f"stable_ends:{topic}")
         return {p: self._topic(topic).logs[p].stable_end for p in partitions}
 

@@ -10,12 +10,14 @@ that came behind them. Claimers are workers that have a command: pc "idle" is a 
 (Crash), or for as long as others need to do all of it (a zombie: it just does not take its turn). The keeper's guard
 is the command "guard". One broker may be cut off from the controller (Cut): another one leads the ledger from then
 on, and takes all that is written to it; the first one does not know it, and whoever asks it reads `zombie`, the log
-of that moment, to its end. A claimer may ask either of them. Dispatchers believe what they believe (`at`, `pos`)
-until they Learn better; the coordinator knows `members` and who has the partition, `assigned`. `seats` are the
+of that moment, to its end; and where it was the group's coordinator, the offset of that moment. A claimer may ask either
+of them. Dispatchers believe what they believe (`at`, `pos`) until they Learn better; the coordinator knows `members` and who has the partition, `assigned`. `seats` are the
 claims' holds.
 
 Assumed. Whoever joins a group without members gets a partition later than a claimer needs for one eviction and the
 look behind it (LookAgain is one step): Kafka's group.initial.rebalance.delay.ms is 3 s unless somebody sets it to 0.
+What acknowledges a claim's offsets (6) is the group's coordinator: Kafka answers once all in-sync replicas have them. So
+are those that evict (4 and 7), and that are asked in 7: a broker that was cut off between 6 and 7 is left out.
 
 Left out. Step 3, as messages arrive decided. Draining and the freeing of space, which only take claimed messages away
 (so a redelivered command looks again here in any case). Several partitions, which share nothing but transactions.
@@ -40,7 +42,7 @@ CONSTANTS
     Crashes, Redeliveries, Joins, Leaves, LateCommits, Expiries, LostSeats, Drains, Fences, Cuts,
                                      \* how often, or Unlimited
     Fencing, Evicting, HoldingAtTheCommit, LookingAgain, AwaitingTheMarker, AwaitingThePut, HoldingAtThePut,
-    ResumingAtTheLook, ReadingToTheEnd, ProvingByAWrite
+    ResumingAtTheLook, ReadingToTheEnd, ProvingByAWrite, AskingWhoTookThem
 
 VARIABLES
     end,        \* the queue: messages 0 .. end - 1 have arrived
@@ -55,7 +57,7 @@ VARIABLES
     acked, sent,
     done,       \* what was committed by a dispatcher and not claimed before
     left,       \* what is left of the budget
-    zombie      \* the ledger as the broker has it that was cut off, or None
+    zombie      \* what the broker that was cut off tells [log, told], or None; told is -2 where an offset was pending
 
 claimers == <<pc, cmd, lo, hi, known, base, base>>
 group == <<members, assigned, seats>>
@@ -220,15 +222,17 @@ Visible == VisibleIn(ledger)
 
 \* The logs that may be read, each to its end; and those in which a mark stands that is acknowledged now. The zombie
 \* may have taken one, but nobody is delivered it: its followers don't follow it any more.
-Readable == IF zombie = None THEN {ledger} ELSE {ledger, zombie}
+Readable == IF zombie = None THEN {ledger} ELSE {ledger, zombie.log}
 Marked == {ledger}
+\* What a claimer may be told of the group's offset.
+Told == {committed} \cup (IF zombie = None THEN {} ELSE {zombie.told} \ {-2})
 
 \* 1 and 2, and a first look at what there is to be claimed. InitProducerId answers when the transaction before is
 \* over and its markers are written.
-StartFrom(c, k, log) ==
+StartFrom(c, k, log, told) ==
     LET visible == VisibleIn(log)
         mine == {r \in visible : r.k = k}
-        head == Max(committed, HeadOf(visible))
+        head == Max(told, HeadOf(visible))
         next == IF k = Guard THEN "evict"
                 ELSE IF mine # {} THEN IF ResumingAtTheLook /\ \E r \in mine : r.lo < r.hi THEN "look" ELSE "done"
                 ELSE IF head < end THEN "evict" ELSE "commit"
@@ -244,7 +248,7 @@ StartFrom(c, k, log) ==
         /\ lo' = [lo EXCEPT ![c] = empty] /\ hi' = [hi EXCEPT ![c] = empty]
         /\ Goto(c, next)
         /\ Quiet /\ UNCHANGED <<base, committed, group, displaced, acked>>
-Start(c, k) == \E log \in Readable : StartFrom(c, k, log)
+Start(c, k) == \E log \in Readable, told \in Told : StartFrom(c, k, log, told)
 
 \* A command comes to anybody, to both at once, and again until it is acknowledged; and even after that.
 Take(c, k) ==
@@ -272,9 +276,10 @@ Evict(c) ==
 \* 5.
 Snapshot(c) ==
     /\ pc[c] = "snapshot" /\ IsStable
-    /\ lo' = [lo EXCEPT ![c] = Max(committed, known[c])]
-    /\ hi' = [hi EXCEPT ![c] = Max(Max(committed, known[c]), end)]
-    /\ known' = [known EXCEPT ![c] = 0] /\ base' = [base EXCEPT ![c] = committed]
+    /\ \E told \in Told : /\ lo' = [lo EXCEPT ![c] = Max(told, known[c])]
+                         /\ hi' = [hi EXCEPT ![c] = Max(Max(told, known[c]), end)]
+                         /\ base' = [base EXCEPT ![c] = told]
+    /\ known' = [known EXCEPT ![c] = 0]
     /\ Goto(c, "commit")
     /\ Quiet /\ UNCHANGED <<ledger, committed, pending, owner, cmd, group, displaced, acked, left>>
 
@@ -282,7 +287,8 @@ Snapshot(c) ==
 Record(c, st) == [by |-> c, k |-> cmd[c], lo |-> lo[c], hi |-> hi[c], st |-> st]
 Offset(c, off, sure) == pending' = [pending EXCEPT ![c] = [off |-> off, beaten |-> FALSE, sure |-> sure]]
 IsAsRead(c) ==
-    (IF pc[c] = "put" THEN HoldingAtThePut ELSE HoldingAtTheCommit /\ lo[c] < hi[c]) => committed = base[c]
+    (IF pc[c] = "put" THEN HoldingAtThePut ELSE HoldingAtTheCommit /\ lo[c] < hi[c])
+        => IF AskingWhoTookThem THEN committed = base[c] ELSE base[c] \in Told
 Write(c) ==
     /\ pc[c] = "commit" /\ ~Unmarked({c})
     /\ \/ /\ IsOwner(c) /\ IsAsRead(c)
@@ -347,7 +353,8 @@ Claiming(c) ==
 
 \* A broker is cut off, and another one leads.
 Cut ==
-    /\ zombie = None /\ Spend("cuts") /\ zombie' = ledger
+    /\ zombie = None /\ Spend("cuts")
+    /\ zombie' = [log |-> ledger, told |-> IF IsStable THEN committed ELSE -2]
     /\ UNCHANGED <<end, ledger, committed, pending, owner, claimers, group, dispatchers, displaced, acked, sent, done>>
 
 Step ==

@@ -16,6 +16,7 @@ STRONG = {
     "again": 10_000,
     "ends": 1_000,
     "stale": 1_000,
+    "heads": 1_000,
 }
 """The configurations, with the least number of different states of each: a model that can't move proves nothing."""
 WEAKENED = {
@@ -29,6 +30,7 @@ WEAKENED = {
     "ResumingAtTheLook": ("crashes", "NoneDispatchedAfterwards"),
     "ReadingToTheEnd": ("commands", "OneClaimPerCommand"),
     "ProvingByAWrite": ("stale", "OneClaimPerCommand"),
+    "AskingWhoTookThem": ("heads", "NoneClaimedThatWasDone"),
 }
 """What can be left out, with the configuration in which that shows, and the invariant that it violates."""
 

@@ -9,8 +9,10 @@ import sys
 import zlib
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import aiokafka.codec
+import confluent_kafka
 import cramjam
 import httpx
 import pytest
@@ -23,11 +25,13 @@ from streams.kafka import codecs
 from streams.kafka.records import MAX_BATCH_RECORDS, LenientRecords, is_unreadable
 from tests.api.processes import ApiProcess
 from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, problem_of
-from tests.broker.scene import WAIT_S, wait_until
+from tests.broker import checker
+from tests.broker.scene import WAIT_S
 from tests.broker.world import World
 from tests.outside import bombs
 from tests.outside.bombs import MIB
 from tests.support.examples import examples
+from tests.support.patience import deadline
 
 UNPACK = {
     "gzip": (codecs.unpack_gzip, aiokafka.codec.gzip_encode),
@@ -169,35 +173,68 @@ def test_the_memory_that_a_bomb_takes(codec: str, mib: int) -> None:
 # ---- the real broker
 
 
-def test_a_bomb_in_a_queue_harms_nobody_else(broker: EmbeddedBroker) -> None:
+def test_a_bomb_in_a_queue_goes_back_to_its_tail_unopened_and_harms_nobody(broker: EmbeddedBroker) -> None:
+    with World(broker.bootstrap_servers) as world:
+        worker = world.worker()
+        queue = world.queue()
+        before, behind = queue.messages(8), queue.messages(8)
+        queue.put(*before)
+        many = MAX_BATCH_RECORDS + 1
+        for raw in (bombs.batch("zstd", 1900), bombs.batch_of_many("gzip", many)):
+            asyncio.run(bombs.write(world.servers, queue.topic, 0, raw))
+        queue.put(*behind)
+        memory = memory_of(worker.pid)
+        for restored in (16, 0):  # the second time it is all that is there
+            status = queue.cancelled()
+            assert (status["restored"], status["returned_reasons"]) == (restored, {"batch_too_large": 1 + many})
+            assert status["total"] == restored + 1 + many
+        assert memory_of(worker.pid) < memory + 300 * MIB
+        assert sorted(message.key or b"" for message in queue.restored()) == sorted(
+            message.key or b"" for message in [*before, *behind]
+        )
+        # All of the second one is there, as it was: its last record has the last offset but for a marker's.
+        end = checker.log_ends(world.servers, queue.topic)[0]
+        assert end - queue.heads()[0] == 1 + many + 1
+        found = last_of(world.servers, queue.topic, end - 1 - 10)
+        assert [(one.key(), one.value(), one.timestamp()[1]) for one in found] == [(None, None, 1_790_000_000_000)] * 10
+
+
+def last_of(servers: str, topic: str, offset: int) -> list[Any]:
+    """Committed records of partition 0 from an offset on, by a client that opens anything."""
+    consumer = confluent_kafka.Consumer(
+        {"bootstrap.servers": servers, "group.id": "unused", "enable.partition.eof": True, "enable.auto.commit": False}
+    )
+    consumer.assign([TopicPartition(topic, 0, offset)])
+    found: list[Any] = []
+    end = deadline()
+    while not (found and found[-1].error()):
+        found += consumer.consume(100, 0.2)
+        end.check(lambda: "they do not come")
+    consumer.close()
+    return found[:-1]
+
+
+def test_a_batch_that_is_too_large_and_partly_dispatched_stands_in_the_way_and_that_is_said(
+    broker: EmbeddedBroker,
+) -> None:
     with World(broker.bootstrap_servers) as world:
         worker = world.worker()
         queue, other = world.queue(), world.queue()
-        before, behind = queue.messages(8), queue.messages(8)
-        queue.put(*before)
-        asyncio.run(bombs.write(world.servers, queue.topic, 0, bombs.batch("zstd", 1900)))
-        queue.put(*behind)
-        other.put(*other.messages(40))
-        memory = memory_of(worker.pid)
+        raw = bombs.batch_of_many("zstd", MAX_BATCH_RECORDS + 1)
+        asyncio.run(bombs.write(world.servers, queue.topic, 0, raw))
+        assert queue.commit({0: 5})
+        queue.put(*queue.messages(8))
         id = queue.cancel()
+        other.put(*other.messages(40))
         assert other.cancelled()["restored"] == 40
-        worker.says("drain.again")
-        # All partitions but the bomb's, and what lies before it there.
-        stuck = [message for message in behind if message.partition == 0]
-        free = len(before) + len(behind) - len(stuck)
-        wait_until(lambda: len(queue.restored()) == free)
         worker.says("would unpack to more than a worker may hold", times=3)
-        assert memory_of(worker.pid) < memory + 300 * MIB
         status = world.scene.ledger(0.05).status(id) or {}
         assert status["state"] not in ("done", "refused")
         assert other.cancelled()["total"] == 0  # it still works
         # The way out: the operator deletes it.
-        end = len([message for message in before if message.partition == 0]) + 1
-        world.scene.admin.delete_records([TopicPartition(queue.topic, 0, end)])
-        assert world.done(id)["restored"] == len(before) + len(behind)
-        assert sorted(message.key or b"" for message in queue.restored()) == sorted(
-            message.key or b"" for message in [*before, *behind]
-        )
+        world.scene.admin.delete_records([TopicPartition(queue.topic, 0, MAX_BATCH_RECORDS + 1)])
+        assert world.done(id)["restored"] == 8
+        assert len(queue.restored()) == 8
 
 
 def test_a_bomb_among_the_commands_is_refused(broker: EmbeddedBroker) -> None:

@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from streams.domain.topic import topic_of
+from streams.kafka.records import MAX_BATCH_RECORDS
 from tests.broker import checker
 from tests.broker.scene import WAIT_S, wait_until
 from tests.broker.world import XferQueue
@@ -27,10 +28,10 @@ def queue(installation: Installation) -> XferQueue:
 
 @pytest.fixture
 def blocked(queue: XferQueue) -> Iterator[XferQueue]:
-    """A queue with a batch that no worker may unpack, between other messages: its drain stands still there."""
-    queue.put(*queue.messages(8))
-    asyncio.run(bombs.write(queue.servers, queue.topic, 0, bombs.batch("zstd", 40)))
-    queue.put(*queue.messages(8))
+    """A queue with a batch that no worker may unpack, and that is dispatched in part: its drain stands still there."""
+    asyncio.run(bombs.write(queue.servers, queue.topic, 0, bombs.batch_of_many("zstd", MAX_BATCH_RECORDS + 1)))
+    assert queue.commit({0: 5})
+    queue.put(*queue.messages(16))
     return queue
 
 
@@ -84,7 +85,7 @@ def test_offsets_that_were_reset_or_expired(installation: Installation, blocked:
     (restored,) = re.findall(r"^xferq_heads_restored_total (\d+)", seen, re.MULTILINE)
     assert int(restored) >= 2
     assert "offsets.retention.minutes=525600" in reader.types(retention, NODE=1)
-    unblock(installation, blocked, 2)
+    unblock(installation, blocked, MAX_BATCH_RECORDS)
     assert installation.world.done(id)["restored"] == 16
     assert len(blocked.restored()) == 16
 
