@@ -8,9 +8,10 @@ from datetime import datetime
 
 from streams.domain.envelope import ReturnReason
 from streams.errors import Rejected, Unavailable
-from streams.ports import Batch, Header, Kafka, Producer, Record, Unopened, Write
+from streams.ports import Batch, Header, Kafka, Producer, Record, Write
 from streams.settings import Settings
 from streams.transform import Moved
+from streams.unopened import Unopened
 
 _log = logging.getLogger(__name__)
 _LOG_HEADERS: list[Header] = [("type", b"AdminRebind")]

@@ -68,23 +68,6 @@ class Batch(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Unopened:
-    """A batch that would unpack to more than a worker may hold: in place of its records, where a reader meets it whole.
-
-    `offset` is that of its last record, `count` how many there are; `batch` can be written anywhere.
-    """
-
-    partition: int
-    offset: int
-    timestamp: int
-    count: int
-    batch: Batch
-    key: None = None
-    value: None = None
-    headers: Sequence[Header] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Write:
     """One batch and where it goes."""
 
@@ -143,7 +126,9 @@ class Reader(Protocol):
         ...
 
     async def read(self) -> Sequence[Record]:
-        """The next records, in order; may be empty, with the position gone on or not. An `Unopened` comes alone.
+        """The next records, in order; may be empty, with the position gone on or not.
+
+        What is not unpacked comes alone, as `streams.unopened.Unopened`.
 
         Raises:
             Unreadable: a batch that is too large to unpack begins before the start.

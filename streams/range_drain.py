@@ -22,10 +22,11 @@ from streams.ledger import Ledger
 from streams.ledger_view import progress_key
 from streams.metrics import LOST, MESSAGES, RETURNED, TRANSACTION_SECONDS, TRANSACTIONS, error_of
 from streams.pace import Pace
-from streams.ports import Kafka, Producer, Reader, Record, Unopened
+from streams.ports import Kafka, Producer, Reader, Record
 from streams.settings import Settings
 from streams.traces import NO_TRACES, Traces
 from streams.transform import Moved, Transform
+from streams.unopened import Unopened
 
 _log = logging.getLogger(__name__)
 _YIELD_EVERY = 256

@@ -25,7 +25,8 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from streams.kafka.codecs import MAX_UNPACKED_BYTES, TooLarge, unpacked_bytes
 from streams.kafka.unopened import UnopenedBatch
-from streams.ports import Header, Record, Unopened
+from streams.ports import Header, Record
+from streams.unopened import Unopened
 
 MAX_BATCH_RECORDS = 100_000
 """The most records in one batch (inclusive): each takes half a kilobyte of memory, however small it is."""

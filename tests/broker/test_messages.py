@@ -140,7 +140,7 @@ def test_the_log_record_is_complete(queue: XferQueue) -> None:
 
 def batches_in(broker: EmbeddedBroker, topic: str) -> Iterator[tuple[int, int]]:
     """The record batches in the broker's files of a topic: size in bytes, compression code (KIP-98's header)."""
-    for segment in broker.data_dir.rglob(f"{topic}-*/*.log"):
+    for segment in broker.data_dir.glob(f"kafka/{topic}-*/*.log"):
         raw = segment.read_bytes()
         at = 0
         while at + 61 <= len(raw) and (length := struct.unpack_from(">i", raw, at + 8)[0]):

@@ -52,8 +52,8 @@ class _Zombie(FakeKafka):
         old = self._old(topic)
         return found if old is None else {p: old[p] for p in found}
 
-    async def stable_ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        found = await super().stable_ends(topic, partitions)
+    async def stable_ends(self, topic: str, partitions: Iterable[int], *, latest: bool = False) -> dict[int, int]:
+        found = await super().stable_ends(topic, partitions, latest=latest)
         old = self._old(topic)
         return found if old is None else {p: min(old[p], end) for p, end in found.items()}
 

@@ -52,10 +52,10 @@ async def test_an_open_transaction_is_said_and_its_end_too(where: str) -> None:
 class Leaderless(FakeKafka):
     """Nobody leads a partition of the commands topic."""
 
-    async def stable_ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    async def stable_ends(self, topic: str, partitions: Iterable[int], *, latest: bool = False) -> dict[int, int]:
         if topic == self._settings.commands_topic:
             raise Unavailable("no leader")
-        return await super().stable_ends(topic, partitions)
+        return await super().stable_ends(topic, partitions, latest=latest)
 
 
 @timeless
