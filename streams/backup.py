@@ -32,7 +32,7 @@ async def read_ledger(kafka: Kafka, settings: Settings) -> dict[bytes, bytes]:
         Unavailable: it can't be read to its end.
     """
     topic = await _topic(kafka, settings)
-    marks = await kafka.high_watermarks(topic.name, range(topic.partitions))
+    marks = await kafka.high_watermarks(topic.name, range(topic.partitions), latest_of=topic.id)
     found: dict[bytes, bytes] = {}
     tail = await kafka.tail(topic.name, await kafka.log_starts(topic.name, range(topic.partitions)))
     try:

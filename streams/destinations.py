@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Collection, KeysView, Mapping
 from datetime import datetime
 
 from streams.domain.envelope import ReturnReason
-from streams.errors import Rejected, Unavailable
+from streams.errors import Rejected, Unavailable, Unreadable
 from streams.ports import Batch, Header, Kafka, Producer, Record, Write
 from streams.settings import Settings
 from streams.transform import Moved
@@ -16,6 +17,7 @@ from streams.unopened import Unopened
 _log = logging.getLogger(__name__)
 _LOG_HEADERS: list[Header] = [("type", b"AdminRebind")]
 _VISIBLE_S = 10.0
+_UNOPENED_TRIES = 3
 _CLOCKS_MS = 60_000
 """How far apart the broker's clock and ours may be."""
 
@@ -31,6 +33,9 @@ class Destinations:
         """Topics that nothing can be written to, with the reason."""
         self.limits: dict[str, int] = {}
         """The largest batch in bytes, of topics that have turned one down for its size."""
+
+        self.unopened_tries: Counter[int] = Counter()
+        """How often a batch was to be written back unopened, by its offset."""
 
         self.times: dict[str, tuple[int, int]] = {}
         """How much older and newer than now a record may be in ms, of topics that have turned one down for that."""
@@ -111,6 +116,7 @@ class Outbox:
         self._settings = settings
         self._limits = destinations.limits
         self._times = destinations.times
+        self._unopened_tries = destinations.unopened_tries
         self._now_ms = int(now.timestamp() * 1000)
         self.opened_at = time.monotonic()
         self._source = source
@@ -180,7 +186,26 @@ class Outbox:
         self._add(self._source, record.partition, timestamp, record.key, record.value, headers)
 
     def give_back_unopened(self, found: Unopened) -> None:
-        """Add a batch as it is to the tail of the partition that it came from."""
+        """Add a batch as it is to the tail of the partition that it came from.
+
+        Raises:
+            Unreadable: the topic does not take it back as it is, or Kafka failed with it again and again: it unpacks
+                such a batch, too.
+        """
+        self._unopened_tries[found.offset] += 1
+        where = f"{self._source}/{found.partition}"
+        why = ""
+        if found.batch.size() > self._limits.get(self._source, found.batch.size()):
+            why = "is larger than the topic takes now"
+        elif self._taken(self._source, found.timestamp) != found.timestamp:
+            why = "has timestamps that the topic does not take now"
+        elif self._unopened_tries[found.offset] > _UNOPENED_TRIES:
+            why = f"could not be written back in {_UNOPENED_TRIES} tries"
+        if why:
+            raise Unreadable(
+                f"moving {where}: the batch that ends at offset {found.offset} would unpack to more than a worker may "
+                f"hold, and {why}; it stands in the way until it is deleted (kafka-delete-records)"
+            )
         self.writes.append(Write(self._source, found.partition, found.batch))
         self._open.pop((self._source, found.partition), None)
         self.bytes += found.batch.size()

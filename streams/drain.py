@@ -35,6 +35,8 @@ _SAID_S = 30.0
 _SHOWN = 500
 _SOON_S = 3.0
 _MOST_BARRIER_S = 30.0
+_LOOKS_S = 30.0
+"""Looks that are further apart than this, with nobody looking between them, don't add up."""
 
 
 class Drainer:
@@ -58,8 +60,8 @@ class Drainer:
         # Held while at work, not while waiting after an error: what fails for hours must not stop the others.
         self._slots = asyncio.Semaphore(settings.concurrent_drains)
         self._paces: dict[tuple[str, int], Pace] = {}  # of those that had to slow down
-        self._missing: dict[str, float] = {}
-        """Since when all brokers say that there is no topic of this id."""
+        self._missing: dict[str, tuple[float, float]] = {}
+        """Since when all brokers say that there is no topic of this id, and when they said so last."""
 
     async def drain(self, topic: str, partition: int, is_ours: Callable[[], bool]) -> list[Claim]:
         """Drain all unfinished ranges of the queue partition, in the order of their offsets.
@@ -152,7 +154,13 @@ class Drainer:
                     await self._ledger.barrier(topic)
             except TimeoutError:
                 raise Unavailable(f"reading what the ledger says about {topic}: a transaction is open") from None
+            undecided: Unavailable | None = None
             for claim in self._ledger.unfinished(topic, partition):
+                try:
+                    is_gone = await self._is_gone(topic, claim.topic_id)
+                except Unavailable as error:
+                    undecided = error  # the topic that has its name now may be another claim's
+                    continue
                 drain = RangeDrain(
                     self._kafka, self._ledger, self._settings, self._now, self._health,
                     claim, partition, producer, destinations, pace, self._traces,
@@ -160,13 +168,15 @@ class Drainer:
                 with self._span(claim, partition) as span:
                     before = pace.committed
                     try:
-                        if await self._is_gone(topic, claim.topic_id):
+                        if is_gone:
                             await drain.give_up()
                         else:
                             await drain.run(is_ours)
                     finally:
                         span.set({"xferq.transactions": pace.committed - before, **drain.moved})
                 finished.append(claim)
+            if undecided is not None:
+                raise undecided
         finally:
             await producer.close()
 
@@ -180,17 +190,19 @@ class Drainer:
         Raises:
             Unavailable: it seems so, or they don't agree.
         """
+        before = self._missing.pop(id, None)
         there = await self._kafka.topic(topic)
         if there is not None and there.id == id:
-            self._missing.pop(id, None)
             return False
         known = await self._kafka.ids(topic)
         if id in known or (not known and not await self._kafka.is_gone(topic)):
-            self._missing.pop(id, None)
             raise Unavailable(f"looking at topic {topic}: a broker does not know the one that was claimed, others do")
-        since = self._missing.setdefault(id, time.monotonic())
-        left_s = since + self._settings.gone_s - time.monotonic()
-        if left_s > 0:
+        now = time.monotonic()
+        since, last = before or (now, now)
+        if now - last > _LOOKS_S:
+            since = now
+        self._missing[id] = since, now
+        if (left_s := since + self._settings.gone_s - now) > 0:
             raise Unavailable(
                 f"topic {topic} was deleted: what was claimed of it is given up as lost in {left_s:.0f} s "
                 "if no broker knows of it until then"

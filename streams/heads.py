@@ -70,7 +70,7 @@ class Heads:
         partitions, group = range(topic.partitions), self._settings.group_of(topic.name)
         claimed = self._ledger.heads(topic.name, topic.id)
         ends, starts, stamped = await asyncio.gather(
-            self._kafka.stable_ends(topic.name, partitions, latest=True),
+            self._kafka.stable_ends(topic.name, partitions, latest_of=topic.id),
             self._kafka.log_starts(topic.name, partitions),
             self._kafka.stamped(group, topic.name, partitions),
         )

@@ -222,18 +222,19 @@ class Kafka(Protocol):
         """How many ms a record may be older, and newer, than the broker's clock for the topic to take it."""
         ...
 
-    async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """The ends of the logs, open transactions included."""
+    async def high_watermarks(
+        self, topic: str, partitions: Iterable[int], *, latest_of: str | None = None
+    ) -> dict[int, int]:
+        """The ends of the logs, open transactions included; `latest_of` as for `stable_ends`."""
         ...
 
-    async def stable_ends(self, topic: str, partitions: Iterable[int], *, latest: bool = False) -> dict[int, int]:
+    async def stable_ends(
+        self, topic: str, partitions: Iterable[int], *, latest_of: str | None = None
+    ) -> dict[int, int]:
         """The last stable offsets: where a reader of committed records stops.
 
-        With `latest`, only from leaders of whose successors no broker knows: all that was acknowledged before the call
-        lies below them, but for what is in open transactions.
-
-        Raises:
-            Unavailable: a leader did not answer, or with `latest`: one that has a successor did.
+        With `latest_of`, the topic's id, only from leaders of whose successors no broker knows: what was acknowledged
+        before the call lies below them, but for open transactions. Else, or where nobody can tell, Unavailable.
         """
         ...
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from streams.broker import EmbeddedBroker, EmbeddedCluster
+from streams.broker import EmbeddedBroker
+from tests.faults.links import LinkedCluster
 from tests.support.java import start_from_cache
 from tests.support.stages import NAMES, select, stage_of
 
@@ -78,17 +79,18 @@ def one_node() -> Iterator[OneNode]:
 
 
 @pytest.fixture(scope="session")
-def _cluster_of_the_run(request: pytest.FixtureRequest) -> Iterator[EmbeddedCluster]:
-    with EmbeddedCluster(nodes=3, relayed=True, on_progress=_printer(request.config)) as running:
+def _cluster_of_the_run(request: pytest.FixtureRequest) -> Iterator[LinkedCluster]:
+    with LinkedCluster(relayed=True, on_progress=_printer(request.config)) as running:
         yield running
 
 
 @pytest.fixture
-def cluster(_cluster_of_the_run: EmbeddedCluster) -> EmbeddedCluster:
-    """Three running nodes, shared by the whole run; nodes that an earlier test ended or paused run again.
+def cluster(_cluster_of_the_run: LinkedCluster) -> LinkedCluster:
+    """Three running nodes, shared by the whole run, as they were before an earlier test ended, paused or parted some.
 
     Clients that take `relayed_servers` come through a proxy, which the test starts.
     """
+    _cluster_of_the_run.mend()
     for node in _cluster_of_the_run.nodes:
         if node.is_running:
             node.resume()

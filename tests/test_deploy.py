@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import uuid
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from streams.settings import Settings, load_settings
 from streams.sources import NOT_SETTINGS, variable
 from tests.api.running import running
 from tests.api.test_access import LINE
+from tests.support.names import own_name
 from tests.support.patience import WAIT_S
 
 ROOT = Path(__file__).parent.parent
@@ -358,7 +358,7 @@ def test_a_layout_that_would_lose_something_is_refused(good: str, bad: str, tmp_
 
 
 async def test_the_layout_goes_onto_a_cluster_of_three(cluster: EmbeddedCluster) -> None:
-    own = uuid.uuid4().hex[:8]
+    own = own_name()
     settings = Settings(
         bootstrap_servers=cluster.bootstrap_servers,
         replication_factor=3,

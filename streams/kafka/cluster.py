@@ -59,11 +59,15 @@ class Cluster:
                 failures = await self._topics.create(partitions, config, self.settings.replication_factor)
         return failures
 
-    async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        return await self._topics.ends(topic, partitions, stable=False)
+    async def high_watermarks(
+        self, topic: str, partitions: Iterable[int], *, latest_of: str | None = None
+    ) -> dict[int, int]:
+        return await self._topics.ends(topic, partitions, stable=False, latest_of=latest_of)
 
-    async def stable_ends(self, topic: str, partitions: Iterable[int], *, latest: bool = False) -> dict[int, int]:
-        return await self._topics.ends(topic, partitions, stable=True, latest=latest)
+    async def stable_ends(
+        self, topic: str, partitions: Iterable[int], *, latest_of: str | None = None
+    ) -> dict[int, int]:
+        return await self._topics.ends(topic, partitions, stable=True, latest_of=latest_of)
 
     async def log_starts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         return await self._topics.starts(topic, partitions)

@@ -8,11 +8,12 @@ Only as it begins: later it may be told something old again, and then whoever mi
 """
 
 import asyncio
+from collections.abc import Iterable, Mapping
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 
-from streams.kafka.metadata import ask_all
+from streams.kafka.metadata import Led, Told, ask_all
 
 _ANSWER_S = 1.0
 """How long a broker may take to answer; who does not is passed over."""
@@ -24,24 +25,24 @@ async def follow_latest(client: AIOKafkaClient, topic: str) -> None:
     try:
         async with asyncio.timeout(_AGREE_S):
             await client.add_topic(topic)
-            latest = await latest_leaders(client, topic)
+            told, _ = await ask_all(client, [topic], _ANSWER_S)
+            latest = latest_of(topic, told)
             while not _agrees(client, topic, latest):
                 await client.force_metadata_update()
     except TimeoutError:
         return
 
 
-def _agrees(client: AIOKafkaClient, topic: str, latest: dict[int, tuple[int, int]]) -> bool:
-    known = ((client.cluster.leader_for_partition(TopicPartition(topic, p)), led) for p, (_, led) in latest.items())
-    return all(leader == led for leader, led in known)
+def _agrees(client: AIOKafkaClient, topic: str, latest: Mapping[int, Led]) -> bool:
+    known = {p: client.cluster.leader_for_partition(TopicPartition(topic, p)) for p in latest}
+    return all(led.leader in (known[p], -1) for p, led in latest.items())
 
 
-async def latest_leaders(client: AIOKafkaClient, topic: str) -> dict[int, tuple[int, int]]:
-    """Epoch and leader of each partition, of the highest epoch that any broker tells; those without one left out."""
-    found: dict[int, tuple[int, int]] = {}
-    told, _ = await ask_all(client, [topic], _ANSWER_S)
+def latest_of(topic: str, told: Iterable[Told]) -> dict[int, Led]:
+    """Each partition as it is in the highest epoch that any of them tells; it may have no leader."""
+    found: dict[int, Led] = {}
     for one in told:
-        for partition, (epoch, leader) in one.leaders.get(topic, {}).items():
-            if leader >= 0 and epoch > found.get(partition, (-1, -1))[0]:
-                found[partition] = epoch, leader
+        for partition, led in one.partitions.get(topic, {}).items():
+            if partition not in found or led.epoch > found[partition].epoch:
+                found[partition] = led
     return found

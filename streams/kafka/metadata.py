@@ -6,12 +6,14 @@ a one asks all of them. aiokafka's own requests are of before epochs (Metadata 5
 
 import asyncio
 import base64
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
-from aiokafka.client import AIOKafkaClient
+from aiokafka import errors as aio
+from aiokafka.client import AIOKafkaClient, ConnectionGroup
+from aiokafka.conn import CloseReason
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import (
     AbstractType,
@@ -27,16 +29,16 @@ from aiokafka.protocol.types import (
 _NO_ID = "A" * 22
 
 
-class _Id(AbstractType[str]):  # type: ignore[misc]
-    """A topic's id, in the letters that Kafka shows it in."""
+class TopicId(AbstractType[str]):  # type: ignore[misc]
+    """A topic's id, in the letters that librdkafka shows it in."""
 
     @classmethod
     def encode(cls, value: str) -> bytes:
-        return base64.urlsafe_b64decode(value + "==")
+        return base64.b64decode(value + "==")
 
     @classmethod
     def decode(cls, data: BytesIO) -> str:
-        return base64.urlsafe_b64encode(data.read(16)).decode().rstrip("=")
+        return base64.b64encode(data.read(16)).decode().rstrip("=")
 
 
 _ANSWER = Schema(
@@ -58,7 +60,7 @@ _ANSWER = Schema(
         CompactArray(
             ("error_code", Int16),
             ("topic", CompactString("utf-8")),
-            ("topic_id", _Id),
+            ("topic_id", TopicId),
             ("is_internal", Boolean),
             (
                 "partitions",
@@ -106,7 +108,7 @@ class MetadataRequestV10(RequestStruct):  # type: ignore[misc]
     FLEXIBLE_VERSION = True
     RESPONSE_TYPE = MetadataResponseV10
     SCHEMA = Schema(
-        ("topics", CompactArray(("topic_id", _Id), ("topic", CompactString("utf-8")), ("tags", TaggedFields))),
+        ("topics", CompactArray(("topic_id", TopicId), ("topic", CompactString("utf-8")), ("tags", TaggedFields))),
         ("allow_auto_topic_creation", Boolean),
         ("include_cluster_authorized_operations", Boolean),
         ("include_topic_authorized_operations", Boolean),
@@ -130,15 +132,21 @@ class Metadata(Request[MetadataRequestV10]):  # type: ignore[misc]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """One broker's word: the brokers that it takes for alive; by topic that it knows, its id and its leaders.
+class Led:
+    """A partition, as one broker has heard: its leader (-1: none) in the epoch, and where its replicas are."""
 
-    `leaders` has, by partition, the leader epoch and the leader; -1 for none.
-    """
+    epoch: int
+    leader: int
+    replicas: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One broker's word: the brokers that it takes for alive; by topic that it knows, its id and its partitions."""
 
     brokers: frozenset[int]
     ids: dict[str, str]
-    leaders: dict[str, dict[int, tuple[int, int]]]
+    partitions: dict[str, dict[int, Led]]
 
 
 async def ask_all(
@@ -148,38 +156,62 @@ async def ask_all(
 
     Nobody waits for a broker that none of the others takes for alive any more.
     """
+    told = await _ask_these(client, {broker.nodeId for broker in client.cluster.brokers()}, topics, wait_s)
+    if new := _alive(told) - {broker.nodeId for broker in client.cluster.brokers()}:
+        await client.force_metadata_update()  # it has come, or come back, since the client last looked
+        told |= await _ask_these(client, new & {broker.nodeId for broker in client.cluster.brokers()}, topics, wait_s)
+    return list(told.values()), _alive(told) - told.keys()
+
+
+async def _ask_these(
+    client: AIOKafkaClient, nodes: Collection[int], topics: Collection[str] | None, wait_s: float
+) -> dict[int, Told]:
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + wait_s
     told: dict[int, Told] = {}
-    nodes = [broker.nodeId for broker in client.cluster.brokers()]
     asking = {asyncio.create_task(_ask(client, node, topics)): node for node in nodes}
-    ends_at = asyncio.get_running_loop().time() + wait_s
+    waited_for = set(asking)
     try:
-        waited_for = set(asking)
-        while waited_for and (left_s := ends_at - asyncio.get_running_loop().time()) > 0:
+        while waited_for and (left_s := ends_at - loop.time()) > 0:
             done, _ = await asyncio.wait(waited_for, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
             told |= {asking[task]: task.result() for task in done if task.exception() is None}
             alive = _alive(told)
             waited_for = {task for task, node in asking.items() if not task.done() and (not told or node in alive)}
     finally:
-        for task in asking:
-            task.cancel()
+        for task, node in asking.items():
+            if not task.done():
+                task.cancel()
+                # Or one whose other end has gone without a word would be asked again and again.
+                if connection := client._conns.get((node, ConnectionGroup.DEFAULT)):
+                    connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
         await asyncio.gather(*asking, return_exceptions=True)
-    return list(told.values()), _alive(told) - told.keys()
+    return told
 
 
-def _alive(told: dict[int, Told]) -> set[int]:
+def _alive(told: Mapping[int, Told]) -> set[int]:
     return {broker for one in told.values() for broker in one.brokers}
 
 
 async def _ask(client: AIOKafkaClient, node: int, topics: Collection[str] | None) -> Told:
     answer = await client.send(node, Metadata(topics))
-    return await asyncio.to_thread(_read, answer.raw) if topics is None else _read(answer.raw)
+    return await asyncio.to_thread(_read, answer.raw) if topics is None else _read(answer.raw, topics)
 
 
-def _read(raw: bytes) -> Told:
+def _read(raw: bytes, asked: Collection[str] = ()) -> Told:
+    """What an answer says.
+
+    Raises:
+        aiokafka.errors.KafkaError: the broker does not say whether it knows a topic that was asked for.
+    """
     _, brokers, _, _, topics, _, _ = _ANSWER.decode(BytesIO(raw))
-    ids, leaders = {}, {}
-    for error, name, id, _, partitions, _, _ in topics:
-        if not error:
+    ids, partitions = {}, {}
+    for code, name, id, _, those, _, _ in topics:
+        error = aio.for_code(code)
+        if error is aio.NoError:
             ids[name] = id
-            leaders[name] = {partition: (epoch, leader) for _, partition, leader, epoch, *_ in partitions}
-    return Told(frozenset(node for node, *_ in brokers), ids, leaders)
+            partitions[name] = {
+                number: Led(epoch, leader, replicas) for _, number, leader, epoch, replicas, *_ in those
+            }
+        elif name in asked and error not in (aio.UnknownTopicOrPartitionError, aio.InvalidTopicError):
+            raise error
+    return Told(frozenset(node for node, *_ in brokers), ids, partitions)

@@ -126,6 +126,7 @@ class _LenientBatch:
                 self._batch.base_offset, self._batch.next_offset, MAX_UNPACKED_BYTES, MAX_BATCH_RECORDS,
             )  # fmt: skip
             records = [_UnreadableBatch(self._batch, self._data[self._start : self._end])]
+            self._count(MAX_UNPACKED_BYTES, 0)  # of many such in one fetch, each costs as much as all may
         self._count(unpacked_bytes() - before, len(records))
         return iter(records)
 

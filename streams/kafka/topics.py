@@ -17,7 +17,7 @@ from confluent_kafka.admin import (
 
 from streams.errors import Unavailable, XferqError
 from streams.kafka.connection import Connection
-from streams.kafka.leaders import latest_leaders
+from streams.kafka.leaders import latest_of as led_of
 from streams.kafka.metadata import Told, ask_all
 from streams.kafka.translate import not_permitted, translated, translating
 from streams.ports import Topic
@@ -70,7 +70,10 @@ class Topics:
 
     async def names_everywhere(self) -> list[str]:
         """The names of all topics that any broker knows: who is cut off, or has just started, may not know of some."""
-        told, _ = await self._told(None, "listing the topics of all brokers")
+        doing = "listing the topics of all brokers"
+        told, _ = await self._told(None, doing)
+        if not told:
+            raise Unavailable(f"{doing}: there is no answer")
         return sorted({name for one in told for name in one.ids})
 
     async def ids(self, name: str) -> set[str]:
@@ -244,36 +247,35 @@ class Topics:
         return await self.offsets(topic, partitions, OffsetSpec.earliest(), IsolationLevel.READ_UNCOMMITTED)
 
     async def ends(
-        self, topic: str, partitions: Iterable[int], *, stable: bool, latest: bool = False
+        self, topic: str, partitions: Iterable[int], *, stable: bool, latest_of: str | None = None
     ) -> dict[int, int]:
-        """The last stable offsets, or the high watermarks; see `streams.ports.Kafka.stable_ends` for `latest`.
+        """The last stable offsets, or the high watermarks; see `streams.ports.Kafka.stable_ends` for `latest_of`.
 
         A leader that is cut off goes on answering with the end that it knew at the cut:
         1. A new one is elected, under a higher epoch, and acknowledges messages; the old one does not know.
         2. We ask the old one. What the new one has acknowledged would be left out of the claim, without a word.
-        So its epoch must be the highest that any broker tells, asked at the same time: the new leader is one of them,
-        and what comes after it has come after the call. Where neither it nor anybody who has heard of it answers, no
-        transaction comes about either: the ledger and the group have lost their brokers as well.
+        So its epoch must be the highest that any broker tells, asked at the same time. The new leader is a replica, so
+        all of those that are alive must have told; what comes after it has come after the call.
         """
         isolation = IsolationLevel.READ_COMMITTED if stable else IsolationLevel.READ_UNCOMMITTED
-        if not latest:
+        if latest_of is None:
             return await self.offsets(topic, partitions, OffsetSpec.latest(), isolation)
         doing = f"reading the ends of topic {topic}"
         with self._connection.asking(doing):
-            found, leaders = await asyncio.gather(
-                self._offsets(topic, partitions, OffsetSpec.latest(), isolation), self._leaders(topic)
+            found, (told, silent) = await asyncio.gather(
+                self._offsets(topic, partitions, OffsetSpec.latest(), isolation), self._told([topic], doing)
             )
+            if others := {one.ids[topic] for one in told if topic in one.ids} - {latest_of}:
+                raise Unavailable(f"{doing}: brokers know it under several ids ({latest_of}, {', '.join(others)})")
+            leaders = led_of(topic, told)
             for partition, (_, epoch) in found.items():
-                if epoch < (now := leaders.get(partition, (-1, -1))[0]):
-                    raise Unavailable(
-                        f"{doing}: a leader of partition {partition} answered that leads no more "
-                        f"(epoch {epoch}, now {now})"
-                    )
+                led = leaders.get(partition)
+                if led is None or silent.intersection(led.replicas):
+                    raise Unavailable(f"{doing}: brokers {sorted(silent)} don't say who leads partition {partition}")
+                if epoch < led.epoch:
+                    why = f"a leader that leads no more has answered (epoch {epoch}, now {led.epoch})"
+                    raise Unavailable(f"{doing}: partition {partition}: {why}")
         return {partition: offset for partition, (offset, _) in found.items()}
-
-    async def _leaders(self, topic: str) -> dict[int, tuple[int, int]]:
-        async with asyncio.timeout(self._timeout_s):
-            return await latest_leaders(await self._connection.raw(), topic)
 
     async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Free what lies below `offsets`, by partition."""

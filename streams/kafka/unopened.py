@@ -15,8 +15,8 @@ _ATTRIBUTES_AT = 21
 """Here begins what the checksum is of."""
 _PRODUCER_AT = 43
 _COUNT_AT = 57
-_KEPT = 0x0F
-"""Of the attributes: the codec, and whose clock the timestamps are of."""
+_KEPT = 0x07
+"""Of the attributes: the codec. Whose clock the timestamps are of is for the topic to say."""
 _TRANSACTIONAL = 0x10
 _producer = struct.Struct(">qhi")
 """Producer, epoch, sequence."""

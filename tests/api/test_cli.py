@@ -369,7 +369,7 @@ def test_the_list(world: World) -> None:
 
 
 def test_what_could_steer_a_terminal_is_shown_as_text(world: World) -> None:
-    queue, id = f"\x1b[2J\u202e{uuid.uuid4().hex}.xfer.kumomta.internal", uuid.uuid4().hex
+    queue, id = f"\x1b[2J\u202e{own_name()}.xfer.kumomta.internal", uuid.uuid4().hex
     world.create(queue)
     world.run("cancel", queue, "--reason", "\x1b]0;x\x07\nr", "--id", id)
     for arguments in (["status"], ["status", id], ["queues"]):

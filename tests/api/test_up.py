@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from streams.broker import EmbeddedBroker
 from streams.errors import Misconfigured
 from streams.settings import Settings
 from tests.api.processes import XFERQ, environment, xferq
+from tests.support.names import own_name, remove_topics
 from tests.support.patience import WAIT_S, wait_until
 from tests.support.warm import WarmPopen
 
@@ -127,14 +127,15 @@ def test_a_child_that_ends_ends_it(env: dict[str, str], broker: EmbeddedBroker) 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        env = env | _own_topics() | {"XFERQ_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
+        own = own_name()
+        env = env | _topics_of(own) | {"XFERQ_BOOTSTRAP_SERVERS": broker.bootstrap_servers}
         result = xferq("up", "--api-port", port, env=env, status=1)
     assert f"can't listen on 127.0.0.1 port {port}" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("xferq: the api has ended with status 1")
+    remove_topics(broker.bootstrap_servers, own)
 
 
-def _own_topics() -> dict[str, str]:
-    own = f"{os.getpid()}.{time.monotonic_ns()}"
+def _topics_of(own: str) -> dict[str, str]:
     return {
         f"XFERQ_{name}_{kind}": value
         for name in ("COMMANDS", "DRAINS", "LEDGER", "LOG")

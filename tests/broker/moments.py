@@ -73,9 +73,14 @@ def meanwhile(act: Callable[[], object], every_s: float) -> Iterator[None]:
     """Do something again and again, in a thread of its own, for as long as the block lasts."""
     stop = threading.Event()
 
+    errors: list[Exception] = []
+
     def again() -> None:
-        while not stop.wait(every_s):
-            act()
+        try:
+            while not stop.wait(every_s):
+                act()
+        except Exception as error:  # noqa: BLE001 - raised below
+            errors.append(error)
 
     thread = threading.Thread(target=again)
     thread.start()
@@ -84,3 +89,5 @@ def meanwhile(act: Callable[[], object], every_s: float) -> Iterator[None]:
     finally:
         stop.set()
         thread.join()
+    if errors:
+        raise errors[0]

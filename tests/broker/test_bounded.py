@@ -25,6 +25,7 @@ from streams.ports import GroupOffsets, Producer, Write
 from streams.settings import Settings
 from tests.broker import checker
 from tests.broker.scene import Scene, wait_until
+from tests.support.names import own_name, remove_topics
 from tests.support.patience import SLOWNESS, WAIT_S, allowed_s, deadline, stretched_ms
 
 pytestmark = [pytest.mark.nodes, pytest.mark.alone]
@@ -146,7 +147,7 @@ async def test_a_cluster_that_does_not_answer_is_closed_in_time(silent: str) -> 
 
 
 async def test_what_was_open_is_given_up_and_closed_in_time_while_the_broker_hangs(running: EmbeddedBroker) -> None:
-    topic, id = f"queue.{uuid.uuid4().hex}", uuid.uuid4().hex
+    topic, id = f"queue.{own_name()}", uuid.uuid4().hex
     async with Cluster(impatient(running.bootstrap_servers, stretched_ms(3_000))) as kafka:
         assert await until(lambda: kafka.create([topic])) == {}
         await until(lambda: kafka.topic(topic))
@@ -179,6 +180,7 @@ async def test_what_was_open_is_given_up_and_closed_in_time_while_the_broker_han
         await again.transact([one(again, topic)])
         await again.close()
         assert await until(lambda: kafka.stable_ends(topic, [0]))
+    remove_topics(running.bootstrap_servers, topic)
 
 
 async def ended(call: Call, kafka: Cluster) -> bool:

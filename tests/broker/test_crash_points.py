@@ -5,6 +5,7 @@ another, and so on; the last one lives. Then those that were stopped wake up. No
 """
 
 import random
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from streams.broker import EmbeddedBroker
 from tests.broker import mortal
 from tests.broker.moments import dispatcher, meanwhile
 from tests.broker.scene import Scene
+from tests.faults.links import LinkedCluster, links_of
 from tests.support.patience import WAIT_S
 
 pytestmark = pytest.mark.alone
@@ -70,10 +72,15 @@ DRAIN: Sequence[Point] = (
 )
 POINTS: Sequence[Point] = (*CLAIM, *DRAIN)
 _CHAINS = 14
+_CHAINS_OF_THREE = 8
 _SETTINGS = {"transaction_messages": 5, "transaction_timeout_ms": 600_000}
 """Drains of many transactions; and no time-out helps: what is left open is ended by whoever takes over."""
 _DONE_S = 3 * WAIT_S
 """What a chain has left open, the last worker ends command by command, while thirteen others do the same."""
+
+
+class _OnThree(Scene):
+    replication = 3
 
 
 @contextmanager
@@ -122,23 +129,46 @@ def chain(scene: Scene, fates: Sequence[Fate]) -> None:
     assert all(worker.is_running for worker in asleep)
 
 
+def in_chains(scenes: Sequence[Scene], fates: Sequence[Fate]) -> None:
+    """Let all of these be met, in each scene some."""
+    try:
+        for scene in scenes:
+            scene.__enter__()
+        with members(scenes), ThreadPoolExecutor(len(scenes)) as pool:
+            chains = [pool.submit(chain, scene, fates[number :: len(scenes)]) for number, scene in enumerate(scenes)]
+            for done in chains:
+                done.result()
+    finally:
+        for scene in scenes:
+            scene.__exit__(None, None, None)
+
+
 def test_killed_or_stopped_at_every_step(broker: EmbeddedBroker) -> None:
     # Whoever stands still is taken over like whoever is dead, and comes back besides. So that is tried at each point,
     # and death at other points in each run.
     fates: list[Fate] = [(*point, "STOP") for point in POINTS]
     fates += [(*point, "KILL") for point in random.sample(POINTS, len(POINTS) // 3)]
     random.shuffle(fates)
-    scenes = [Scene(broker.bootstrap_servers, **_SETTINGS) for _ in range(_CHAINS)]
-    try:
-        for scene in scenes:
-            scene.__enter__()
-        with members(scenes), ThreadPoolExecutor(_CHAINS) as pool:
-            chains = [pool.submit(chain, scene, fates[number::_CHAINS]) for number, scene in enumerate(scenes)]
-            for done in chains:
-                done.result()
-    finally:
-        for scene in scenes:
-            scene.__exit__(None, None, None)
+    in_chains([Scene(broker.bootstrap_servers, **_SETTINGS) for _ in range(_CHAINS)], fates)
+
+
+def test_killed_or_stopped_while_links_between_kafkas_nodes_are_cut(cluster: LinkedCluster) -> None:
+    """At other steps in each run; one node after the other is cut off from the controllers, from all, or from one."""
+    whats = random.choices(["STOP", "KILL"], k=len(POINTS))
+    fates: list[Fate] = random.sample(
+        [(*point, what) for point, what in zip(POINTS, whats, strict=True)], _CHAINS_OF_THREE
+    )
+    scenes = [_OnThree(cluster.bootstrap_servers, **_SETTINGS) for _ in range(_CHAINS_OF_THREE)]
+
+    def part() -> None:
+        node = random.choice((1, 2, 3))
+        links = random.choice([links_of(node), [link for link in links_of(node) if link[2] == "controller"]])
+        cluster.cut(random.choice([links, random.sample(links, 1)]), silently=random.random() < 0.5)
+        time.sleep(random.uniform(1, 8))
+        cluster.mend()
+
+    with meanwhile(part, 4):
+        in_chains(scenes, fates)
 
 
 def test_every_step_of_claim_and_drain_is_among_them() -> None:

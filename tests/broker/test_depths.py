@@ -2,15 +2,15 @@
 
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.broker import EmbeddedCluster
 from streams.kafka.cluster import Cluster
 from streams.kafka.depths import queue_depths
 from streams.settings import Settings
+from tests.faults.links import LinkedCluster
 from tests.support.names import own_name, remove_topics
 from tests.support.patience import WAIT_S
 
 
-async def test_a_queue_without_a_leader_does_not_hide_the_others(cluster: EmbeddedCluster) -> None:
+async def test_a_queue_without_a_leader_does_not_hide_the_others(cluster: LinkedCluster) -> None:
     servers = cluster.bootstrap_servers
     admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
     away = cluster.nodes[2]

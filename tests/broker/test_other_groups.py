@@ -20,6 +20,7 @@ from tests.broker.other_groups import share_member, streams_member
 from tests.broker.scene import WAIT_S, wait_until
 from tests.broker.test_startup import configure
 from tests.broker.world import World, XferQueue
+from tests.support.names import own_name
 
 
 @pytest.fixture
@@ -153,7 +154,7 @@ async def test_other_groups_on_a_queue_s_topic_are_said(
 async def test_what_may_lose_messages_or_keep_them_out_is_named_once_and_queues_made_later_as_well(
     world: World, kafka: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    run = uuid.uuid4().hex[:8]
+    run = own_name()
     watch = QueueWatch(kafka, kafka.settings, lambda topic: topic.startswith(f"queue.{run}"))
     good = f"queue.{run}.good"
     assert await kafka.create([good]) == {}
@@ -177,8 +178,8 @@ async def test_what_may_lose_messages_or_keep_them_out_is_named_once_and_queues_
     await watch.look_at_settings()
     said = [record.getMessage() for record in caplog.records if "worker.unsafe_queues" in record.getMessage()]
     assert [f"queue.{run}.bad{number}" in line for number, line in enumerate(said)] == [True] * 3
-    for number in range(len(wrong)):  # others on this broker look for such queues as well
-        world.scene.delete(f"queue.{run}.bad{number}")
+    for topic in (good, *(f"queue.{run}.bad{number}" for number in range(len(wrong)))):
+        world.scene.delete(topic)
 
 
 # Others run `xferq topics` on the same Kafka, which puts all queues' settings right.
@@ -217,10 +218,11 @@ async def test_a_cluster_that_lets_nobody_set_the_limits_gets_queues_all_the_sam
     world: World, kafka: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("streams.kafka.cluster.QUEUE_CONFIG", {"message.timestamp.before.max.ms": "not permitted"})
-    name = f"queue.plain{uuid.uuid4().hex[:8]}"
+    name = f"queue.{own_name()}"
     assert await kafka.create([name]) == {}
     wait_until(lambda: name in world.scene.admin.list_topics(timeout=10).topics)
     assert (await kafka._topics.config(name))["retention.ms"] == "-1"
+    world.scene.delete(name)
 
 
 # ---- timestamps

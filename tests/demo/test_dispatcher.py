@@ -1,7 +1,6 @@
 """The demo's dispatcher loses its membership in the middle of a batch, and gets it back, on a real broker."""
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -11,6 +10,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.dispatcher import Dispatcher
 from streams.ports import Record, Write
 from streams.settings import load_settings
+from tests.support.names import given, own_name, remove_topics
 from tests.support.patience import WAIT_S
 
 MESSAGES = 10
@@ -20,7 +20,9 @@ MESSAGES = 10
 async def kafka(broker: EmbeddedBroker) -> AsyncIterator[Cluster]:
     settings = load_settings(bootstrap_servers=broker.bootstrap_servers, queue_partitions=1)
     async with Cluster(settings) as cluster:
+        first = len(given)
         yield cluster
+    remove_topics(broker.bootstrap_servers, *given[first:])
 
 
 async def until(is_so: Callable[[], bool]) -> None:
@@ -31,7 +33,7 @@ async def until(is_so: Callable[[], bool]) -> None:
 
 async def filled(kafka: Cluster) -> str:
     """The name of a new topic with some messages in its only partition."""
-    topic = f"queue.dispatcher.{uuid.uuid4().hex}"
+    topic = f"queue.{own_name()}"
     assert await kafka.create([topic]) == {}
     producer = await kafka.producer(f"xferq.inject.{topic}")
     while not await producer.partitions([topic]):

@@ -47,13 +47,17 @@ class _Zombie(FakeKafka):
     def _old(self, topic: str) -> Mapping[int, int] | None:
         return self.ends if self.believed and topic == self._settings.ledger_topic else None
 
-    async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        found = await super().high_watermarks(topic, partitions)
+    async def high_watermarks(
+        self, topic: str, partitions: Iterable[int], *, latest_of: str | None = None
+    ) -> dict[int, int]:
+        found = await super().high_watermarks(topic, partitions, latest_of=latest_of)
         old = self._old(topic)
         return found if old is None else {p: old[p] for p in found}
 
-    async def stable_ends(self, topic: str, partitions: Iterable[int], *, latest: bool = False) -> dict[int, int]:
-        found = await super().stable_ends(topic, partitions, latest=latest)
+    async def stable_ends(
+        self, topic: str, partitions: Iterable[int], *, latest_of: str | None = None
+    ) -> dict[int, int]:
+        found = await super().stable_ends(topic, partitions, latest_of=latest_of)
         old = self._old(topic)
         return found if old is None else {p: min(old[p], end) for p, end in found.items()}
 

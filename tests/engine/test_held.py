@@ -52,10 +52,12 @@ async def test_an_open_transaction_is_said_and_its_end_too(where: str) -> None:
 class Leaderless(FakeKafka):
     """Nobody leads a partition of the commands topic."""
 
-    async def stable_ends(self, topic: str, partitions: Iterable[int], *, latest: bool = False) -> dict[int, int]:
+    async def stable_ends(
+        self, topic: str, partitions: Iterable[int], *, latest_of: str | None = None
+    ) -> dict[int, int]:
         if topic == self._settings.commands_topic:
             raise Unavailable("no leader")
-        return await super().stable_ends(topic, partitions, latest=latest)
+        return await super().stable_ends(topic, partitions, latest_of=latest_of)
 
 
 @timeless

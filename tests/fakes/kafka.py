@@ -73,12 +73,18 @@ class FakeKafka:
         await self.faults.point(f"timestamp_limits:{topic}")
         return self._topic(topic).timestamp_limits
 
-    async def high_watermarks(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+    async def high_watermarks(
+        self, topic: str, partitions: Iterable[int], *, latest_of: str | None = None
+    ) -> dict[int, int]:
         await self.faults.point(f"high_watermarks:{topic}")
         return {p: self._topic(topic).logs[p].end for p in partitions}
 
-    async def stable_ends(self, topic: str, partitions: Iterable[int], *, latest: bool = False) -> dict[int, int]:
+    async def stable_ends(
+        self, topic: str, partitions: Iterable[int], *, latest_of: str | None = None
+    ) -> dict[int, int]:
         await self.faults.point(f"stable_ends:{topic}")
+        if latest_of not in (None, self._topic(topic).id):
+            raise Unavailable(f"{topic} has another id")
         return {p: self._topic(topic).logs[p].stable_end for p in partitions}
 
     async def log_starts(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:

@@ -1,17 +1,10 @@
 """Kafka nodes that die, hang, and come back."""
 
-import json
-import random
-
-from confluent_kafka import KafkaException
-
 from streams.broker import BrokerError, EmbeddedBroker
 from tests.broker.scene import WAIT_S
+from tests.faults.roles import node_with_a_role
 from tests.faults.trouble import Fault, Trouble
 from tests.support.patience import deadline
-
-_INTERNAL_PARTITIONS = 5
-"""Of Kafka's topics for offsets and transactions, on the embedded one."""
 
 
 class BrokerTrouble(Trouble):
@@ -19,34 +12,9 @@ class BrokerTrouble(Trouble):
 
     def _broker(self, fault: Fault) -> EmbeddedBroker:
         """A random one, or the one with a role."""
-        nodes = self.stage.cluster.nodes
-        role = fault.dice.choice(["any", "any", "controller", "transactions", "group", "ledger"])
-        node_id = self._holder_of(role, fault.dice)
+        role, node_id = node_with_a_role(self.stage, fault.dice)
         self.say(f"brokers: {role} is {node_id}")
-        return nodes[node_id - 1] if node_id else fault.dice.choice(nodes)
-
-    def _holder_of(self, role: str, dice: random.Random) -> int:
-        """The id of the node that has this role now, 0 for any."""
-        settings, names = self.stage.settings, self.stage.names
-        if role == "controller":
-            for folder in sorted(self.stage.folder.glob("kafka/node-*")):
-                for state in folder.rglob("quorum-state"):
-                    return max(0, int(json.loads(state.read_text()).get("leaderId", 0)))
-        if role == "any" or role == "controller":
-            return 0
-        try:
-            listed = self.stage.admin.list_topics(timeout=WAIT_S).topics
-        except KafkaException:
-            return 0
-        if role == "ledger":
-            topic, partition = settings.ledger_topic, dice.randrange(settings.ledger_partitions)
-        elif role == "group":
-            topic, partition = "__consumer_offsets", _java_hash(settings.worker_group) % _INTERNAL_PARTITIONS
-        else:
-            id = f"xferq.claim.{dice.choice(names.topics)}"
-            topic, partition = "__transaction_state", _java_hash(id) % _INTERNAL_PARTITIONS
-        found = listed.get(topic)
-        return max(0, int(found.partitions[partition].leader)) if found and partition in found.partitions else 0
+        return self.stage.cluster.nodes[node_id - 1]
 
     def kill(self, fault: Fault) -> None:
         node = self._broker(fault)
@@ -84,11 +52,3 @@ class BrokerTrouble(Trouble):
         self.last(fault)
         for node in nodes:
             node.resume()
-
-
-def _java_hash(text: str) -> int:
-    """What Kafka finds the coordinator of a group or a transactional id by, made positive as it does."""
-    value = 0
-    for char in text:
-        value = (31 * value + ord(char)) & 0xFFFFFFFF
-    return value & 0x7FFFFFFF

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from tests.faults.broker_trouble import BrokerTrouble
+from tests.faults.link_trouble import LinkTrouble
 from tests.faults.network_trouble import NetworkTrouble
 from tests.faults.queue_trouble import DispatcherTrouble, OffsetTrouble
 from tests.faults.stage import Stage
@@ -40,6 +41,7 @@ class Nemesis:
         self._troubles: dict[Track, Trouble] = {
             "workers": workers,
             "brokers": BrokerTrouble(*shared),
+            "links": LinkTrouble(*shared),
             "network": NetworkTrouble(*shared),
             "dispatchers": DispatcherTrouble(*shared),
             "offsets": OffsetTrouble(*shared),

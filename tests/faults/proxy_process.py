@@ -1,19 +1,13 @@
 """The proxy's own process: `python -m tests.faults.proxy_process ROUTES`, started by proxy.py.
 
-ROUTES is a JSON object of node id to [port to listen on, port of the broker]. Standard input is a socket to the
-parent: an order on each line, as JSON, and a line of JSON back when it is in force. It ends when the parent does.
+ROUTES is a JSON object of node id to [port to listen on, port of the broker].
 """
 
 import asyncio
-import contextlib
-import json
-import signal
-import socket
-import sys
-from typing import Any
 
 from streams.broker.ports import LOOPBACK
 from tests.faults.frames import Losses
+from tests.faults.ordered import obey
 from tests.faults.proxy_connection import Node, accept
 
 
@@ -80,35 +74,14 @@ async def _reset(node: Node) -> None:
         await asyncio.sleep(0)
 
 
-async def _serve(routes: dict[int, tuple[int, int]], parent: socket.socket) -> None:
+async def _begin(routes: dict[str, tuple[int, int]]) -> Orders:
     loop = asyncio.get_running_loop()
-    reader, writer = await asyncio.open_connection(sock=parent)
-
-    def answer(**content: Any) -> None:
-        writer.write(json.dumps(content).encode() + b"\n")
-
     losses = Losses()
-    nodes = {node: Node(port, losses) for node, (_, port) in routes.items()}
-    try:
-        for node, (port, _) in routes.items():
-            await loop.create_server(lambda node=node: accept(nodes[node]), LOOPBACK, port, backlog=1000)  # type: ignore[misc]
-    except OSError as error:
-        answer(error=str(error))
-        await writer.drain()
-        return
-    answer(result=None)
-    orders = Orders(nodes, losses)
-    while line := await reader.readline():
-        order = json.loads(line)
-        try:
-            answer(result=await getattr(orders, order.pop("order"))(**order))
-        except Exception as error:  # noqa: BLE001 - the parent is told, and the proxy goes on
-            answer(error=repr(error))
+    nodes = {int(node): Node(port, losses) for node, (_, port) in routes.items()}
+    for node, (port, _) in routes.items():
+        await loop.create_server(lambda node=int(node): accept(nodes[node]), LOOPBACK, port, backlog=1000)  # type: ignore[misc]
+    return Orders(nodes, losses)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; this one ends with it
-    with contextlib.suppress(ConnectionError):  # the parent has ended, and not in good order
-        asyncio.run(
-            _serve({int(node): ports for node, ports in json.loads(sys.argv[1]).items()}, socket.socket(fileno=0))
-        )
+    obey(_begin)

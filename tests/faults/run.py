@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from streams.broker import EmbeddedCluster
 from tests.faults.history import read_history, story_of
+from tests.faults.links import LinkedCluster
 from tests.faults.load import Injector, Operator
 from tests.faults.nemesis import Nemesis
 from tests.faults.queue_trouble import PER_SECOND, dispatched
@@ -101,7 +101,7 @@ class _Samples(threading.Thread):
         self.join()
 
 
-def run(plan: Plan, folder: Path, say: Callable[[str], None], cluster: EmbeddedCluster | None = None) -> Outcome:
+def run(plan: Plan, folder: Path, say: Callable[[str], None], cluster: LinkedCluster | None = None) -> Outcome:
     """Run it.
 
     Args:

@@ -14,12 +14,12 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.broker import EmbeddedCluster
 from streams.settings import Settings
 from tests.broker.scene import WAIT_S, WorkerProcess, wait_until
 from tests.faults import worker
 from tests.faults.dispatcher import Dispatcher
 from tests.faults.history import book_of
+from tests.faults.links import LinkedCluster
 from tests.faults.mail import PARTITIONS, Names
 from tests.faults.proxy import Relay
 from tests.support.patience import stretched_ms
@@ -75,7 +75,7 @@ class Stage:
         run: str,
         folder: Path,
         *,
-        cluster: EmbeddedCluster | None = None,
+        cluster: LinkedCluster | None = None,
         weakness: worker.Weakness | None = None,
         **settings: Any,
     ) -> None:
@@ -88,7 +88,7 @@ class Stage:
         self.folder = folder
         self.weakness = weakness
         self._is_own = cluster is None
-        self.cluster = cluster or EmbeddedCluster(nodes=3, relayed=True, heap_mb=_HEAP_MB, data_dir=folder / "kafka")
+        self.cluster = cluster or LinkedCluster(relayed=True, heap_mb=_HEAP_MB, data_dir=folder / "kafka")
         self.values: dict[str, Any] = {
             "commands_topic": f"{run}.commands",
             "drains_topic": f"{run}.drains",

@@ -6,9 +6,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from streams.broker import EmbeddedCluster
 from tests.broker.scene import wait_until
 from tests.faults.history import History, read_history
+from tests.faults.links import LinkedCluster
 from tests.faults.load import Injector, durable_producer
 from tests.faults.queue_trouble import PER_SECOND
 from tests.faults.run import Plan, run
@@ -25,12 +25,12 @@ def rules(verdict: Verdict) -> set[str]:
     return {violation.rule for violation in verdict.violations}
 
 
-def test_without_transactions_the_checker_fails(cluster: EmbeddedCluster, tmp_path: Path) -> None:
+def test_without_transactions_the_checker_fails(cluster: LinkedCluster, tmp_path: Path) -> None:
     plan = Plan(seed=11, seconds=35, per_second=200, tracks=("workers",), weakness="transactions")
     assert rules(run(plan, tmp_path, print, cluster).verdict) & {"doubled", "moved wrongly", "logged wrongly"}
 
 
-def test_without_the_second_look_the_checker_fails(cluster: EmbeddedCluster, tmp_path: Path) -> None:
+def test_without_the_second_look_the_checker_fails(cluster: LinkedCluster, tmp_path: Path) -> None:
     """The moment is made, as it is short.
 
     1. A claimer has seen that the group is empty, and stands still before its transaction.

@@ -19,11 +19,12 @@ from confluent_kafka import Consumer, Message, Producer
 from confluent_kafka import TopicPartition as Partition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.broker import EmbeddedCluster
 from streams.broker.config import Route
 from streams.broker.ports import free_ports
 from streams.broker.probe import live_nodes
-from tests.faults.proxy import Api, Relay, RelayError
+from tests.faults.links import LinkedCluster
+from tests.faults.ordered import OrderError
+from tests.faults.proxy import Api, Relay
 from tests.support.names import own_name, remove_topics
 from tests.support.patience import WAIT_S, deadline
 
@@ -40,7 +41,7 @@ time.sleep(600)
 
 
 @pytest.fixture(scope="module")
-def _relay_of_the_run(_cluster_of_the_run: EmbeddedCluster) -> Iterator[Relay]:
+def _relay_of_the_run(_cluster_of_the_run: LinkedCluster) -> Iterator[Relay]:
     with Relay(_cluster_of_the_run.routes) as relay:
         yield relay
 
@@ -55,7 +56,7 @@ def relay(_relay_of_the_run: Relay) -> Iterator[Relay]:
 
 
 @pytest.fixture
-def topic(cluster: EmbeddedCluster) -> Iterator[str]:
+def topic(cluster: LinkedCluster) -> Iterator[str]:
     """A new topic of one partition."""
     name = own_name("topic")
     creator = admin(cluster)  # kept: without it, nothing would be created
@@ -65,19 +66,19 @@ def topic(cluster: EmbeddedCluster) -> Iterator[str]:
     remove_topics(cluster.bootstrap_servers, name)
 
 
-def admin(cluster: EmbeddedCluster) -> AdminClient:
+def admin(cluster: LinkedCluster) -> AdminClient:
     """An admin client that doesn't come through the proxy."""
     return AdminClient({"bootstrap.servers": cluster.bootstrap_servers, "log_level": 0})
 
 
-def leader(cluster: EmbeddedCluster, topic: str) -> int:
+def leader(cluster: LinkedCluster, topic: str) -> int:
     return int(admin(cluster).list_topics(topic, timeout=WAIT_S).topics[topic].partitions[0].leader)
 
 
 class Sender:
     """librdkafka's producer, through the proxy, and what became of its messages."""
 
-    def __init__(self, cluster: EmbeddedCluster, **settings: Any) -> None:
+    def __init__(self, cluster: LinkedCluster, **settings: Any) -> None:
         common = {"bootstrap.servers": cluster.relayed_servers, "log_level": 0, "acks": "all"}
         self.producer = Producer({**common, **{name.replace("_", "."): value for name, value in settings.items()}})
         self.failures: list[Any] = []
@@ -101,7 +102,7 @@ class Sender:
 
 
 @asynccontextmanager
-async def aiokafka_sender(cluster: EmbeddedCluster, **settings: Any) -> AsyncIterator[AIOKafkaProducer]:
+async def aiokafka_sender(cluster: LinkedCluster, **settings: Any) -> AsyncIterator[AIOKafkaProducer]:
     """aiokafka's producer, through the proxy; it is left without waiting for what it still wants to do."""
     producer = AIOKafkaProducer(bootstrap_servers=cluster.relayed_servers, **settings)
     await producer.start()
@@ -114,7 +115,7 @@ async def aiokafka_sender(cluster: EmbeddedCluster, **settings: Any) -> AsyncIte
         stopping.cancel()
 
 
-def committed(cluster: EmbeddedCluster, topic: str) -> list[bytes]:
+def committed(cluster: LinkedCluster, topic: str) -> list[bytes]:
     """All committed values of the topic, read past the proxy once no transaction on it is open any more."""
     settings = {"group.id": "reader", "isolation.level": "read_committed", "log_level": 0}
     consumer = Consumer({"bootstrap.servers": cluster.bootstrap_servers, **settings})
@@ -201,7 +202,7 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-async def test_a_hundred_thousand_messages_pass_unchanged(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+async def test_a_hundred_thousand_messages_pass_unchanged(relay: Relay, cluster: LinkedCluster, topic: str) -> None:
     sender = Sender(cluster, enable_idempotence=True)
     values = [b"%d:" % number + b"x" * (number % 500) for number in range(100_000)]
     for value in values:
@@ -221,7 +222,7 @@ async def test_a_hundred_thousand_messages_pass_unchanged(relay: Relay, cluster:
     assert found == values
 
 
-def test_clients_are_kept_to_the_proxy_and_others_past_it(relay: Relay, cluster: EmbeddedCluster) -> None:
+def test_clients_are_kept_to_the_proxy_and_others_past_it(relay: Relay, cluster: LinkedCluster) -> None:
     through = AdminClient({"bootstrap.servers": cluster.relayed_servers, "log_level": 0}).list_topics(timeout=WAIT_S)
     past = admin(cluster).list_topics(timeout=WAIT_S)
     assert {node: at.port for node, at in through.brokers.items()} == {
@@ -232,7 +233,7 @@ def test_clients_are_kept_to_the_proxy_and_others_past_it(relay: Relay, cluster:
 
 @pytest.mark.parametrize("library", ["librdkafka", "aiokafka"])
 async def test_an_idempotent_producer_whose_answers_are_lost_writes_once(
-    relay: Relay, cluster: EmbeddedCluster, topic: str, library: str
+    relay: Relay, cluster: LinkedCluster, topic: str, library: str
 ) -> None:
     before = relay.dropped()
     relay.drop_answer("produce", count=2)
@@ -247,7 +248,7 @@ async def test_an_idempotent_producer_whose_answers_are_lost_writes_once(
     assert committed(cluster, topic) == [b"one"]
 
 
-def test_what_was_lost_is_the_answer_and_not_the_request(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+def test_what_was_lost_is_the_answer_and_not_the_request(relay: Relay, cluster: LinkedCluster, topic: str) -> None:
     relay.drop_answer("produce", count=2)
     sender = Sender(cluster, enable_idempotence=False)
     sender.send(topic, b"one")
@@ -256,7 +257,7 @@ def test_what_was_lost_is_the_answer_and_not_the_request(relay: Relay, cluster: 
 
 
 async def test_a_transaction_is_committed_though_nobody_was_told(
-    relay: Relay, cluster: EmbeddedCluster, topic: str
+    relay: Relay, cluster: LinkedCluster, topic: str
 ) -> None:
     before = relay.dropped()
     async with aiokafka_sender(cluster, transactional_id=topic) as producer:
@@ -275,7 +276,7 @@ async def test_a_transaction_is_committed_though_nobody_was_told(
     ["init_producer_id", "add_partitions_to_txn", "produce", "add_offsets_to_txn", "txn_offset_commit", "end_txn"],
 )
 def test_any_answer_to_a_transactions_requests_may_be_lost(
-    relay: Relay, cluster: EmbeddedCluster, topic: str, api: Api
+    relay: Relay, cluster: LinkedCluster, topic: str, api: Api
 ) -> None:
     before = relay.dropped()
     relay.drop_answer(api)
@@ -293,7 +294,7 @@ def test_any_answer_to_a_transactions_requests_may_be_lost(
     consumer.close()
 
 
-def test_a_loss_can_be_taken_back(relay: Relay, cluster: EmbeddedCluster) -> None:
+def test_a_loss_can_be_taken_back(relay: Relay, cluster: LinkedCluster) -> None:
     before = relay.dropped()
     relay.drop_answer("metadata", count=5)
     relay.drop_answer("metadata", count=0)
@@ -301,7 +302,7 @@ def test_a_loss_can_be_taken_back(relay: Relay, cluster: EmbeddedCluster) -> Non
     assert relay.dropped() == before
 
 
-def test_only_the_lost_answer_is_missing_where_the_connection_goes_on(relay: Relay, cluster: EmbeddedCluster) -> None:
+def test_only_the_lost_answer_is_missing_where_the_connection_goes_on(relay: Relay, cluster: LinkedCluster) -> None:
     with Plain(cluster.routes[2].advertised) as plain:
         plain.ask_metadata(1)
         assert plain.answer() == 1
@@ -312,7 +313,7 @@ def test_only_the_lost_answer_is_missing_where_the_connection_goes_on(relay: Rel
 
 
 def test_answers_before_the_lost_one_arrive_before_the_connection_is_closed(
-    relay: Relay, cluster: EmbeddedCluster
+    relay: Relay, cluster: LinkedCluster
 ) -> None:
     with Plain(cluster.routes[2].advertised) as plain:
         relay.delay(200, node=2)
@@ -327,7 +328,7 @@ def test_answers_before_the_lost_one_arrive_before_the_connection_is_closed(
     remove_topics(cluster.bootstrap_servers, name)
 
 
-def test_cut_again_and_again(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+def test_cut_again_and_again(relay: Relay, cluster: LinkedCluster, topic: str) -> None:
     sender = Sender(cluster, enable_idempotence=True, reconnect_backoff_max_ms=200)
     values = [b"%d" % number for number in range(5000)]
     for number, value in enumerate(values):
@@ -339,7 +340,7 @@ def test_cut_again_and_again(relay: Relay, cluster: EmbeddedCluster, topic: str)
     assert committed(cluster, topic) == values
 
 
-def test_a_cut_is_a_reset_of_the_connections_of_one_node(relay: Relay, cluster: EmbeddedCluster) -> None:
+def test_a_cut_is_a_reset_of_the_connections_of_one_node(relay: Relay, cluster: LinkedCluster) -> None:
     with Plain(cluster.routes[1].advertised) as one, Plain(cluster.routes[2].advertised) as two:
         for plain in (one, two):
             plain.ask_metadata(1)
@@ -352,7 +353,7 @@ def test_a_cut_is_a_reset_of_the_connections_of_one_node(relay: Relay, cluster: 
     assert live_nodes(cluster.routes[1].advertised, WAIT_S) == {1, 2, 3}
 
 
-def test_refused_until_allowed(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+def test_refused_until_allowed(relay: Relay, cluster: LinkedCluster, topic: str) -> None:
     sender = Sender(cluster, enable_idempotence=True, reconnect_backoff_max_ms=200)
     sender.send(topic, b"one")
     sender.flush()
@@ -367,7 +368,7 @@ def test_refused_until_allowed(relay: Relay, cluster: EmbeddedCluster, topic: st
     assert committed(cluster, topic) == [b"one", b"two"]
 
 
-async def test_hung_until_resumed(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+async def test_hung_until_resumed(relay: Relay, cluster: LinkedCluster, topic: str) -> None:
     async with aiokafka_sender(cluster, enable_idempotence=True) as producer:
         await producer.send_and_wait(topic, b"one")
         relay.hang(leader(cluster, topic))
@@ -379,7 +380,7 @@ async def test_hung_until_resumed(relay: Relay, cluster: EmbeddedCluster, topic:
     assert committed(cluster, topic) == [b"one", b"two"]
 
 
-def test_what_waits_while_it_hangs_is_forwarded_afterwards(relay: Relay, cluster: EmbeddedCluster) -> None:
+def test_what_waits_while_it_hangs_is_forwarded_afterwards(relay: Relay, cluster: LinkedCluster) -> None:
     with Plain(cluster.routes[3].advertised) as old:
         old.ask_metadata(1)
         assert old.answer() == 1
@@ -393,7 +394,7 @@ def test_what_waits_while_it_hangs_is_forwarded_afterwards(relay: Relay, cluster
             assert (old.answer(), new.answer()) == (2, 2)
 
 
-async def test_delayed_both_ways(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+async def test_delayed_both_ways(relay: Relay, cluster: LinkedCluster, topic: str) -> None:
     async with aiokafka_sender(cluster) as producer:
         await producer.send_and_wait(topic, b"one")
         relay.delay(400)
@@ -403,7 +404,7 @@ async def test_delayed_both_ways(relay: Relay, cluster: EmbeddedCluster, topic: 
     assert committed(cluster, topic) == [b"one", b"two"]
 
 
-def test_a_delay_keeps_the_order_and_its_end_lets_everything_out(relay: Relay, cluster: EmbeddedCluster) -> None:
+def test_a_delay_keeps_the_order_and_its_end_lets_everything_out(relay: Relay, cluster: LinkedCluster) -> None:
     with Plain(cluster.routes[1].advertised) as plain:
         for number, ms in enumerate((300, 20, 100)):
             relay.delay(ms, node=1)
@@ -418,7 +419,7 @@ def test_a_delay_keeps_the_order_and_its_end_lets_everything_out(relay: Relay, c
         assert [plain.answer() for _ in range(20)] == list(range(60, 80))
 
 
-def test_half_closed_the_client_hears_nothing_and_is_still_heard(relay: Relay, cluster: EmbeddedCluster) -> None:
+def test_half_closed_the_client_hears_nothing_and_is_still_heard(relay: Relay, cluster: LinkedCluster) -> None:
     name = own_name("topic")
     with Plain(cluster.routes[1].advertised) as plain:
         plain.ask_metadata(1)
@@ -430,7 +431,7 @@ def test_half_closed_the_client_hears_nothing_and_is_still_heard(relay: Relay, c
     remove_topics(cluster.bootstrap_servers, name)
 
 
-def test_half_closed_when_the_client_has_just_gone(relay: Relay, cluster: EmbeddedCluster) -> None:
+def test_half_closed_when_the_client_has_just_gone(relay: Relay, cluster: LinkedCluster) -> None:
     with Plain(cluster.routes[1].advertised) as plain:
         plain.ask_metadata(1)
         assert plain.answer() == 1
@@ -441,7 +442,7 @@ def test_half_closed_when_the_client_has_just_gone(relay: Relay, cluster: Embedd
     relay.resume(1)
 
 
-async def test_half_closed_clients_come_back(relay: Relay, cluster: EmbeddedCluster, topic: str) -> None:
+async def test_half_closed_clients_come_back(relay: Relay, cluster: LinkedCluster, topic: str) -> None:
     sender = Sender(cluster, enable_idempotence=True)
     async with aiokafka_sender(cluster, enable_idempotence=True) as producer:
         for number in range(3):
@@ -452,7 +453,7 @@ async def test_half_closed_clients_come_back(relay: Relay, cluster: EmbeddedClus
     assert committed(cluster, topic) == [b"l0", b"a0", b"l1", b"a1", b"l2", b"a2"]
 
 
-def test_what_is_not_kafkas_protocol_harms_nobody_else(relay: Relay, cluster: EmbeddedCluster) -> None:
+def test_what_is_not_kafkas_protocol_harms_nobody_else(relay: Relay, cluster: LinkedCluster) -> None:
     port = cluster.routes[1].advertised
     with Plain(port) as fine:
         for garbage in (b"\x00\x00\x00\x01 and so on", b"\xff" * 1000, b"GET / HTTP/1.1\r\n\r\n"):
@@ -463,7 +464,7 @@ def test_what_is_not_kafkas_protocol_harms_nobody_else(relay: Relay, cluster: Em
 
 
 def test_a_node_that_is_killed_and_started_again_is_reached_by_the_same_port(
-    relay: Relay, cluster: EmbeddedCluster
+    relay: Relay, cluster: LinkedCluster
 ) -> None:
     route = cluster.routes[3]
     with Plain(route.advertised) as plain:
@@ -481,7 +482,7 @@ def test_a_port_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         relay = Relay({1: Route(advertised=port, port=1)})
-        with pytest.raises(RelayError, match=f"{port}"):
+        with pytest.raises(OrderError, match=f"{port}"):
             relay.start()
 
 
@@ -491,7 +492,7 @@ def test_it_ends_when_it_is_closed() -> None:
     with relay:
         assert listens(port)
     assert not listens(port)
-    with pytest.raises(RelayError, match="isn't running"):
+    with pytest.raises(OrderError, match="isn't running"):
         relay.cut()
 
 

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 from tests.faults.stage import Stage
 
-Track = Literal["workers", "brokers", "network", "dispatchers", "offsets"]
+Track = Literal["workers", "brokers", "links", "network", "dispatchers", "offsets"]
 TRACKS: tuple[Track, ...] = get_args(Track)
 
 
@@ -42,6 +42,13 @@ _KINDS: dict[Track, tuple[tuple[str, int, tuple[float, float]], ...]] = {
         ("pause", 2, (7, 13)),
         ("pause_two", 1, (2, 6)),
     ),
+    "links": (
+        ("controllers", 4, (2, 5)),
+        ("controllers", 3, (7, 13)),  # longer than a broker's session: a zombie
+        ("all", 2, (2, 10)),
+        ("pair", 2, (2, 10)),
+        ("one_way", 4, (2, 12)),
+    ),
     "network": (
         ("cut", 3, (0, 0)),
         ("refuse", 2, (1, 8)),
@@ -56,6 +63,7 @@ _KINDS: dict[Track, tuple[tuple[str, int, tuple[float, float]], ...]] = {
 _PAUSES_S: dict[Track, tuple[float, float]] = {
     "workers": (2, 7),
     "brokers": (8, 24),
+    "links": (10, 30),
     "network": (5, 20),
     "dispatchers": (5, 20),
     "offsets": (8, 25),

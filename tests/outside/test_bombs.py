@@ -194,7 +194,7 @@ def test_a_bomb_in_a_queue_goes_back_to_its_tail_unopened_and_harms_nobody(broke
         )
         # All of the second one is there, as it was: its last record has the last offset but for a marker's.
         end = checker.log_ends(world.servers, queue.topic)[0]
-        assert end - queue.heads()[0] == 1 + many + 1
+        assert end - queue.heads()[0] - (1 + many) in (1, 2)  # in one transaction or two, each with its marker
         found = last_of(world.servers, queue.topic, end - 1 - 10)
         assert [(one.key(), one.value(), one.timestamp()[1]) for one in found] == [(None, None, 1_790_000_000_000)] * 10
 

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import unicodedata
-import uuid
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote, unquote
@@ -21,6 +20,7 @@ from streams.settings import Settings
 from tests.outside.mutations import ENVELOPE, XFER_QUEUE
 from tests.outside.test_parsers import NOW
 from tests.support.examples import examples
+from tests.support.names import own_name, remove_topics
 
 outside = settings.get_profile("outside")
 TRICKS = [
@@ -103,7 +103,7 @@ def test_overlong_and_broken_utf8_is_no_name(raw: bytes) -> None:
 
 async def test_kafka_keeps_them_apart(broker: EmbeddedBroker) -> None:
     """All of them at once, as Kafka has its own rules for names that collide."""
-    own = uuid.uuid4().hex[:6]
+    own = own_name()
     tricks = [f"{own}{trick}"[:1024] for trick in TRICKS if len(trick) < 1_000]
     values: dict[str, Any] = {"bootstrap_servers": broker.bootstrap_servers, "queue_partitions": 1}
     async with Cluster(Settings(**values)) as kafka:
@@ -116,3 +116,4 @@ async def test_kafka_keeps_them_apart(broker: EmbeddedBroker) -> None:
         assert len(ids) == len(tricks)
         listed = {queue_of(topic) or topic for topic in await kafka.topics()}
         assert {name if "--" not in topic_of(name) else topic_of(name) for name in tricks} <= listed
+    remove_topics(broker.bootstrap_servers, own)

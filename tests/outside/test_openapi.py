@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -28,6 +27,7 @@ from streams.ledger import Ledger
 from streams.settings import Settings
 from tests.api.processes import ApiProcess, environment
 from tests.broker.scene import wait_until
+from tests.support.names import own_name, remove_topics
 from tests.support.patience import WAIT_S
 
 HERE = Path(__file__).parent
@@ -61,7 +61,7 @@ async def _prepare(settings: Settings) -> None:
 @pytest.fixture
 def api(broker: EmbeddedBroker, tmp_path: Path) -> Iterator[ApiProcess]:
     """The API on a real broker, with topics of its own and without a worker: a transfer takes all queues."""
-    own = uuid.uuid4().hex[:8]
+    own = own_name()
     values: dict[str, Any] = {
         "bootstrap_servers": broker.bootstrap_servers,
         **{f"{role}_topic": f"{role}.{own}" for role in ("commands", "drains", "ledger", "log")},
@@ -74,6 +74,7 @@ def api(broker: EmbeddedBroker, tmp_path: Path) -> Iterator[ApiProcess]:
     with ApiProcess(environment(variables | guarded, tmp_path)) as running:
         wait_until(lambda: httpx.get(f"{running.url}/readyz", auth=USER, trust_env=False).status_code == 200)
         yield running
+    remove_topics(broker.bootstrap_servers, own)
 
 
 def test_every_answer_is_as_described(api: ApiProcess, tmp_path: Path) -> None:

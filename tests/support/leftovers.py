@@ -166,7 +166,7 @@ class Leftovers:
     def _servers(self) -> set[str]:
         found = set()
         for value in self._held:
-            if type(value).__name__ in ("EmbeddedBroker", "EmbeddedCluster") or hasattr(value, "shared_servers"):
+            if type(value).__name__ in ("EmbeddedBroker", "LinkedCluster") or hasattr(value, "shared_servers"):
                 with suppress(Exception):  # it does not run just now
                     found.add(value.bootstrap_servers)
         return found

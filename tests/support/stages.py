@@ -33,7 +33,7 @@ ROUNDS = (
     ([Stage("check", "the code and the pages as texts", 1, 0.2, paths=CHECKS)],),
     ([Stage("quick", "everything without Kafka", 2, 2)],),
     (
-        [Stage("broker", "on one Kafka that all of them share", 3, 7, shares_kafka=True)],
+        [Stage("broker", "on one Kafka that all of them share", 4, 7, shares_kafka=True)],
         [Stage("model", "the claim's model in TLA+", 1, 4, paths=["tests/model"])],
     ),
     (
