@@ -34,10 +34,12 @@ class TopicId(AbstractType[str]):  # type: ignore[misc]
 
     @classmethod
     def encode(cls, value: str) -> bytes:
+        """Its 16 bytes."""
         return base64.b64decode(value + "==")
 
     @classmethod
     def decode(cls, data: BytesIO) -> str:
+        """The id that comes next."""
         return base64.b64encode(data.read(16)).decode().rstrip("=")
 
 

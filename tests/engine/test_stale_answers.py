@@ -2,7 +2,10 @@
 
 import asyncio
 
+import pytest
+
 from streams.claim import Request
+from streams.errors import Unavailable
 from streams.ports import Topic
 from tests.engine.checker import Checker
 from tests.engine.world import XFER_QUEUE, World
@@ -170,8 +173,10 @@ async def test_a_topic_created_anew_in_the_middle_of_a_claim_is_not_claimed_as_t
         await asyncio.sleep(5)
         kafka.old, kafka.times = Topic(topic, "the one before", 2), 1
         request = Request("c", "xfer.cancel", XFER_QUEUE, topic, XFER_QUEUE, "why")
-        claim = await worker.engine.claimer.claim(request)
+        with pytest.raises(Unavailable, match="another id"):
+            await worker.engine.claimer.claim(request)
         assert kafka.times == 0
+        claim = await worker.engine.claimer.claim(request)
         assert claim.topic_id == world.broker.topics[topic].id
         await world.ledger.barrier_all()
         assert world.ledger.claims(topic) == [claim]
