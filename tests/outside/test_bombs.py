@@ -27,6 +27,7 @@ from tests.api.processes import ApiProcess
 from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, problem_of
 from tests.broker import checker
 from tests.broker.scene import WAIT_S
+from tests.broker.test_startup import configure
 from tests.broker.world import World
 from tests.outside import bombs
 from tests.outside.bombs import MIB
@@ -151,6 +152,15 @@ def test_a_fetch_of_many_small_bombs_is_taken_in_pieces(raw: bytes) -> None:
     assert 4 < batches < 10
 
 
+@pytest.mark.parametrize("raw", [bombs.batch("zstd", 40), bombs.batch_of_many("zstd", MAX_BATCH_RECORDS + 1)])
+def test_a_fetch_ends_with_the_first_batch_that_is_too_large(raw: bytes) -> None:
+    """To find that out costs as much as a whole fetch may, and the reader takes no more than one at a time."""
+    records = LenientRecords(raw * 3)
+    (record,) = records.next_batch() or ()
+    assert is_unreadable(record)
+    assert not records.has_next()
+
+
 _READS = """
 import resource, sys
 from streams.kafka.records import LenientRecords, is_unreadable
@@ -197,6 +207,25 @@ def test_a_bomb_in_a_queue_goes_back_to_its_tail_unopened_and_harms_nobody(broke
         assert end - queue.heads()[0] - (1 + many) in (1, 2)  # in one transaction or two, each with its marker
         found = last_of(world.servers, queue.topic, end - 1 - 10)
         assert [(one.key(), one.value(), one.timestamp()[1]) for one in found] == [(None, None, 1_790_000_000_000)] * 10
+
+
+def test_a_bomb_in_a_queue_of_the_brokers_own_timestamps(broker: EmbeddedBroker) -> None:
+    """Kafka takes none that says that its timestamps are the broker's: that is for the topic to say."""
+    with World(broker.bootstrap_servers) as world:
+        world.worker()
+        queue = world.queue(partitions=1, message_timestamp_type="LogAppendTime")
+        asyncio.run(bombs.write(world.servers, queue.topic, 0, bombs.batch("zstd", 40)))
+        assert queue.cancelled()["returned_reasons"] == {"batch_too_large": 1}
+
+
+def test_a_bomb_that_its_topic_does_not_take_back_is_named(broker: EmbeddedBroker) -> None:
+    with World(broker.bootstrap_servers) as world:
+        worker = world.worker()
+        queue = world.queue(partitions=1)
+        asyncio.run(bombs.write(world.servers, queue.topic, 0, bombs.batch("zstd", 400)))
+        configure(world.scene, queue.topic, "max.message.bytes", "1000")
+        queue.cancel()
+        worker.says("the batch that ends at offset 0 would unpack to more than a worker may hold, and is larger than")
 
 
 def last_of(servers: str, topic: str, offset: int) -> list[Any]:
