@@ -111,21 +111,21 @@ def read(bootstrap: str, topics: Iterable[str]) -> dict[str, list[Message]]:
         confluent_kafka.TopicPartition(topic, number, 0) for topic in found for number in known[topic].partitions
     ]
     consumer.assign(partitions)
-    open_ = len(partitions)
+    left = {(where.topic, where.partition) for where in partitions}
     deadline = time.monotonic() + 30
-    while open_ and time.monotonic() < deadline:
+    while left and time.monotonic() < deadline:
         for record in consumer.consume(1000, 0.2):
             error = record.error()
             if error is not None:
                 assert error.code() == confluent_kafka.KafkaError._PARTITION_EOF, error
-                open_ -= 1
+                left.discard((record.topic(), record.partition()))  # which may be told again
                 continue
             headers = tuple(record.headers() or ())
             found[record.topic()].append(
                 Message(record.key(), record.value(), headers, record.timestamp()[1], record.partition())
             )
     consumer.close()
-    assert open_ == 0
+    assert not left
     return found
 
 
