@@ -26,6 +26,8 @@ class LinkedCluster(EmbeddedCluster):
         """Options are those of `EmbeddedCluster`."""
         super().__init__(nodes=3, **options)
         self._links: Ordered | None = None
+        self.doors: dict[tuple[int, Door], int] = {}
+        """On which port each node's doors are, for the other nodes and for clients that don't come through a proxy."""
 
     def cut(self, links: Collection[Link], *, silently: bool = False) -> None:
         """From now on nothing passes over these links: connections are reset, or `silently` hang."""
@@ -61,7 +63,7 @@ class LinkedCluster(EmbeddedCluster):
         super()._lay_out()
         self._end_links()
         drawn = iter(free_ports(6))
-        doors: dict[tuple[int, Door], int] = {}
+        doors = self.doors = {}
         listening = []
         for id, node in enumerate(self._nodes, 1):
             for door, port in zip(DOORS, (node.port, node._controller_port), strict=True):
