@@ -36,7 +36,7 @@ from streams.lanes import Lanes
 from streams.ledger import Ledger
 from streams.ledger_view import HEADS, claim_key, command_key, head_key, waiting_key
 from streams.metrics import CLAIM_SECONDS, CLAIMS, PRODUCERS_REPLACED, error_of
-from streams.patience import find_topic
+from streams.patience import find_topic, require_gone
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
 from streams.seat import Seat
 from streams.settings import Settings
@@ -158,8 +158,7 @@ class Claimer:
         await self._ledger.barrier(request.topic)
         claim = self._ledger.claim(request.topic, request.id)
         if claim is None:
-            if not await self._kafka.is_gone(request.topic):
-                raise Unavailable(f"looking at topic {request.topic}: a broker does not know it, the controller does")
+            await require_gone(self._kafka, request.topic)
             raise NotAQueue(f"{request.queue} is not a current scheduled queue")
         return claim
 

@@ -21,6 +21,7 @@ from streams.ledger import Ledger
 from streams.ledger_view import waiting_key
 from streams.metrics import DRAINS_RUNNING, PRODUCERS_REPLACED, error_of
 from streams.pace import Pace
+from streams.patience import is_forgotten
 from streams.ports import Kafka
 from streams.range_drain import RangeDrain
 from streams.settings import Settings
@@ -194,8 +195,7 @@ class Drainer:
         there = await self._kafka.topic(topic)
         if there is not None and there.id == id:
             return False
-        known = await self._kafka.ids(topic)
-        if id in known or (not known and not await self._kafka.is_gone(topic)):
+        if not await is_forgotten(self._kafka, topic, id):
             raise Unavailable(f"looking at topic {topic}: a broker does not know the one that was claimed, others do")
         now = time.monotonic()
         since, last = before or (now, now)

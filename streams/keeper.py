@@ -22,6 +22,7 @@ from streams.heads import unknown_heads
 from streams.ledger import Ledger
 from streams.ledger_view import HEADS, claim_key, command_key, progress_key, tally_key, waiting_key
 from streams.metrics import SPACE_FREED, TASKS_REPUBLISHED
+from streams.patience import is_forgotten
 from streams.ports import Kafka
 from streams.settings import Settings
 
@@ -123,7 +124,7 @@ class Keeper:
             return
         there = await self._kafka.topic(topic)
         if there is None or there.id != latest.topic_id:  # as one broker says
-            if latest.topic_id not in await self._kafka.ids(topic) and (there or await self._kafka.is_gone(topic)):
+            if await is_forgotten(self._kafka, topic, latest.topic_id):
                 self._safe[topic] = state
             return
         starts = await self._kafka.log_starts(topic, heads)

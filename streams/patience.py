@@ -7,6 +7,7 @@ then. What is refused or given up for a topic's absence can't be taken back.
 import asyncio
 from collections.abc import Sequence
 
+from streams.errors import Unavailable
 from streams.ports import Kafka, Topic
 
 SOON_S = (0.0, 0.1, 0.5)
@@ -15,17 +16,34 @@ SURE_S = (0.0, 0.5, 2.0)
 """The same, where messages depend on it."""
 
 
-async def find_topic(
-    kafka: Kafka, name: str, *, id: str | None = None, looks_s: Sequence[float] = SOON_S
-) -> Topic | None:
-    """The topic, with this id if one is given; None where no look has found it.
+async def find_topic(kafka: Kafka, name: str, *, looks_s: Sequence[float] = SOON_S) -> Topic | None:
+    """The topic; None where no look has found it.
 
     Raises:
         Unavailable: Kafka does not answer.
     """
     for pause_s in looks_s:
         await asyncio.sleep(pause_s)
-        topic = await kafka.topic(name)
-        if topic is not None and id in (None, topic.id):
+        if (topic := await kafka.topic(name)) is not None:
             return topic
     return None
+
+
+async def require_gone(kafka: Kafka, name: str) -> None:
+    """See that a topic that was not found is not there by the controller's word either.
+
+    Raises:
+        Unavailable: it is.
+    """
+    if not await kafka.is_gone(name):
+        raise Unavailable(f"looking at topic {name}: a broker does not know it, the controller does")
+
+
+async def is_forgotten(kafka: Kafka, name: str, id: str) -> bool:
+    """Whether no broker knows the topic of this id; where they know none of the name, nor the controller.
+
+    Raises:
+        Unavailable: one that others take for alive does not answer.
+    """
+    known = await kafka.ids(name)
+    return id not in known and (bool(known) or await kafka.is_gone(name))

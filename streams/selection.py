@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from streams.domain.command import StartCommand, selects
 from streams.domain.envelope import NotRestorable, parse_envelope, queue_of_envelope
 from streams.domain.topic import is_queue_topic, queue_of, topic_of
-from streams.errors import Unavailable, Unreadable
-from streams.patience import find_topic
+from streams.errors import Unreadable
+from streams.patience import find_topic, require_gone
 from streams.ports import Kafka
 from streams.transform import ENVELOPE
 
@@ -37,8 +37,8 @@ async def selected_queues(kafka: Kafka, command: StartCommand) -> dict[str, str]
 async def _long_name(kafka: Kafka, topic: str) -> str | None:
     """The name of a queue whose topic only has a hash of it, from the first message that tells it."""
     there = await find_topic(kafka, topic)
-    if there is None and not await kafka.is_gone(topic):
-        raise Unavailable(f"looking at topic {topic}: a broker does not know it, the controller does")
+    if there is None:
+        await require_gone(kafka, topic)
     for partition in range(there.partitions if there else 0):
         (start,) = (await kafka.log_starts(topic, [partition])).values()
         (end,) = (await kafka.stable_ends(topic, [partition])).values()
