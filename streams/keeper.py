@@ -237,9 +237,9 @@ class Keeper:
             return
         partitions = range(there.partitions)
         group = self._settings.group_of(topic)
-        committed, stamped = await asyncio.gather(
-            self._kafka.committed(group, topic, partitions), self._kafka.stamped(group, topic, partitions)
-        )
+        committed = await self._kafka.committed(group, topic, partitions)
+        # After them: a claim of another ledger's, between the two, would be seen in the offsets and not by its stamp.
+        stamped = await self._kafka.stamped(group, topic, partitions)
         await self._ledger.barrier(topic)
         if topic in self._ledger.unreadable:
             _log.error("keeper.not_freed topic=%s error='a claim of it in the ledger can't be understood'", topic)

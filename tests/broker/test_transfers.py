@@ -67,8 +67,7 @@ class Mail:
         sent = {message.key: message for queue in queues for message in self.sent[queue]}
         moved = [record for record in self.moved() if record.id not in before and self.is_ours(record.id)]
         wrong = []
-        if Counter(record.id for record in moved) != Counter(list(sent)):
-            wrong.append(f"moved {sorted({str(record.id) for record in moved})}, not {sorted(map(str, sent))}")
+        wrong += _differences("moved", Counter(record.id or b"" for record in moved), Counter(list(sent)))
         last: dict[tuple[str, int], int] = {}
         for record in moved:
             message = sent.get(record.id)
@@ -102,8 +101,7 @@ class Mail:
             for line in logged
             if line["queue"] == self.target + XFER and self.is_ours(line["id"].encode())
         )
-        if ids != Counter(list(sent)):
-            wrong.append(f"logged {ids}")
+        wrong += _differences("logged", ids, Counter(list(sent)))
         others = len(self.moved()) - len(moved) - len(before)
         # Where all queues are taken, those of others are among them; what has no envelope there goes back.
         back = status["returned"] if before else 0
@@ -111,6 +109,11 @@ class Mail:
         if counts != ("done", *[len(sent) + others] * 2):
             wrong.append(f"the status is {counts}, and {others} of others: {status}")
         return wrong
+
+
+def _differences(what: str, found: Counter[bytes], wanted: Counter[bytes]) -> list[str]:
+    lacking, more = sorted((wanted - found).elements()), sorted((found - wanted).elements())
+    return [f"{what}: {len(lacking)} are missing, {lacking[:5]}; {len(more)} too many, {more[:5]}"] * (found != wanted)
 
 
 @pytest.fixture
@@ -149,7 +152,8 @@ def test_a_transfer_takes_the_queues_that_match(mail: Mail, criteria: dict[str, 
         for key, value in criteria.items()
     }
     status = mail.world.done(mail.world.transfer(mail.target, **wanted))
-    assert mail.problems([real(queue) for queue in taken], status) == []
+    problems = mail.problems([real(queue) for queue in taken], status)
+    assert not problems, "\n".join(problems)
     assert status["queues"] == len(taken)
     for queue, messages in mail.sent.items():
         claims = mail.world.claims(topic_of(queue))

@@ -8,12 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain.topic import topic_of
+from streams.engine import Engine
 from streams.ledger_view import claim_key, command_key, head_key
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
 from tests.engine.world import XFER_QUEUE, World
-from tests.fakes.clock import run, timeless
+from tests.fakes.clock import now, run, timeless
 from tests.fakes.faults import Faults
+from tests.fakes.kafka import FakeKafka
 
 TOPIC = topic_of(XFER_QUEUE)
 
@@ -100,6 +102,29 @@ async def test_a_claim_whose_offsets_are_seen_before_its_record() -> None:
         await worker.engine.keeper.free(TOPIC)
         assert world.broker.topics[TOPIC].logs[0].start == 0
         Checker(world).check()
+
+
+@timeless
+async def test_a_claim_of_another_ledger_between_two_looks_at_the_offsets() -> None:
+    """Its stamp is looked for after the offsets were seen: before, it might not have been there yet."""
+    async with World(partitions=1) as world:
+        world.inject(6)
+        worker = world.worker(drop_tasks=True)
+        await world.until(lambda: bool(worker.engine._shares))
+        faults = Faults()
+        settings = world.settings.model_copy(update={"ledger_topic": "another.ledger"})
+        world.broker.create(settings.ledger_topic, settings.ledger_partitions)
+        engine = Engine(FakeKafka(world.broker, settings, faults), settings, now)
+        await engine.ledger.start()
+        stands = faults.stand_still(f"committed:{TOPIC}")
+        freeing = asyncio.create_task(engine.keeper.free(TOPIC))
+        await stands.begun.wait()
+        world.cancel("c1")
+        await world.until(lambda: len(world.ledger.claims(TOPIC)) == 1)
+        stands.over.set()
+        await freeing
+        assert world.broker.topics[TOPIC].logs[0].start == 0
+        await engine.stop()
 
 
 @timeless
