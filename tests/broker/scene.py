@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +24,7 @@ from streams.settings import Settings
 from tests.broker import checker
 from tests.broker.checker import Found, LedgerView, Sent
 from tests.support.names import own_name, remove_topics
-from tests.support.patience import WAIT_S, deadline, stretched_ms, wait_until
+from tests.support.patience import WAIT_S, allowed_s, deadline, stretched_ms, wait_until
 from tests.support.warm import WarmPopen
 
 _WORKER = (
@@ -32,6 +33,7 @@ _WORKER = (
     "end_with_parent(); end_later(); sys.exit(run_worker(load_settings()))"
 )
 
+_MARKERS_S = 2.0
 _FAST: Mapping[str, Any] = {
     "commands_partitions": 4,
     "drains_partitions": 8,
@@ -407,7 +409,14 @@ class Scene:
         )
 
     def problems(self, **options: Any) -> list[str]:
-        """What the checker finds wrong."""
+        """What the checker finds wrong.
+
+        The status may say done before the markers of the last transaction stand in all partitions: only then do
+        readers of committed records see it. Where somebody else's transaction stays open, nobody waits for that.
+        """
+        until = deadline(allowed_s(_MARKERS_S))
+        while self.open_transactions() and not until.is_over:
+            time.sleep(0.05)
         return checker.problems(
             self.servers,
             xfer_queue=self.queue,

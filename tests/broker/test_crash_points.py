@@ -6,18 +6,19 @@ another, and so on; the last one lives. Then those that were stopped wake up. No
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import pytest
 
 from streams.broker import EmbeddedBroker
+from streams.broker.probe import live_nodes
 from tests.broker import mortal
 from tests.broker.moments import dispatcher, meanwhile
 from tests.broker.scene import Scene
 from tests.faults.links import LinkedCluster, links_of
-from tests.support.patience import WAIT_S
+from tests.support.patience import WAIT_S, wait_until
 
 pytestmark = pytest.mark.alone
 
@@ -123,21 +124,32 @@ def chain(scene: Scene, fates: Sequence[Fate]) -> None:
         worker.says("worker.assigned", times + 1)
     scene.put(48)
     scene.cancel("last")
-    ledger = scene.done(timeout_s=_DONE_S)
-    assert scene.problems() == []
-    assert sum((ledger.status(id) or {})["total"] for id in scene.ids) == len(scene.sent)
+    scene.done(timeout_s=_DONE_S)
     assert all(worker.is_running for worker in asleep)
 
 
-def in_chains(scenes: Sequence[Scene], fates: Sequence[Fate]) -> None:
-    """Let all of these be met, in each scene some."""
+def in_chains(
+    scenes: Sequence[Scene],
+    fates: Sequence[Fate],
+    trouble: AbstractContextManager[None] | None = None,
+    settled: Callable[[], None] = lambda: None,
+) -> None:
+    """Let all of these be met, in each scene some, during the trouble; look what came of it once all is `settled`.
+
+    Not before: a node that is cut off shows the checker as well what it knew at the cut.
+    """
     try:
         for scene in scenes:
             scene.__enter__()
-        with members(scenes), ThreadPoolExecutor(len(scenes)) as pool:
+        with members(scenes), trouble or nullcontext(), ThreadPoolExecutor(len(scenes)) as pool:
             chains = [pool.submit(chain, scene, fates[number :: len(scenes)]) for number, scene in enumerate(scenes)]
             for done in chains:
                 done.result()
+        settled()
+        for scene in scenes:
+            assert scene.problems() == []
+            ledger = scene.ledger()
+            assert sum((ledger.status(id) or {})["total"] for id in scene.ids) == len(scene.sent)
     finally:
         for scene in scenes:
             scene.__exit__(None, None, None)
@@ -167,8 +179,10 @@ def test_killed_or_stopped_while_links_between_kafkas_nodes_are_cut(cluster: Lin
         time.sleep(random.uniform(1, 8))
         cluster.mend()
 
-    with meanwhile(part, 4):
-        in_chains(scenes, fates)
+    def settled() -> None:
+        wait_until(lambda: all(live_nodes(node.port) == {1, 2, 3} for node in cluster.nodes))
+
+    in_chains(scenes, fates, meanwhile(part, 4), settled)
 
 
 def test_every_step_of_claim_and_drain_is_among_them() -> None:
