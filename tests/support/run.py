@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
@@ -25,7 +25,7 @@ from tests.conftest import SHARED_KAFKA
 from tests.support.java import make_cache
 from tests.support.patience import SLOWNESS
 from tests.support.progress import REST, clock
-from tests.support.stages import FILES, NAMES, ROUNDS, STAGES, Stage
+from tests.support.stages import FILES, NAMES, ROUNDS, STAGES, WITHOUT_KAFKA, Stage
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "test-results"
@@ -132,8 +132,9 @@ class _Ended:
 class Run:
     """Runs rounds of stages, and prints where each is."""
 
-    def __init__(self, options: Sequence[str], *, again: bool) -> None:
+    def __init__(self, options: Sequence[str], cache: Future[None], *, again: bool) -> None:
         self._options = options
+        self._cache = cache
         self._again = again
         self._printing = threading.Lock()
         self._outcome = Outcome()
@@ -142,6 +143,8 @@ class Run:
         """Run them all; those of a round side by side, each list of it one after the other."""
         for number, lanes in enumerate(rounds):
             later_min = sum(_minutes(those) for those in rounds[number + 1 :])
+            if any(stage.name not in WITHOUT_KAFKA for stage in chain(*lanes)):
+                self._cache.result()
             names = " beside ".join(", then ".join(f"{stage.name} ({stage.about})" for stage in lane) for lane in lanes)
             print(f"\n== round {number + 1} of {len(rounds)}: {names}", flush=True)
             with ThreadPoolExecutor(len(lanes)) as pool:
@@ -233,8 +236,9 @@ def run(rounds: Sequence[Sequence[Sequence[Stage]]], options: Sequence[str], *, 
     RESULTS.mkdir()
     print(f"this machine takes {SLOWNESS:.1f} times as long as is usual; tests wait accordingly")
     began = time.monotonic()
-    make_cache()
-    outcome = Run(options, again=again).all_of(rounds)
+    with ThreadPoolExecutor(1) as beside:
+        cache = beside.submit(make_cache)  # beside what needs no Kafka
+        outcome = Run(options, cache, again=again).all_of(rounds)
     wanted = [stage for lanes in rounds for stage in chain(*lanes)]
     summary = "\n".join(outcome.text(wanted, time.monotonic() - began))
     (RESULTS / "summary.txt").write_text(summary + "\n")

@@ -54,6 +54,7 @@ At most one node and one cluster are alive at a time, and nothing runs beside wh
 """
 STAGES = tuple(stage for together in ROUNDS for lane in together for stage in lane)
 NAMES = tuple(stage.name for stage in STAGES)
+WITHOUT_KAFKA = frozenset({"check", "quick"})
 FILES = "TEST_XFERQ_FILES"
 """A file that says where the tests of each stage are: made by who has looked everywhere, so that others need not."""
 _KINDS = {"mortal", "secured"}
