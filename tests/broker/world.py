@@ -22,7 +22,7 @@ from confluent_kafka.admin import NewTopic
 from streams.domain.topic import topic_of
 from tests.broker import checker
 from tests.broker.checker import Found
-from tests.broker.scene import WAIT_S, Scene, WorkerProcess, wait_until
+from tests.broker.scene import ONE_BY_ONE, WAIT_S, Scene, WorkerProcess, wait_until
 from tests.support.patience import deadline
 
 XFER_SUFFIX = ".xfer.kumomta.internal"
@@ -71,6 +71,7 @@ class World:
             {
                 "bootstrap.servers": servers,
                 "enable.idempotence": True,
+                **ONE_BY_ONE,
                 "linger.ms": 2,
                 "message.max.bytes": 8 << 20,
                 "log_level": 0,
@@ -151,6 +152,7 @@ class World:
             producer.poll(0)
         assert producer.flush(WAIT_S) == 0
         assert not failures, failures
+        assert len(set(places.values())) == len(places), "two messages are acknowledged at one offset"
         return [places[number] for number in range(len(places))]
 
     # ---- commands

@@ -64,8 +64,10 @@ def check(config: str, folder: Path) -> Verdict:
         "Claim.cfg",
         "Claim.tla",
     ]
+    # It works for minutes, on all that there is, beside tests that wait for Kafka: they come first.
+    first = ["nice", "-n", "19"]
     run = subprocess.run(
-        command + arguments, cwd=folder, capture_output=True, text=True, timeout=_WITHIN_S, check=False
+        first + command + arguments, cwd=folder, capture_output=True, text=True, timeout=_WITHIN_S, check=False
     )
     return Verdict(run.stdout + run.stderr)
 

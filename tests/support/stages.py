@@ -32,10 +32,7 @@ class Stage:
 ROUNDS = (
     ([Stage("check", "the code and the pages as texts", 1, 0.2, paths=CHECKS)],),
     ([Stage("quick", "everything without Kafka", 2, 2)],),
-    (
-        [Stage("broker", "on one Kafka that all of them share", 4, 7, shares_kafka=True)],
-        [Stage("model", "the claim's model in TLA+", 1, 4, paths=["tests/model"])],
-    ),
+    ([Stage("broker", "on one Kafka that all of them share", 4, 5, shares_kafka=True)],),
     (
         [Stage("nodes", "each module on a Kafka of its own", 1, 10)],
         [
@@ -44,6 +41,7 @@ ROUNDS = (
                 "packaging", "built, installed, run outside of the checkout", 1, 2, paths=["tests/test_packaging.py"]
             ),
         ],
+        [Stage("model", "the claim's model in TLA+", 1, 9, paths=["tests/model"])],
     ),
     ([Stage("alone", "what stresses the machine or measures it, one by one", 1, 8, shares_kafka=True)],),
 )
