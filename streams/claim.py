@@ -27,6 +27,7 @@ from datetime import datetime
 from functools import partial
 
 from streams.domain.claim import Claim, Head, Kind, Waiting
+from streams.domain.counts import counts_of
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.trace import TraceContext
@@ -197,7 +198,7 @@ class Claimer:
         if request.status is not None:
             status = request.status.model_copy(
                 update={"state": "claimed", "queues": 1, "claimed_at": claim.claimed_at, "detail": None}
-            ).with_progress([(claim, {})])
+            ).with_counts(counts_of([claim]))
             values.append((command_key(claim.id), status.to_bytes()))
         offsets = None
         if claim.ranges:

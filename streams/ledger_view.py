@@ -12,6 +12,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from streams.domain.claim import Claim, Head, Progress, Tally, Waiting
+from streams.domain.counts import Counts
 from streams.domain.status import Status
 from streams.domain.timestamp import InvalidTime, known_time
 from streams.metrics import UNREADABLE
@@ -33,9 +34,11 @@ class LedgerView:
         self._progress: dict[tuple[str, int], dict[str, Progress]] = {}
         self._heads: dict[str, dict[int, Head]] = {}
         self._statuses: dict[str, Status] = {}
-        self._topics_of: dict[str, dict[str, None]] = {}  # in the order of the claims
+        self._topics_of: dict[str, dict[str, bool]] = {}  # in the order of the claims
         self._tallies: dict[str, Tally] = {}
+        self._counts: dict[str, Counts] = {}
         self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
+        self._waiting_of: dict[str, dict[str, bool]] = {}  # the topics of those, by command
         self._recorded_ms: dict[str, int] = {}
         """By command, when its status was last written, by the broker's clock."""
         self.unreadable: set[str] = set()
@@ -103,8 +106,9 @@ class LedgerView:
         status = self._statuses.get(id)
         if status is None:
             return None
-        waits = [why for claim in self.claims_of(id) for why in self._waits(claim)]
-        return status.with_progress([*self._parts(id)], waits, self._tallies.get(id))
+        claims = [self.claim(topic, id) for topic in self._waiting_of.get(id, ())]
+        waits = [why for claim in claims if claim is not None for why in self._waits(claim)]
+        return status.with_counts(self._counts.get(id), waits, self._tallies.get(id))
 
     def tally(self, id: str) -> Tally | None:
         """How many queues the transfer `id` has claimed; None until all of them are."""
@@ -128,17 +132,12 @@ class LedgerView:
                 if wait.offset == offset and not (step is not None and step.done):
                     yield f"{claim.topic}/{where}: {wait.why}"
 
-    def _parts(self, id: str) -> Iterator[tuple[Claim, dict[int, Progress]]]:
-        for claim in self.claims_of(id):
-            steps = {partition: self.progress(claim.topic, partition, id) for partition in claim.ranges}
-            yield claim, {partition: step for partition, step in steps.items() if step is not None}
-
     def become(self, other: "LedgerView") -> None:
         """Take over all that the other view holds, which is of no use afterwards."""
         self._claims, self._progress, self._heads = other._claims, other._progress, other._heads
         self._statuses, self._topics_of, self._tallies = other._statuses, other._topics_of, other._tallies
-        self._waiting, self.unreadable = other._waiting, other.unreadable
-        self._recorded_ms = other._recorded_ms
+        self._waiting, self._waiting_of, self.unreadable = other._waiting, other._waiting_of, other.unreadable
+        self._recorded_ms, self._counts = other._recorded_ms, other._counts
 
     def apply(self, record: Record) -> None:
         """Take in one record, of each partition in order; one that can't be understood is logged and counted."""
@@ -151,7 +150,7 @@ class LedgerView:
             elif kind == "progress":
                 topic, partition, id = rest.split("/")
                 step = None if value is None else Progress.model_validate_json(value)
-                _put(self._progress, (topic, int(partition)), id, step)
+                self._apply_progress(topic, int(partition), id, step)
             elif kind == "head":
                 topic, partition = rest.split("/")
                 _put(self._heads, topic, int(partition), None if value is None else Head.model_validate_json(value))
@@ -159,6 +158,7 @@ class LedgerView:
                 topic, where, id = rest.split("/")
                 wait = None if value is None else Waiting.model_validate_json(value)
                 _put(self._waiting, (topic, id), where, wait)
+                _put(self._waiting_of, id, topic, True if (topic, id) in self._waiting else None)
             elif kind == "tally":
                 _, id = rest.split("/")
                 if value is None:
@@ -180,13 +180,26 @@ class LedgerView:
             )
 
     def _apply_claim(self, topic: str, id: str, claim: Claim | None) -> None:
+        counts = self._counts.setdefault(id, Counts())
+        before = self.claim(topic, id)
+        if before is not None:
+            for partition in before.ranges:
+                counts.replace(before, partition, self.progress(topic, partition, id), None)
+            counts.remove(before)
         _put(self._claims, topic, id, claim)
+        _put(self._topics_of, id, topic, None if claim is None else True)
         if claim is not None:
-            self._topics_of.setdefault(id, {})[topic] = None
-        elif id in self._topics_of:
-            self._topics_of[id].pop(topic, None)
-            if not self._topics_of[id]:
-                del self._topics_of[id]
+            counts.add(claim)
+            for partition in claim.ranges:
+                counts.replace(claim, partition, None, self.progress(topic, partition, id))
+        if not counts.queues:
+            del self._counts[id]
+
+    def _apply_progress(self, topic: str, partition: int, id: str, step: Progress | None) -> None:
+        claim = self.claim(topic, id)
+        if claim is not None:
+            self._counts[id].replace(claim, partition, self.progress(topic, partition, id), step)
+        _put(self._progress, (topic, partition), id, step)
 
 
 def claim_key(topic: str, id: str) -> str:

@@ -7,6 +7,7 @@ from datetime import datetime
 from streams.claim import Request
 from streams.domain.claim import Claim, Tally
 from streams.domain.command import StartCommand
+from streams.domain.counts import counts_of
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
@@ -94,7 +95,7 @@ class Transfers:
         claims = self._ledger.claims_of(command.id)
         detail = f"{len(refusals)} queues could not be claimed; the first: {refusals[0]}" if refusals else None
         tally = Tally(queues=len(claims), at=format_time(self._now()), detail=detail)
-        status = status.with_progress([(claim, {}) for claim in claims], tally=tally)
+        status = status.with_counts(counts_of(claims), tally=tally)
         name = topic_of(command.queue)
         values = [(tally_key(name, command.id), tally.to_bytes()), (command_key(command.id), status.to_bytes())]
         await self._ledger.record(name, values)

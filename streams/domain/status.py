@@ -1,13 +1,14 @@
 """A command's status: what people see of it."""
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from streams.domain.claim import Claim, Kind, Progress, Tally
+from streams.domain.claim import Kind, Tally
 from streams.domain.command import CancelCommand, StartCommand
+from streams.domain.counts import Counts
 
 State = Literal["accepted", "waiting", "claimed", "done", "refused"]
 ENDED: frozenset[str] = frozenset({"done", "refused"})
@@ -61,13 +62,8 @@ class Status(BaseModel):
         """As JSON, without what is not set."""
         return self.model_dump_json(exclude_none=True).encode()
 
-    def with_progress(
-        self,
-        parts: Collection[tuple[Claim, dict[int, Progress]]],
-        waits: Sequence[str] = (),
-        tally: Tally | None = None,
-    ) -> "Status":
-        """This status with the counts of its claims, each with its progress by partition.
+    def with_counts(self, counts: Counts | None, waits: Sequence[str] = (), tally: Tally | None = None) -> "Status":
+        """This status with what has come of its claims; without any where `counts` is None.
 
         As long as it is not done, its detail says what it `waits` for, if it does.
 
@@ -77,56 +73,42 @@ class Status(BaseModel):
         2. The command is another worker's by now, which has more luck: it claims, drains, and is done.
         3. The first one goes on, and writes that the command is refused, or waits, and has not counted any queue.
         """
-        if tally is None and not parts:
+        counts = counts or Counts()
+        if tally is None and not counts.queues:
             return self
-        if self.state == "done" and (self.queues is None or self.queues >= len(parts)):
+        if self.state == "done" and (self.queues is None or self.queues >= counts.queues):
             return self
-        status = self._as_claimed(parts, tally)
-        progress = [step for _, steps in parts for step in steps.values()]
-        ranges = sum(len(claim.ranges) for claim, _ in parts)
-        restored = sum(step.restored for step in progress)
-        returned = sum(step.returned for step in progress)
-        reasons: dict[str, int] = {}
-        for step in progress:
-            for reason, count in step.reasons.items():
-                reasons[reason] = reasons.get(reason, 0) + count
-        finished = (
-            status.queues is not None and status.queues <= len(parts) and sum(step.done for step in progress) == ranges
-        )
-        lost = any(step.lost for step in progress)
-        details = ["messages were lost in Kafka before they were drained"] if lost else []
-        details += [status.detail] if status.detail and not lost else []
+        status = self._as_claimed(counts, tally)
+        finished = status.queues is not None and status.queues <= counts.queues and counts.done == counts.ranges
+        details = ["messages were lost in Kafka before they were drained"] if counts.lost else []
+        details += [status.detail] if status.detail and not counts.lost else []
         if waits and not finished:
             details.append(f"waiting for {waits[0]}" + (f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""))
         return status.model_copy(
             update={
                 "state": "done" if finished else "claimed",
                 "detail": "; ".join(details) or None,
-                "total": restored + returned if finished else None,
-                "restored": restored,
-                "returned": returned,
-                "returned_reasons": reasons,
-                "offsets_total": sum(claim.offsets_total for claim, _ in parts),
-                "offsets_done": sum(
-                    (claim.ranges[partition][1] if step.done else step.offset) - claim.ranges[partition][0]
-                    for claim, steps in parts
-                    for partition, step in steps.items()
-                ),
-                "finished_at": max((step.at for step in progress), default=status.claimed_at) if finished else None,
+                "total": counts.restored + counts.returned if finished else None,
+                "restored": counts.restored,
+                "returned": counts.returned,
+                "returned_reasons": dict(counts.reasons),
+                "offsets_total": counts.offsets_total,
+                "offsets_done": counts.offsets_done,
+                "finished_at": (counts.last_at or status.claimed_at) if finished else None,
             }
         )
 
-    def _as_claimed(self, parts: Collection[tuple[Claim, object]], tally: Tally | None) -> "Status":
+    def _as_claimed(self, counts: Counts, tally: Tally | None) -> "Status":
         """With what the ledger says of its claims as a whole, in place of what was written last."""
         if tally is not None:
             # No fewer than all: who counted may not have known what another one was claiming for the same command.
-            told = {"queues": max(tally.queues, len(parts)), "detail": tally.detail, "claimed_at": tally.at}
+            told = {"queues": max(tally.queues, counts.queues), "detail": tally.detail, "claimed_at": tally.at}
         else:
             queues = 1 if self.type == "xfer.cancel" else self.queues  # a cancel is about one, whatever it says
             is_past = self.state == "refused" or (self.state == "waiting" and queues is not None)
             told = {
                 "queues": queues,
                 "detail": None if is_past else self.detail,
-                "claimed_at": self.claimed_at or min(claim.claimed_at for claim, _ in parts),
+                "claimed_at": self.claimed_at or counts.first_claimed_at,
             }
         return self.model_copy(update=told)
