@@ -79,6 +79,8 @@ class Sender:
         """Send all that there is now."""
         while (message := self._consumer.poll(0.2)) is not None:
             if message.error():
+                if message.error().code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    return  # just made, and this broker has not heard of it yet
                 raise SystemExit(f"reading the outbox: {message.error()}")
             key = (message.key() or b"").decode(errors="backslashreplace")
             # Committed before it is sent: it is never sent again. The offset's metadata says that it is under way.

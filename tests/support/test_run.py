@@ -31,7 +31,7 @@ def test_all_is_well(tmp_path: Path) -> None:
     lines = closing(outcome)
     assert lines[-1] == "1 passed, 0 failed, 1 skipped"
     assert "skipped 1: no kcat" in lines
-    assert lines[-2] == "not run: broker, model, nodes, cluster, packaging, alone"
+    assert lines[-2] == "not run: broker, nodes, cluster, packaging, model, alone"
 
 
 def test_a_failure_is_named_with_where_to_look(tmp_path: Path) -> None:
