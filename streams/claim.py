@@ -7,8 +7,8 @@ command, which is acknowledged after 8, comes again and goes on.
 
 1. Fence: take over `xferq.claim.<topic>`. An earlier claimer's transaction is over, its claim known or gone.
 2. Read the ledger up to a mark of our own (`streams.barrier`). A command that has claimed already goes on at 7.
-3. Settle: give transactions that were open on entry a moment; what is still open then is not considered. Meanwhile
-   see that the queue's group is one that can be evicted: behind a group of another kind no head is true.
+3. Beside 1 and 2, settle: give transactions that were open on entry a moment; what is still open then is not
+   considered. And see that the queue's group can be evicted: behind one of another kind no head is true.
 4. Hold and evict: nobody in the queue's group has a partition until the hold is released.
 5. Read the ends (last stable offsets) and the heads.
 6. Commit: group offsets to the ends, the claim and its heads to the ledger; one transaction. Before its end,
@@ -52,8 +52,9 @@ _MOST_PAUSE_S = 10.0
 class Request:
     """One queue to claim, for one command.
 
-    `status` is the command's, written in the same transaction as the claim where the command is about this
-    one queue only; None where it claims many. Of those, the ledger keeps nothing about empty ones.
+    `admit` is asked behind a barrier, before anything is claimed: the command's status by the ledger, to be written in
+    the same transaction as the claim. What it raises ends the claim. None where a command claims many queues: of those,
+    the ledger keeps nothing about empty ones.
     """
 
     id: str
@@ -62,7 +63,7 @@ class Request:
     topic: str
     xfer_queue: str
     reason: str
-    status: Status | None = None
+    admit: Callable[[], Status] | None = None
     trace: TraceContext | None = None
 
 
@@ -125,28 +126,36 @@ class Claimer:
         topic = await find_topic(self._kafka, request.topic)
         if topic is None:
             return await self._claimed_before(request), False
-        entered = await self._kafka.high_watermarks(topic.name, range(topic.partitions))
-        producer = await self._kafka.producer(f"xferq.claim.{topic.name}")  # 1
         seat = Seat(self._kafka, self._settings.group_of(topic.name))
+        entry = asyncio.gather(seat.is_needed(), self._settle(topic))  # 3
+        producer = None
         try:
-            await self._ledger.barrier(topic.name)  # 2
-            claim = self._ledger.claim(topic.name, request.id)
+            producer = await self._kafka.producer(f"xferq.claim.{topic.name}")  # 1
+            claim, status = await self._known(request)  # 2
             is_new = claim is None
             if claim is None:
-                await asyncio.gather(seat.check(), self._settle(topic, entered))  # 3
-                snapshot = await self._heads.snapshot(topic)
-                if snapshot.ranges:
+                is_needed, _ = await entry
+                # Nobody is evicted for nothing: so a first look, where there is somebody.
+                snapshot = await self._heads.snapshot(topic) if is_needed else None
+                if snapshot is None or snapshot.ranges:
                     await seat.evict()  # 4
                     snapshot = await self._heads.snapshot(topic)  # 5
-                claim = await self._commit(request, snapshot, producer)  # 6
-                if not claim.ranges:
-                    return claim, is_new
+                claim = await self._commit(request, status, snapshot, producer)  # 6
             if claim.topic_id == topic.id and not self._ledger.is_finished(claim):
                 await self._confirm(claim, producer, seat)  # 7
             return claim, is_new
         finally:
-            self._spawn(producer.close(), is_bounded=True)
+            entry.cancel()
+            if producer is not None:
+                self._spawn(producer.close(), is_bounded=True)
             self._spawn(seat.release(self._settings.hold_ms))
+            await asyncio.gather(entry, return_exceptions=True)
+
+    async def _known(self, request: Request) -> tuple[Claim | None, Status | None]:
+        """What the command has claimed of the queue before, and its status, by all that the ledger says."""
+        await self._ledger.barrier(request.topic)
+        status = None if request.admit is None else request.admit()
+        return self._ledger.claim(request.topic, request.id), status
 
     async def fence(self, topic: str) -> None:
         """End the transaction of whoever was claiming the queue topic; one that is alive starts again."""
@@ -156,15 +165,15 @@ class Claimer:
 
     async def _claimed_before(self, request: Request) -> Claim:
         """The claim of a queue whose topic has been deleted since."""
-        await self._ledger.barrier(request.topic)
-        claim = self._ledger.claim(request.topic, request.id)
+        claim, _ = await self._known(request)
         if claim is None:
             await require_gone(self._kafka, request.topic)
             raise NotAQueue(f"{request.queue} is not a current scheduled queue")
         return claim
 
-    async def _settle(self, topic: Topic, entered: dict[int, int]) -> None:
+    async def _settle(self, topic: Topic) -> None:
         """Wait until all that was in the log on entry is decided, or the time for it has passed."""
+        entered = await self._kafka.high_watermarks(topic.name, range(topic.partitions))
         deadline = time.monotonic() + self._settings.settle_ms / 1000
         while True:
             ends = await self._kafka.stable_ends(topic.name, entered)
@@ -172,7 +181,7 @@ class Claimer:
                 return
             await asyncio.sleep(_POLL_S)
 
-    async def _commit(self, request: Request, snapshot: Snapshot, producer: Producer) -> Claim:
+    async def _commit(self, request: Request, status: Status | None, snapshot: Snapshot, producer: Producer) -> Claim:
         topic = snapshot.topic
         claim = Claim(
             id=request.id,
@@ -188,15 +197,15 @@ class Claimer:
             traceparent=request.trace.traceparent if request.trace else None,
             tracestate=(request.trace.state or None) if request.trace else None,
         )
-        if not claim.ranges and request.status is None:
+        if not claim.ranges and status is None:
             return claim  # nothing to remember: one of many queues, and an empty one
         values: list[tuple[str, bytes | None]] = [(claim_key(topic.name, claim.id), claim.to_bytes())]
         values += [
             (head_key(topic.name, p), Head(topic_id=topic.id, offset=end).to_bytes())
             for p, (_, end) in claim.ranges.items()
         ]
-        if request.status is not None:
-            status = request.status.model_copy(
+        if status is not None:
+            status = status.model_copy(
                 update={"state": "claimed", "queues": 1, "claimed_at": claim.claimed_at, "detail": None}
             ).with_counts(counts_of([claim]))
             values.append((command_key(claim.id), status.to_bytes()))

@@ -11,7 +11,9 @@ import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
+from streams.admission import Admission, NotToDo
 from streams.claim import Claimer, Request
 from streams.domain.claim import Claim
 from streams.domain.command import (
@@ -21,7 +23,7 @@ from streams.domain.command import (
     parse_command,
     position_id,
 )
-from streams.domain.status import ENDED, Status
+from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
 from streams.errors import Abandoned, Refused, XferqError
@@ -37,8 +39,6 @@ from streams.transfers import Transfers
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
 _SOON_S = 2.0
-_TAKEN = 10_000
-"""Ids of the last commands that are kept in mind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Commands:
         self._health = health
         self._traces = traces
         self._transfers = Transfers(kafka, ledger, self._claim, settings, now)
-        self._taken: dict[str, str | None] = {}
+        self._admission = Admission(ledger, settings)
         self._finishing = Lanes(settings.concurrent_claims)
 
     def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
@@ -114,7 +114,7 @@ class Commands:
             Abandoned: `is_ours` became false.
         """
         status = Status.of(command, state="waiting", requested_at=_time(record))
-        if not self._take(command.id, status.command):
+        if not self._admission.take(command.id, status.command):
             _log.warning("command.refused id=%s reason='the id is being used for another command'", command.id)
             return "refused"
         work = f"command {command.id}"
@@ -123,7 +123,7 @@ class Commands:
         while True:
             if not is_ours():
                 self._health.leaves(work)
-                self._taken.pop(command.id, None)
+                self._admission.give_up(command.id)
                 raise Abandoned
             try:
                 outcome = await self._carry_out(command, status, record)
@@ -137,62 +137,32 @@ class Commands:
                     recorded = str(error)
                 await asyncio.sleep(random.uniform(0.5, 1) * min(_MOST_BACKOFF_S, 0.1 * 2**failures))  # noqa: S311
 
-    def _take(self, id: str, content: str | None) -> bool:
-        """Reserve an id; false where it came with other content just before, perhaps for another queue.
-
-        Commands of different queues go side by side, so that the ledger may not show yet what the other one wrote.
-        """
-        if self._taken.setdefault(id, content) != content:
-            return False
-        while len(self._taken) > _TAKEN:
-            del self._taken[next(iter(self._taken))]
-        return True
-
-    def _is_old(self, name: str, record: CommandRecord) -> bool:
-        """By the broker's clock, behind a barrier for this name."""
-        age_s = self._ledger.broker_s(name) - record.timestamp / 1000
-        return age_s > self._settings.keep_commands_days * 86_400
-
-    def _require_young(self, name: str, record: CommandRecord) -> None:
-        """See that a command that the ledger does not know can't have been known once.
-
-        It may have been carried out and forgotten, and come again because the workers' offsets were lost. The record's
-        time is the broker's, as `xferq topics` sets it, or the publisher's, by default no more than an hour ahead.
-        """
-        if self._is_old(name, record):
-            raise Refused(
-                f"the command's record is of {_time(record)}, longer ago than ids are remembered "
-                f"({self._settings.keep_commands_days:g} days, XFERQ_KEEP_COMMANDS_DAYS): it may have been carried out "
-                "before. Publish it anew under another id"
-            )
-
     async def _carry_out(self, command: CancelCommand | StartCommand, status: Status, record: CommandRecord) -> str:
         name = topic_of(command.queue)
-        await self._read_ledger(name)
-        # Not as it was last written: who stood still may have written that it is refused, while others claimed.
-        known = self._ledger.status(command.id)
-        if known is not None and known.command is not None and known.command != status.command:
-            _log.warning("command.refused id=%s reason='the id was used for another command'", command.id)
-            return "refused"
-        if known is not None and known.state in ENDED:
-            return "known"
-        if known is not None:
-            status = known
+        admit = partial(self._admission.admit, status, record.timestamp)
         try:
-            if known is None:
-                self._require_young(name, record)
-            if isinstance(command, CancelCommand):
-                await self._cancel(command, status)
-            else:
-                await self._start(command, status)
-        except Refused as error:
-            status = status.model_copy(
-                update={"state": "refused", "detail": str(error), "finished_at": format_time(self._now())}
-            )
-            await self._ledger.record_status(name, status)
-            self._ended(status)
-            return "refused"
+            try:
+                # A new cancel is admitted behind the barrier that its claim passes anyhow.
+                if isinstance(command, StartCommand) or self._ledger.status(command.id) is not None:
+                    await self._read_ledger(name)
+                    status = admit()
+                if isinstance(command, CancelCommand):
+                    await self._cancel(command, status, admit)
+                else:
+                    await self._start(command, status)
+            except Refused as error:
+                await self._read_ledger(name)
+                await self._refuse(name, self._admission.known(status) or status, error)
+                return "refused"
+        except NotToDo as error:
+            return error.outcome
         return "claimed"
+
+    async def _refuse(self, name: str, status: Status, error: Refused) -> None:
+        moment = format_time(self._now())
+        status = status.model_copy(update={"state": "refused", "detail": str(error), "finished_at": moment})
+        await self._ledger.record_status(name, status)
+        self._ended(status)
 
     async def _read_ledger(self, name: str) -> None:
         """All that the ledger says about the queue, past a transaction that a claim of it may have left open.
@@ -218,7 +188,7 @@ class Commands:
             known = self._ledger.recorded_status(status.id)
             if known is not None and known.state not in ("accepted", "waiting"):
                 return True
-            if known is None and self._is_old(name, record):
+            if known is None and self._admission.is_old(name, record.timestamp):
                 return False  # by that it would be known
             waiting = (known or status).model_copy(update={"state": "waiting", "detail": why})
             await self._ledger.record_status(name, waiting)
@@ -227,7 +197,7 @@ class Commands:
             return False
         return True
 
-    async def _cancel(self, command: CancelCommand, status: Status) -> None:
+    async def _cancel(self, command: CancelCommand, status: Status, admit: Callable[[], Status]) -> None:
         name = topic_of(command.queue_name)
         request = Request(
             id=command.id,
@@ -236,7 +206,7 @@ class Commands:
             topic=name,
             xfer_queue=command.queue_name,
             reason=command.reason,
-            status=status,
+            admit=admit,
         )
         claim = await self._claim(request)
         await self.publish_tasks([claim])

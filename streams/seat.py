@@ -25,13 +25,13 @@ class Seat:
         self._group = group
         self._hold: Hold | None = None
 
-    async def check(self) -> None:
-        """See that it is a group whose members can be evicted at all.
+    async def is_needed(self) -> bool:
+        """Whether there is somebody to keep out; and it is a group whose members can be evicted at all.
 
         Raises:
             Refused: it is not: a share group, say, which Kafka shows without members and offsets otherwise.
         """
-        await self._kafka.members(self._group)
+        return bool(await self._kafka.members(self._group))
 
     async def evict(self) -> None:
         """Evict everybody else, whenever they came; take the seat if there is somebody to keep out."""

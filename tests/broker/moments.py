@@ -33,6 +33,7 @@ def left_over(scene: Scene) -> int:
 async def claimed(scene: Scene, id: str) -> Claim:
     """Claim the queue without a worker, and without publishing any drain task."""
     command = CancelCommand(queue_name=scene.queue, reason="test", id=id)
+    status = Status.of(command, state="waiting", requested_at="2026-11-24T10:00:00Z")
     request = Request(
         id=id,
         kind="xfer.cancel",
@@ -40,7 +41,7 @@ async def claimed(scene: Scene, id: str) -> Claim:
         topic=scene.topic,
         xfer_queue=scene.queue,
         reason="test",
-        status=Status.of(command, state="waiting", requested_at="2026-11-24T10:00:00Z"),
+        admit=lambda: status,
     )
     async with Cluster(scene.settings) as kafka:
         ledger = Ledger(kafka, scene.settings)

@@ -205,7 +205,7 @@ def request(scene: Scene, id: str) -> Request:
     """The claim that a cancel of the queue asks for."""
     command = CancelCommand(queue_name=scene.queue, reason="test", id=id)
     status = Status.of(command, state="waiting", requested_at="2026-11-24T10:00:00Z")
-    return Request(id, "xfer.cancel", scene.queue, scene.topic, scene.queue, "test", status)
+    return Request(id, "xfer.cancel", scene.queue, scene.topic, scene.queue, "test", lambda: status)
 
 
 @pytest.fixture
