@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
+import orjson
 import pytest
 
 from streams.claim import Request
+from streams.commands import CommandRecord
 from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.errors import Unavailable
@@ -155,6 +157,32 @@ async def test_a_claim_by_one_who_asks_a_broker_that_is_cut_off_claims_nothing_a
             await behind.engine.claimer.claim(request)
         kafka.believed = False
         assert await behind.engine.claimer.claim(request) == claim
+
+
+@pytest.mark.parametrize("reason", ["why", "another"])
+@timeless
+async def test_a_command_that_the_view_does_not_show_yet_is_known_behind_the_barrier(reason: str) -> None:
+    async with World(stalled_ms=10_000_000, space_s=1e6) as world:
+        world.inject(6)
+        kafka = zombie(world)
+        (behind,) = world.workers
+        await asyncio.sleep(5)
+        kafka.cut()
+        world.worker()
+        world.cancel("c1")
+        ended = await world.ended("c1")
+        later = world.inject(6)
+        command = {"id": "c1", "type": "xfer.cancel", "queue_name": XFER_QUEUE, "reason": reason}
+        moment = world.broker.now_ms()
+        record = CommandRecord(world.settings.commands_topic, 0, 0, moment, orjson.dumps(command))
+        again = asyncio.create_task(behind.engine.on_command(record, lambda: True))
+        await asyncio.sleep(20)
+        assert behind.engine.ledger.status("c1") is None
+        kafka.believed = False
+        assert await again
+        assert await world.status("c1") == ended
+        assert len(Checker(world).claims()) == 1
+        assert set(later) <= {id for id, places in Checker(world).places().items() if tuple(places) == (TOPIC,)}
 
 
 # ---- the write

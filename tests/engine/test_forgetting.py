@@ -108,7 +108,7 @@ async def test_one_that_is_too_late_is_not_made_known_by_saying_what_it_waits_fo
         world.cancel()
         skip(2 * DAY)
         faults = Faults()
-        faults.on("high_watermarks", "unavailable", times=3)
+        faults.on("producer:xferq.claim", "unavailable", times=3)
         world.worker(faults)
         status = await world.ended("c1")
         assert (status.state, status.restored) == ("refused", 0)
