@@ -22,7 +22,7 @@ class NotToDo(Abandoned):
 
 
 class Admission:
-    """Lets a command through once. All but `take` is to be asked behind a barrier for the command's queue."""
+    """Lets a command through once. What it says of the ledger counts behind a barrier for the command's queue."""
 
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger = ledger
@@ -43,6 +43,11 @@ class Admission:
     def give_up(self, id: str) -> None:
         """Another worker goes on with the command of this id."""
         self._taken.pop(id, None)
+
+    def looks_new(self, id: str) -> bool:
+        """Whether nothing has come of the command of this id, as far as the view shows: no barrier is needed to ask."""
+        status = self._ledger.status(id)
+        return status is None or status.state == "accepted"
 
     def admit(self, status: Status, timestamp: int) -> Status:
         """The command's status as the ledger knows it; else `status`, which is the one that it would begin with.

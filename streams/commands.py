@@ -143,7 +143,7 @@ class Commands:
         try:
             try:
                 # A new cancel is admitted behind the barrier that its claim passes anyhow.
-                if isinstance(command, StartCommand) or self._ledger.status(command.id) is not None:
+                if isinstance(command, StartCommand) or not self._admission.looks_new(command.id):
                     await self._read_ledger(name)
                     status = admit()
                 if isinstance(command, CancelCommand):
