@@ -9,7 +9,7 @@ command, which is acknowledged after 8, comes again and goes on.
 2. Read the ledger up to a mark of our own (`streams.barrier`). A command that has claimed already goes on at 7.
 3. Beside 1 and 2, settle: give transactions that were open on entry a moment; what is still open then is not
    considered. And see that the queue's group can be evicted: behind one of another kind no head is true.
-4. Hold and evict: nobody in the queue's group has a partition until the hold is released.
+4. Hold and evict, if there was anybody in 3: nobody in the queue's group has a partition until the hold is released.
 5. Read the ends (last stable offsets) and the heads.
 6. Commit: group offsets to the ends, the claim and its heads to the ledger; one transaction. Before its end,
    look whether the heads are still those of 5: whoever stood still in between starts again.
@@ -135,11 +135,10 @@ class Claimer:
             is_new = claim is None
             if claim is None:
                 is_needed, _ = await entry
-                # Nobody is evicted for nothing: so a first look, where there is somebody.
-                snapshot = await self._heads.snapshot(topic) if is_needed else None
-                if snapshot is None or snapshot.ranges:
-                    await seat.evict()  # 4
-                    snapshot = await self._heads.snapshot(topic)  # 5
+                snapshot = await self._heads.snapshot(topic)  # 5
+                if is_needed and snapshot.ranges:
+                    await seat.evict()  # 4, where there is somebody; and for nothing, nobody is evicted
+                    snapshot = await self._heads.snapshot(topic)
                 claim = await self._commit(request, status, snapshot, producer)  # 6
             if claim.topic_id == topic.id and not self._ledger.is_finished(claim):
                 await self._confirm(claim, producer, seat)  # 7
