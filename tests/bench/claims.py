@@ -17,6 +17,8 @@ from tests.bench.load import fill
 from tests.bench.world import World, answers
 
 _AT_ONCE = 100
+_REST_S = 1.0
+"""Between two claims: by then what follows a drain is over as well, such as freeing space."""
 
 Post = Callable[[str], Awaitable[str]]
 
@@ -33,6 +35,7 @@ async def claims(bootstrap: str, depth: int, repeats: int, *, partitions: int = 
         await asyncio.to_thread(_filled, world, queues, depth, partitions)
         times = []
         for queue in queues:
+            await asyncio.sleep(_REST_S)
             times.append(await _claimed_ms(world, post, queue))
             await world.all_done()
         return {
