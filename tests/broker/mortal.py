@@ -48,7 +48,7 @@ Signal = Literal["KILL", "STOP"]
 
 STEPS: Mapping[str, str] = {
     "command": "all of a command: after it, it is not acknowledged yet",
-    "command.barrier": "read the ledger to its end, to see whether it was carried out before",
+    "command.barrier": "read the ledger to its end, for a transfer, or where the command was known before",
     "command.create": "create the xfer queue, for a transfer",
     "command.record": "record that all queues of a transfer are claimed",
     "command.tasks": "publish the drain tasks",
