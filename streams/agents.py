@@ -1,4 +1,4 @@
-"""The Faust app: it decides which worker has which commands and drain tasks, and hands them to the engine.
+"""The Faust app: it decides which worker has which commands and drains, and hands them to the engine.
 
 The only file that imports Faust. What it works around, each with a test on a real broker:
 - Faust acknowledges an event when its agent raises: `noack()`, and `ack` by hand when the work is done.
@@ -18,8 +18,8 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 import faust
 import faust.auth
@@ -35,8 +35,7 @@ _log = logging.getLogger(__name__)
 
 _NEVER_S = 10.0 * 365 * 24 * 3600
 _IN_HAND = 10_000
-"""Events of one topic at work or waiting for their turn. More would back up into Faust, which then delivers
-nothing any more, commands neither; a transfer of some thousand queues has as many drain tasks."""
+"""Commands at work or waiting for their turn. More would back up into Faust, which then delivers nothing any more."""
 _RETRY_S = 5.0
 _REBALANCE_S = 15.0
 """A rebalance of the workers' group is nobody's business for so long."""
@@ -46,7 +45,7 @@ IsOurs = Callable[[], bool]
 Work = Callable[[IsOurs], Awaitable[bool]]
 
 
-@dataclass(slots=True, eq=False, weakref_slot=True)
+@dataclass(slots=True, eq=False)
 class _InHand:
     """An event that was handed over; `live` until its partition is revoked."""
 
@@ -60,23 +59,19 @@ class Handoff:
 
     def __init__(self) -> None:
         self._queues: dict[TP, deque[_InHand]] = {}
-        # Also those whose work goes on although they are acknowledged.
-        self._live: dict[TP, WeakSet[_InHand]] = {}
-        self._slots: dict[str, asyncio.Semaphore] = {}  # by topic: thousands of drains must not hold up a claim
+        self._slots = asyncio.Semaphore(_IN_HAND)
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def take(self, event: EventT[Any], work: Work) -> None:
         """Begin the work of an event; waits while too many are at work."""
         item = _InHand(event)
         self._queues.setdefault(event.message.tp, deque()).append(item)
-        self._live.setdefault(event.message.tp, WeakSet()).add(item)
-        slots = self._slots.setdefault(event.message.topic, asyncio.Semaphore(_IN_HAND))
-        await slots.acquire()
-        task = asyncio.create_task(self._carry_out(item, work, slots))
+        await self._slots.acquire()
+        task = asyncio.create_task(self._carry_out(item, work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _carry_out(self, item: _InHand, work: Work, slots: asyncio.Semaphore) -> None:
+    async def _carry_out(self, item: _InHand, work: Work) -> None:
         try:
             while item.live:
                 try:
@@ -87,7 +82,7 @@ class Handoff:
                     _log.exception("worker.failed topic=%s", item.event.message.topic)
                     await asyncio.sleep(_RETRY_S)
         finally:
-            slots.release()
+            self._slots.release()
         if item.live:
             self._acknowledge(self._queues[item.event.message.tp])
 
@@ -99,8 +94,7 @@ class Handoff:
     def drop(self, revoked: set[TP]) -> None:
         """These partitions are not ours any more, or about to be given out anew."""
         for tp in revoked:
-            self._queues.pop(tp, None)
-            for item in self._live.pop(tp, ()):
+            for item in self._queues.pop(tp, ()):
                 item.live = False
 
     async def idle(self, within_s: float) -> None:
@@ -225,21 +219,24 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
                 value=message.value,
                 headers=message.headers or (),
             )
-            await handoff.take(event, _bound(engine.on_command, record))
+            await handoff.take(event, partial(engine.on_command, record))
 
     @app.agent(raw_topic(settings.drains_topic), concurrency=1, name="xferq.drains")  # type: ignore[untyped-decorator]
     async def drains(stream: Any) -> None:
         async for event in stream.noack().events():
-            await handoff.take(event, _bound(engine.on_task, event.message.value))
+            # Acknowledged at once: what there is to drain stands in the ledger, and whoever has this share sees it.
+            engine.on_task(event.message.value)
+            event.ack()
 
     async def revoked(sender: Any, revoked: set[TP], **_: Any) -> None:
         handoff.drop(revoked)
-        engine.take_shares(())
+        engine.take_shares((), ())
         engine.health.lacks("group", f"waiting for a place in group {settings.worker_group}", _REBALANCE_S)
 
     async def assigned(sender: Any, assigned: set[TP], **_: Any) -> None:
         engine.health.has("group")
-        engine.take_shares([tp.partition for tp in assigned if tp.topic == settings.commands_topic])
+        commands, drains = settings.commands_topic, settings.drains_topic
+        engine.take_shares(*([tp.partition for tp in assigned if tp.topic == topic] for topic in (commands, drains)))
         _log.info("worker.assigned partitions=%d", len(assigned))
 
     app.on_partitions_revoked.connect(revoked, weak=False)
@@ -260,7 +257,3 @@ def _credentials(options: Mapping[str, Any]) -> faust.auth.Credentials | None:
             ssl_context=context,
         )
     return None if context is None else faust.auth.SSLCredentials(context)
-
-
-def _bound(handle: Callable[[Any, IsOurs], Awaitable[bool]], value: Any) -> Work:
-    return lambda is_ours: handle(value, is_ours)

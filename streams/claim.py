@@ -13,7 +13,8 @@ command, which is acknowledged after 8, comes again and goes on.
 5. Read the ends (last stable offsets) and the heads.
 6. Commit: group offsets to the ends, the claim and its heads to the ledger; one transaction. Before its end,
    look whether the heads are still those of 5: whoever stood still in between starts again.
-7. Look again: once the commit is visible, evict whoever came meanwhile; at once the offsets must be right.
+7. (`streams.confirmation`) Look again: once the commit is visible, evict whoever came meanwhile; at once the offsets
+   must be right. Who drains has begun by then: since 6, what is claimed is restored, whatever becomes of 7.
 8. (`streams.commands`) Publish the drain tasks, then acknowledge the command.
 """
 
@@ -26,7 +27,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
-from streams.domain.claim import Claim, Head, Kind, Waiting
+from streams.confirmation import Confirmation
+from streams.domain.claim import Claim, Head, Kind
 from streams.domain.counts import counts_of
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
@@ -35,9 +37,10 @@ from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused
 from streams.heads import Heads, Snapshot
 from streams.lanes import Lanes
 from streams.ledger import Ledger
-from streams.ledger_view import HEADS, claim_key, command_key, head_key, waiting_key
+from streams.ledger_view import claim_key, command_key, head_key
 from streams.metrics import CLAIM_SECONDS, CLAIMS, PRODUCERS_REPLACED, error_of
 from streams.patience import find_topic, require_gone
+from streams.places import Places
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
 from streams.seat import Seat
 from streams.settings import Settings
@@ -54,7 +57,7 @@ class Request:
 
     `admit` is asked behind a barrier, before anything is claimed: the command's status by the ledger, to be written in
     the same transaction as the claim. What it raises ends the claim. None where a command claims many queues: of those,
-    the ledger keeps nothing about empty ones.
+    the ledger keeps nothing about empty ones. `is_again` where the command has been tried before, in vain.
     """
 
     id: str
@@ -65,6 +68,7 @@ class Request:
     reason: str
     admit: Callable[[], Status] | None = None
     trace: TraceContext | None = None
+    is_again: bool = False
 
 
 class Claimer:
@@ -77,11 +81,11 @@ class Claimer:
         self._now = now
         self._heads = Heads(kafka, ledger, settings)
         # Two claims of one queue in this very process would only fence each other.
-        self._lanes = Lanes(settings.concurrent_claims)
+        self._lanes = Lanes()
+        self._places = Places(settings.concurrent_claims)
+        self.confirmation = Confirmation(ledger, settings, self._heads)
         self._background: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self.unconfirmed: dict[tuple[str, str], Claim] = {}
-        """Claims that stand but whose step 7 ran out of time; the guard goes on with them."""
 
     async def claim(self, request: Request) -> Claim:
         """Claim what is in the queue now, or go on with what this command has claimed of it before.
@@ -107,7 +111,8 @@ class Claimer:
         for attempt in range(_ATTEMPTS):
             began = time.monotonic()
             try:
-                async with self._lanes.lane(request.topic):
+                is_again = request.is_again or attempt > 0
+                async with self._lanes.lane(request.topic), self._places.place(is_again=is_again):
                     claim, is_new = await self._attempt(request)
             except (Fenced, OutcomeUnknown, Overtaken) as error:
                 # Another claimer or a dispatcher was here: let one of us finish, then look what is there. Claimers
@@ -140,8 +145,9 @@ class Claimer:
                     await seat.evict()  # 4, where there is somebody; and for nothing, nobody is evicted
                     snapshot = await self._heads.snapshot(topic)
                 claim = await self._commit(request, status, snapshot, producer)  # 6
-            if claim.topic_id == topic.id and not self._ledger.is_finished(claim):
-                await self._confirm(claim, producer, seat)  # 7
+            is_due = is_new or self.confirmation.is_due(claim) or not self._ledger.is_finished(claim)
+            if is_due and claim.ranges and claim.topic_id == topic.id:
+                await self.confirmation.confirm(claim, producer, seat)  # 7
             return claim, is_new
         finally:
             entry.cancel()
@@ -203,6 +209,8 @@ class Claimer:
             (head_key(topic.name, p), Head(topic_id=topic.id, offset=end).to_bytes())
             for p, (_, end) in claim.ranges.items()
         ]
+        if claim.ranges:
+            values.append(self.confirmation.note(claim))
         if status is not None:
             status = status.model_copy(
                 update={"state": "claimed", "queues": 1, "claimed_at": claim.claimed_at, "detail": None}
@@ -225,54 +233,6 @@ class Claimer:
             claim.id, topic.name, len(claim.ranges), claim.offsets_total,
         )  # fmt: skip
         return claim
-
-    async def _confirm(self, claim: Claim, producer: Producer, seat: Seat) -> None:
-        """Step 7. Why the second look, with a dispatcher D:
-
-        1. D joins after 4 (nobody held the group, as it was empty) and gets the old head.
-        2. Our commit becomes pending; D commits plainly, its record lies behind ours.
-        3. Our marker arrives and makes our offsets the group's - but a plain commit behind a pending one
-           wins over it. The head is back below the claim, and D goes on dispatching what we drain.
-        So: wait for the marker, evict, read again; where an offset lies lower write the end again, wait for that
-        and evict once more: who comes before its marker gets the old head. Never because somebody has come back.
-
-        Nobody must get a partition between the eviction that counts and the look behind it. Our seat sees to that;
-        where we have none, as nobody was there, newcomers are made to wait for longer than this may take.
-        """
-        deadline = time.monotonic() + self._settings.confirm_ms / 1000
-        try:
-            while True:
-                await self._heads.rewound(claim)  # only to wait for all that is pending
-                began = time.monotonic()
-                await seat.evict()
-                rewound = await self._heads.rewound(claim)
-                if rewound.heads:
-                    await self._heads.put_back(claim, rewound, producer)
-                elif time.monotonic() - began < seat.keeps_out_s:
-                    self._say_confirmed(claim.topic)
-                    return
-                if time.monotonic() >= deadline:
-                    raise Unavailable("commits of its dispatchers came in between again and again")
-        except (Unavailable, Refused) as error:
-            # Refused as well: what is committed can't be refused any more.
-            self.unconfirmed[(claim.topic, claim.id)] = claim
-            _log.warning("claim.unconfirmed id=%s topic=%s error=%s", claim.id, claim.topic, error)
-            # Before the command is acknowledged: if this worker dies then, others must know. Else it comes again.
-            wait = Waiting(why=f"its dispatchers' group does not show the claim: {error}").to_bytes()
-            await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), wait)])
-
-    def _say_confirmed(self, topic: str) -> None:
-        """The topic's heads are right now, so for all of its claims."""
-        for claim in self._ledger.claims(topic):
-            if self.unconfirmed.pop((topic, claim.id), None) or HEADS in self._ledger.waiting(topic, claim.id):
-                self._spawn(self._unsay(claim))
-
-    async def _unsay(self, claim: Claim) -> None:
-        """The status need not say any more that the claim stands but is not confirmed yet."""
-        try:
-            await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), None)])
-        except XferqError as error:
-            _log.info("claim.unrecorded id=%s topic=%s error=%s", claim.id, claim.topic, error)
 
     async def is_rewound(self, claim: Claim) -> bool:
         """Whether the group's committed offsets lie below a claim of its queue somewhere.
@@ -304,7 +264,7 @@ class Claimer:
                     await self._heads.put_back(claim, rewound, producer)
                 return
             await seat.evict()
-            await self._confirm(claim, producer, seat)
+            await self.confirmation.confirm(claim, producer, seat)
         finally:
             self._spawn(producer.close(), is_bounded=True)
             self._spawn(seat.release(self._settings.hold_ms))
@@ -320,7 +280,7 @@ class Claimer:
         for task in self._background:
             task.cancel()
         # What closes within its own time is left to do so: cut off, a producer leaves its connections to be collected.
-        await asyncio.gather(*self._background, *self._closing, return_exceptions=True)
+        await asyncio.gather(*self._background, *self._closing, self.confirmation.stop(), return_exceptions=True)
 
 
 def _count(outcome: str, started: float) -> None:

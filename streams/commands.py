@@ -1,13 +1,12 @@
 """Commands, from the record on the topic to their end: parse, claim, publish the drain tasks, finish.
 
 A command is acknowledged when this is through with it, so after a crash it comes again. Every step can be
-repeated: a claim is made once per command and queue, a task is a nudge, a status is rewritten.
+repeated: a claim is made once per command and queue, a task only announces, a status is rewritten.
 """
 
 import asyncio
 import logging
 import random
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,10 +24,9 @@ from streams.domain.command import (
 )
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
-from streams.domain.topic import topic_of
+from streams.domain.topic import drains_partition, topic_of
 from streams.errors import Abandoned, Refused, XferqError
 from streams.health import Health
-from streams.lanes import Lanes
 from streams.ledger import Ledger
 from streams.metrics import COMMANDS
 from streams.ports import Header, Kafka
@@ -75,7 +73,7 @@ class Commands:
         self._traces = traces
         self._transfers = Transfers(kafka, ledger, self._claim, settings, now)
         self._admission = Admission(ledger, settings)
-        self._finishing = Lanes(settings.concurrent_claims)
+        self._finishing: set[str] = set()
 
     def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
         """The command in the record.
@@ -126,7 +124,7 @@ class Commands:
                 self._admission.give_up(command.id)
                 raise Abandoned
             try:
-                outcome = await self._carry_out(command, status, record)
+                outcome = await self._carry_out(command, status, record, is_again=failures > 0)
                 self._health.goes_on(work)
                 return outcome
             except XferqError as error:
@@ -137,7 +135,9 @@ class Commands:
                     recorded = str(error)
                 await asyncio.sleep(random.uniform(0.5, 1) * min(_MOST_BACKOFF_S, 0.1 * 2**failures))  # noqa: S311
 
-    async def _carry_out(self, command: CancelCommand | StartCommand, status: Status, record: CommandRecord) -> str:
+    async def _carry_out(
+        self, command: CancelCommand | StartCommand, status: Status, record: CommandRecord, *, is_again: bool
+    ) -> str:
         name = topic_of(command.queue)
         admit = partial(self._admission.admit, status, record.timestamp)
         try:
@@ -147,7 +147,7 @@ class Commands:
                     await self._read_ledger(name)
                     status = admit()
                 if isinstance(command, CancelCommand):
-                    await self._cancel(command, status, admit)
+                    await self._cancel(command, status, admit, is_again=is_again)
                 else:
                     await self._start(command, status)
             except Refused as error:
@@ -197,7 +197,9 @@ class Commands:
             return False
         return True
 
-    async def _cancel(self, command: CancelCommand, status: Status, admit: Callable[[], Status]) -> None:
+    async def _cancel(
+        self, command: CancelCommand, status: Status, admit: Callable[[], Status], *, is_again: bool
+    ) -> None:
         name = topic_of(command.queue_name)
         request = Request(
             id=command.id,
@@ -207,6 +209,7 @@ class Commands:
             xfer_queue=command.queue_name,
             reason=command.reason,
             admit=admit,
+            is_again=is_again,
         )
         claim = await self._claim(request)
         await self.publish_tasks([claim])
@@ -236,30 +239,29 @@ class Commands:
         """Publish a drain task for each partition that is left of the claims (step 8)."""
         tasks: dict[int, list[tuple[bytes, bytes | None]]] = {}
         for claim in claims:
-            first = zlib.crc32(claim.topic.encode())
             for partition in self._ledger.unfinished_partitions(claim):
-                # Neighbours in the drains topic: the workers share the partitions of one queue evenly.
-                where = (first + partition) % self._settings.drains_partitions
+                where = drains_partition(claim.topic, partition, self._settings.drains_partitions)
                 key = f"{claim.topic}/{partition}".encode()
                 tasks.setdefault(where, []).append((key, claim.task(partition)))
         for where, records in tasks.items():
             await self._kafka.publish(self._settings.drains_topic, records, partition=where)
 
     async def finish(self, id: str) -> None:
-        """Record the command's end, if all of its ranges are drained; the last one to finish sees that.
+        """Record the command's end, if all of its ranges are drained.
 
-        Two drains that finish at once each write their progress, then look: the later one sees both.
+        An end is stable: what is drained stays so, and nothing more is claimed for a command once its claims are
+        counted. So a view that shows it needs no barrier, however old it is.
         """
-        async with self._finishing.lane(id):
-            known = self._ledger.status(id)
-            if known is not None and known.type == "xfer.cancel" and known.queue_name:
-                await self._ledger.barrier(topic_of(known.queue_name))  # all of it lies there
-            else:
-                await self._ledger.barrier_all()
-            status = self._ledger.status(id)
-            if status is None or status.state != "done" or status == self._ledger.recorded_status(id):
-                return
+        status = self._ledger.status(id)
+        if id in self._finishing or status is None or status.state != "done":
+            return
+        if status == self._ledger.recorded_status(id):
+            return
+        self._finishing.add(id)
+        try:
             await self._ledger.record_status(topic_of(status.queue_name or id), status)
+        finally:
+            self._finishing.discard(id)
         self._ended(status)
 
     def _ended(self, status: Status) -> None:

@@ -1,4 +1,4 @@
-"""The drain: move what was claimed of one queue partition, exactly once; on through every error of Kafka's.
+"""The drain: move what was claimed of one queue partition, exactly once; attempt after attempt (`streams.drains`).
 
 The transactional id belongs to the queue partition: whoever takes it over ends the transaction of a zombie.
 Progress is read from the ledger only, after fencing: it is written in the transaction itself, so no other
@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 
 from streams.destinations import Destinations
@@ -40,6 +41,26 @@ _LOOKS_S = 30.0
 """Looks that are further apart than this, with nobody looking between them, don't add up."""
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """A series of attempts that have failed."""
+
+    destinations: Destinations
+    failures: int = 0
+    """In a row, without any progress."""
+    first: str = ""
+    said_at: float = -_SAID_S
+
+    def adds(self, latest: str, *, has_got_on: bool) -> str:
+        """One more; what to say of them all: the first says more than what comes of it, an id that can't end, say."""
+        if has_got_on:
+            self.failures = 0
+        if has_got_on or not self.first:
+            self.first = latest
+        self.failures += not has_got_on
+        return latest if latest == self.first else f"{self.first}; then: {latest}"
+
+
 class Drainer:
     """Drains queue partitions; one call per partition at a time."""
 
@@ -58,70 +79,73 @@ class Drainer:
         self._now = now
         self._health = health
         self._traces = traces
-        # Held while at work, not while waiting after an error: what fails for hours must not stop the others.
-        self._slots = asyncio.Semaphore(settings.concurrent_drains)
         self._paces: dict[tuple[str, int], Pace] = {}  # of those that had to slow down
+        self._troubles: dict[tuple[str, int], _Trouble] = {}
         self._missing: dict[str, tuple[float, float]] = {}
         """Since when all brokers say that there is no topic of this id, and when they said so last."""
 
-    async def drain(self, topic: str, partition: int, is_ours: Callable[[], bool]) -> list[Claim]:
-        """Drain all unfinished ranges of the queue partition, in the order of their offsets.
+    async def attempt(
+        self, topic: str, partition: int, is_ours: Callable[[], bool], drained: list[str]
+    ) -> float | None:
+        """Drain all unfinished ranges of the queue partition, in the order of their offsets, until the first error.
 
-        Goes on through every error of Kafka's, with a new producer each time, for as long as `is_ours`.
-        Returns the claims of which a range was finished.
+        `drained` gets the commands of which a range was finished. Returns after how many seconds to try again, with a
+        new producer; None where nothing is left.
 
         Raises:
             Abandoned: `is_ours` became false.
         """
         where = topic, partition
         work = f"drain {topic}/{partition}"
-        destinations = Destinations(self._kafka, self._settings, topic)
+        trouble = self._troubles.get(where) or _Trouble(Destinations(self._kafka, self._settings, topic))
         pace = self._paces.get(where) or Pace(
             self._settings.transaction_messages, self._settings.transaction_timeout_ms / 1000
         )
-        finished: list[Claim] = []
-        failures = 0
-        first = ""
-        said_at = -_SAID_S
-        while True:
-            before = len(finished), pace.committed
-            try:
-                async with self._slots:
-                    if not is_ours():
-                        raise Abandoned
-                    with DRAINS_RUNNING.track_inprogress():
-                        barrier_s = min(_MOST_BARRIER_S, _SOON_S * 2 ** min(failures, 10))
-                        await self._drain_ranges(topic, partition, destinations, pace, is_ours, finished, barrier_s)
-            except Abandoned:
-                self._health.leaves(work)
-                raise
-            except XferqError as error:
-                # The first error of a series says more than what comes of it: an id whose transaction can't end, say.
-                latest = str(error)
-                first = latest if failures == 0 or (len(finished), pace.committed) != before else first
-                why = latest if latest == first else f"{first}; then: {latest}"
-                PRODUCERS_REPLACED.labels(work="drain", error=error_of(error)).inc()
-                level = logging.INFO if isinstance(error, Fenced) else logging.WARNING
-                id = next((claim.id for claim in self._ledger.unfinished(topic, partition)), None)
-                _log.log(level, "drain.again id=%s topic=%s partition=%d error=%s", id, topic, partition, error)
-                if isinstance(error, Rejected):
-                    with suppress(XferqError):
-                        await destinations.learn(error)
-                self._health.waits(work, why)
-            else:
-                self._health.goes_on(work)
-                return finished
-            finally:
-                if pace.is_full:
-                    self._paces.pop(where, None)
-                else:
-                    self._paces[where] = pace
-            failures = 0 if (len(finished), pace.committed) != before else failures + 1
-            if failures >= _FAILURES and time.monotonic() - said_at >= _SAID_S:
-                said_at = time.monotonic()
+        before = pace.committed
+        try:
+            if not is_ours():
+                raise Abandoned
+            with DRAINS_RUNNING.track_inprogress():
+                await self._drain_ranges(topic, partition, trouble, pace, is_ours, drained)
+        except Abandoned:
+            self.leave(topic, partition)
+            raise
+        except XferqError as error:
+            has_got_on = bool(drained) or pace.committed != before
+            PRODUCERS_REPLACED.labels(work="drain", error=error_of(error)).inc()
+            level = logging.INFO if isinstance(error, Fenced) else logging.WARNING
+            id = next((claim.id for claim in self._ledger.unfinished(topic, partition)), None)
+            _log.log(level, "drain.again id=%s topic=%s partition=%d error=%s", id, topic, partition, error)
+            if isinstance(error, Rejected):
+                with suppress(XferqError):
+                    await trouble.destinations.learn(error)
+            self._troubles[where] = trouble
+            why = trouble.adds(str(error), has_got_on=has_got_on)
+            self._health.waits(work, why)
+            if trouble.failures >= _FAILURES and time.monotonic() - trouble.said_at >= _SAID_S:
+                trouble.said_at = time.monotonic()
                 await self._say(topic, partition, why)
-            backoff = min(_MOST_BACKOFF_S, 0.05 * 2 ** min(failures, 10))
-            await asyncio.sleep(random.uniform(0.5, 1) * backoff)  # noqa: S311 - no secret
+            backoff = min(_MOST_BACKOFF_S, 0.05 * 2.0 ** min(trouble.failures, 10))
+            return random.uniform(0.5, 1) * backoff  # noqa: S311 - no secret
+        else:
+            self._troubles.pop(where, None)
+            self._health.goes_on(work)
+            return None
+        finally:
+            if pace.is_full:
+                self._paces.pop(where, None)
+            else:
+                self._paces[where] = pace
+
+    @property
+    def troubled(self) -> list[tuple[str, int]]:
+        """The queue partitions whose last attempt has failed."""
+        return list(self._troubles)
+
+    def leave(self, topic: str, partition: int) -> None:
+        """The queue partition is not ours to drain any more."""
+        self._troubles.pop((topic, partition), None)
+        self._health.leaves(f"drain {topic}/{partition}")
 
     async def _say(self, topic: str, partition: int, why: str) -> None:
         """Let the command's status say what it waits for, if that can be had quickly."""
@@ -138,20 +162,19 @@ class Drainer:
         self,
         topic: str,
         partition: int,
-        destinations: Destinations,
+        trouble: _Trouble,
         pace: Pace,
         is_ours: Callable[[], bool],
-        finished: list[Claim],
-        barrier_s: float,
+        drained: list[str],
     ) -> None:
         # Fence first, read then: the ledger may be held up by the very transaction that this ends.
         producer = await self._kafka.producer(f"xferq.drain.{topic}.{partition}")
         try:
-            # Not for long with a slot in hand: what holds the ledger up may be left over by a worker that died, in
-            # another partition, and ends when that one's drain gets a slot and fences it. But longer each time: where
+            # Not for long with a place in hand: what holds the ledger up may be left over by a worker that died, in
+            # another partition, and ends when that one's drain gets a place and fences it. But longer each time: where
             # all is slow, it may be no more than that.
             try:
-                async with asyncio.timeout(barrier_s):
+                async with asyncio.timeout(min(_MOST_BARRIER_S, _SOON_S * 2 ** min(trouble.failures, 10))):
                     await self._ledger.barrier(topic)
             except TimeoutError:
                 raise Unavailable(f"reading what the ledger says about {topic}: a transaction is open") from None
@@ -164,7 +187,7 @@ class Drainer:
                     continue
                 drain = RangeDrain(
                     self._kafka, self._ledger, self._settings, self._now, self._health,
-                    claim, partition, producer, destinations, pace, self._traces,
+                    claim, partition, producer, trouble.destinations, pace, self._traces,
                 )  # fmt: skip
                 with self._span(claim, partition) as span:
                     before = pace.committed
@@ -175,7 +198,7 @@ class Drainer:
                             await drain.run(is_ours)
                     finally:
                         span.set({"xferq.transactions": pace.committed - before, **drain.moved})
-                finished.append(claim)
+                drained.append(claim.id)
             if undecided is not None:
                 raise undecided
         finally:

@@ -11,9 +11,11 @@ import orjson
 from streams.claim import Claimer
 from streams.commands import CommandRecord, Commands
 from streams.domain.command import InvalidCommand
-from streams.domain.topic import is_queue_topic
+from streams.domain.status import name_of
+from streams.domain.topic import drains_partition, is_queue_topic
 from streams.domain.trace import trace_of
 from streams.drain import Drainer
+from streams.drains import Drains
 from streams.errors import Abandoned, XferqError
 from streams.health import Health
 from streams.held import HeldBack
@@ -25,10 +27,7 @@ from streams.settings import Settings
 from streams.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Span, Traces, about_record
 
 _log = logging.getLogger(__name__)
-_PATIENCE_S = 60.0
-"""How long a task of a drain that can't get on holds up the acknowledgements behind it."""
 _PATIENCE_OF_LOOKS_S = 5.0
-_EDGE_S = 1.0
 
 
 def utc_now() -> datetime:
@@ -37,7 +36,7 @@ def utc_now() -> datetime:
 
 
 class Engine:
-    """Carries out commands and drain tasks: side by side across queues, in order within one."""
+    """Carries out commands and drains: side by side across queues, in order within one."""
 
     def __init__(
         self,
@@ -58,10 +57,12 @@ class Engine:
         self.drainer = Drainer(kafka, self.ledger, settings, now, self.health, traces)
         self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self.is_mine)
         self._held_back = HeldBack(kafka, settings, self.health)
-        self._command_lanes = Lanes(settings.concurrent_claims)
-        self._drain_lanes = Lanes()  # how many work at a time, the drainer sees to
-        self._in_hand: dict[tuple[str, int, str], Callable[[], bool]] = {}
-        self._drains: set[asyncio.Task[bool]] = set()
+        self._command_lanes = Lanes()  # how many work at a time, the claimer sees to
+        self.drains = Drains(
+            self.drainer, self.ledger, self._drains_partition, settings.concurrent_drains, self._after_drain
+        )
+        self._finishing: set[asyncio.Task[None]] = set()
+        self.ledger.on_drained = self._on_drained
 
     async def start(self) -> None:
         """Read the ledger, begin the standing work."""
@@ -87,10 +88,9 @@ class Engine:
     async def stop(self) -> None:
         """End the standing work. Stop feeding and let running work reach its edge before: `begin_stop`."""
         self.begin_stop()
-        if self._drains:
-            _, late = await asyncio.wait(self._drains, timeout=_EDGE_S)
-            for drain in late:
-                drain.cancel()
+        await self.drains.idle(0)
+        for task in self._finishing:
+            task.cancel()
         await self.keeper.stop()
         await self.claimer.stop()
         await self.ledger.stop()
@@ -98,10 +98,15 @@ class Engine:
     def begin_stop(self) -> None:
         """From now on, work stops at the next edge of a transaction and is left to others."""
         self._stopping = True
+        self.drains.begin_stop()
 
-    def take_shares(self, shares: Collection[int]) -> None:
-        """These partitions of the commands topic are ours now: they also share out the standing work."""
-        self._shares = frozenset(shares)
+    def take_shares(self, commands: Collection[int], drains: Collection[int]) -> None:
+        """These partitions of the commands and of the drains topic are ours now, and no others.
+
+        Those of commands also share out the standing work.
+        """
+        self._shares = frozenset(commands)
+        self.drains.take_share(drains)
 
     @property
     def shares(self) -> frozenset[int]:
@@ -149,77 +154,38 @@ class Engine:
                 return True
         return False
 
-    async def on_task(self, value: bytes | None, is_ours: Callable[[], bool]) -> bool:
-        """Drain what one task points at; whether it may be acknowledged."""
+    def on_task(self, value: bytes | None) -> None:
+        """Begin the drain that a task announces, where it has not begun by what the ledger shows."""
         try:
             task = orjson.loads(value or b"")
-            topic, partition, id = str(task["topic"]), int(task["partition"]), str(task.get("claim"))
+            topic, partition = str(task["topic"]), int(task["partition"])
             if not is_queue_topic(topic):
                 raise ValueError
         except (KeyError, TypeError, ValueError):
             _log.error("drain.task_unreadable value=%r", (value or b"")[:200])
-            return True
-        return await self._drain(topic, partition, id, lambda: is_ours() and not self._stopping)
+        else:
+            self.drains.begin(topic, partition)
 
-    async def _drain(self, topic: str, partition: int, id: str, go_on: Callable[[], bool]) -> bool:
-        """Drain, for one task; whether that may be acknowledged.
+    def _drains_partition(self, topic: str, partition: int) -> int:
+        return drains_partition(topic, partition, self._settings.drains_partitions)
 
-        A task is a nudge: while its claim shows no progress, the keeper publishes it again. So one that comes while
-        it is in hand is acknowledged at once, and one that can't get on for long as well, though it is tried on and
-        on: its drains partition would otherwise never get further, and after some days nothing would come any more.
-        """
-        key = topic, partition, id
-        in_hand = self._in_hand.get(key)
-        if in_hand is not None and in_hand():
-            return True
-        self._in_hand[key] = go_on
-        drain = asyncio.create_task(self._drain_on(topic, partition, id, go_on))
-        self._drains.add(drain)
-        drain.add_done_callback(self._drains.discard)
-        drain.add_done_callback(lambda _: self._in_hand.pop(key) if self._in_hand.get(key) is go_on else None)
+    async def _after_drain(self, topic: str) -> None:
+        """What the keeper would do later by itself, done at once."""
         try:
-            while not drain.done():
-                await asyncio.wait([drain], timeout=_PATIENCE_S / 2)
-                if not drain.done() and self.health.waited_s(f"drain {topic}/{partition}") > _PATIENCE_S:
-                    _log.warning(
-                        "drain.left id=%s topic=%s partition=%d: tried on, its task acknowledged", id, topic, partition
-                    )
-                    drain.add_done_callback(_say_failure)
-                    return True
-        except asyncio.CancelledError:
-            drain.cancel()
-            raise
-        return drain.result()
-
-    async def _drain_on(self, topic: str, partition: int, id: str, go_on: Callable[[], bool]) -> bool:
-        try:
-            async with self._drain_lanes.lane(f"{topic}/{partition}"):
-                if self._is_drained(topic, partition, id):
-                    return True
-                claims = await self.drainer.drain(topic, partition, go_on)
-        except Abandoned:
-            return False
-        for claim in claims:
-            await self._after_drain(claim.id, claim.topic)
-        return True
-
-    def _is_drained(self, topic: str, partition: int, id: str) -> bool:
-        """Whether the task's range is known to be done: a task comes again and again while its range waits.
-
-        For sure, however old our view of the ledger is: done stays done, and another claim has its own task.
-        """
-        claim = self.ledger.claim(topic, id)
-        return claim is not None and partition not in self.ledger.unfinished_partitions(claim)
-
-    async def _after_drain(self, id: str, topic: str) -> None:
-        """What the keeper would find out later by itself, done at once."""
-        try:
-            await self.commands.finish(id)
             await self.keeper.free(topic)
         except XferqError as error:
-            _log.info("drain.unrecorded id=%s error=%s", id, error)
+            _log.info("drain.not_freed topic=%s error=%s", topic, error)
 
+    def _on_drained(self, id: str) -> None:
+        """The view shows that all of a command is drained: one of the workers records its end."""
+        status = self.ledger.recorded_status(id)
+        if status is not None and status.state != "done" and self.is_mine(name_of(status)):
+            task = asyncio.create_task(self._finish(id))
+            self._finishing.add(task)
+            task.add_done_callback(self._finishing.discard)
 
-def _say_failure(drain: "asyncio.Task[bool]") -> None:
-    if not drain.cancelled() and (error := drain.exception()) is not None:
-        _log.error("drain.failed: its task comes again", exc_info=error)
+    async def _finish(self, id: str) -> None:
+        try:
+            await self.commands.finish(id)
+        except XferqError as error:
+            _log.info("drain.unrecorded id=%s error=%s", id, error)  # the keeper's next round does

@@ -14,13 +14,13 @@ from streams.backlog import Backlog
 from streams.claim import Claimer
 from streams.commands import Commands
 from streams.domain.claim import Claim
-from streams.domain.status import ENDED, Status
+from streams.domain.status import ENDED, Status, name_of
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import is_queue_topic, topic_of
 from streams.errors import XferqError
 from streams.heads import unknown_heads
 from streams.ledger import Ledger
-from streams.ledger_view import HEADS, claim_key, command_key, progress_key, tally_key, waiting_key
+from streams.ledger_view import claim_key, command_key, progress_key, tally_key, waiting_key
 from streams.metrics import SPACE_FREED, TASKS_REPUBLISHED
 from streams.patience import is_forgotten
 from streams.ports import Kafka
@@ -131,12 +131,8 @@ class Keeper:
         if all(starts[partition] >= head for partition, head in heads.items()):
             self._freed[topic] = (state, 0.0)
             return
-        # Any claim, as a later one of an empty queue confirms nothing; and what another worker, perhaps gone, has said.
-        unconfirmed = any(
-            (topic, claim.id) in self._claimer.unconfirmed or HEADS in self._ledger.waiting(topic, claim.id)
-            for claim in claims
-        )
-        if unconfirmed or await self._claimer.is_rewound(latest):
+        # Any claim's step 7, as a later one of an empty queue confirms nothing.
+        if self._claimer.confirmation.is_overdue(topic) or await self._claimer.is_rewound(latest):
             await self._claimer.reassert(latest)
 
     async def _guard_freed(self, topic: str, latest: Claim, state: tuple[tuple[int, int], ...]) -> None:
@@ -286,15 +282,15 @@ class Keeper:
             if status is None or not all(map(self._ledger.is_finished, self._ledger.claims_of(id))):
                 continue
             # And not by anybody's own clock, ours or that of who has finished it: either may be wrong by months.
-            now_s = self._ledger.broker_s(_name_of(status))
+            now_s = self._ledger.broker_s(name_of(status))
             recorded_s = self._ledger.recorded_ms(id) / 1000
             if self._is_long_over(status, now_s) and now_s - recorded_s > self._kept_s:
-                await self._forget(id, _name_of(status), self._ledger.claims_of(id))
+                await self._forget(id, name_of(status), self._ledger.claims_of(id))
 
     def _is_long_over(self, status: Status, now_s: float) -> bool:
         over = status.state in ENDED or (status.state == "accepted" and not self._ledger.claims_of(status.id))
         since = status.finished_at if status.state in ENDED else status.requested_at
-        if not over or since is None or not self._is_mine(_name_of(status)):
+        if not over or since is None or not self._is_mine(name_of(status)):
             return False
         return now_s - parse_time(since).timestamp() > self._kept_s
 
@@ -313,8 +309,3 @@ class Keeper:
         if self._ledger.tally(id) is not None:
             await self._ledger.record(name, [(tally_key(name, id), None)])
         await self._ledger.record(name, [(command_key(id), None)])
-
-
-def _name_of(status: Status) -> str:
-    """What a command's ledger partition, and who looks after it, is found by."""
-    return status.id if status.queue_name is None else topic_of(status.queue_name)

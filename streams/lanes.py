@@ -2,17 +2,16 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 
 
 class Lanes:
-    """Locks by name that are served in the order of asking; at most `limit` of them held at a time, if given.
+    """Locks by name that are served in the order of asking.
 
     A lane exists as long as somebody is in it or waits for it.
     """
 
-    def __init__(self, limit: int | None = None) -> None:
-        self._slots = nullcontext() if limit is None else asyncio.Semaphore(limit)
+    def __init__(self) -> None:
         self._locks: dict[str, asyncio.Lock] = {}
         self._waiting: dict[str, int] = {}
 
@@ -22,7 +21,7 @@ class Lanes:
         lock = self._locks.setdefault(name, asyncio.Lock())
         self._waiting[name] = self._waiting.get(name, 0) + 1
         try:
-            async with lock, self._slots:
+            async with lock:
                 yield
         finally:
             self._waiting[name] -= 1

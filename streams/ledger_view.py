@@ -6,7 +6,7 @@ such as those of `streams.barrier`, are passed over.
 """
 
 import logging
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import TypeVar
 
 from pydantic import ValidationError
@@ -24,6 +24,8 @@ _Value = TypeVar("_Value")
 
 _log = logging.getLogger(__name__)
 HEADS = "heads"
+UNCONFIRMED = "its dispatchers' group is to be looked at again"
+"""Stands with the `HEADS` of a claim from its own transaction on, until step 7 is through: what does not wait yet."""
 
 
 class LedgerView:
@@ -41,8 +43,14 @@ class LedgerView:
         self._waiting_of: dict[str, dict[str, bool]] = {}  # the topics of those, by command
         self._recorded_ms: dict[str, int] = {}
         """By command, when its status was last written, by the broker's clock."""
+        self._left: dict[tuple[str, int], dict[str, bool]] = {}
+        """By queue partition, the commands whose range there is not drained."""
         self.unreadable: set[str] = set()
         """Queue topics with a claim that can't be understood, written by a later version perhaps."""
+        self.on_left: Callable[[str, int, str], None] = lambda *_: None
+        """Told of each range that is to be drained, by topic, partition and command."""
+        self.on_drained: Callable[[str], None] = lambda _: None
+        """Told of each command when all ranges of its claims are drained, of those that there are."""
 
     def claim(self, topic: str, id: str) -> Claim | None:
         """What command `id` claimed of the queue topic."""
@@ -70,12 +78,12 @@ class LedgerView:
 
     def unfinished(self, topic: str, partition: int) -> list[Claim]:
         """The claims whose range in this partition is not drained, in the order of their offsets."""
-        left = [
-            claim
-            for claim in self._claims.get(topic, {}).values()
-            if partition in claim.ranges and not self._is_done(claim, partition)
-        ]
+        left = [self._claims[topic][id] for id in self._left.get((topic, partition), ())]
         return sorted(left, key=lambda claim: claim.ranges[partition])
+
+    def left(self) -> list[tuple[str, int]]:
+        """The queue partitions, by topic and number, of which ranges are not drained."""
+        return list(self._left)
 
     def is_finished(self, claim: Claim) -> bool:
         """Whether all ranges of the claim are drained."""
@@ -124,7 +132,7 @@ class LedgerView:
 
     def _waits(self, claim: Claim) -> Iterator[str]:
         for where, wait in sorted(self.waiting(claim.topic, claim.id).items()):
-            if where == HEADS:
+            if where == HEADS and wait.why != UNCONFIRMED:
                 yield f"the heads of {claim.topic}: {wait.why}"
             elif where.isdecimal() and int(where) in claim.ranges:
                 step = self.progress(claim.topic, int(where), claim.id)
@@ -137,7 +145,10 @@ class LedgerView:
         self._claims, self._progress, self._heads = other._claims, other._progress, other._heads
         self._statuses, self._topics_of, self._tallies = other._statuses, other._topics_of, other._tallies
         self._waiting, self._waiting_of, self.unreadable = other._waiting, other._waiting_of, other.unreadable
-        self._recorded_ms, self._counts = other._recorded_ms, other._counts
+        self._recorded_ms, self._counts, self._left = other._recorded_ms, other._counts, other._left
+        for (topic, partition), ids in self._left.items():
+            for id in ids:
+                self.on_left(topic, partition, id)
 
     def apply(self, record: Record) -> None:
         """Take in one record, of each partition in order; one that can't be understood is logged and counted."""
@@ -165,6 +176,7 @@ class LedgerView:
                     self._tallies.pop(id, None)
                 else:
                     self._tallies[id] = Tally.model_validate_json(value)
+                    self._say_drained(id)
             elif kind == "command" and value is None:
                 self._statuses.pop(rest, None)
                 self._recorded_ms.pop(rest, None)
@@ -194,12 +206,30 @@ class LedgerView:
                 counts.replace(claim, partition, None, self.progress(topic, partition, id))
         if not counts.queues:
             del self._counts[id]
+        for partition in {*(before.ranges if before else ()), *(claim.ranges if claim else ())}:
+            self._mark_left(topic, partition, id)
 
     def _apply_progress(self, topic: str, partition: int, id: str, step: Progress | None) -> None:
         claim = self.claim(topic, id)
         if claim is not None:
             self._counts[id].replace(claim, partition, self.progress(topic, partition, id), step)
         _put(self._progress, (topic, partition), id, step)
+        self._mark_left(topic, partition, id)
+        self._say_drained(id)
+
+    def _mark_left(self, topic: str, partition: int, id: str) -> None:
+        claim = self.claim(topic, id)
+        is_left = claim is not None and partition in claim.ranges and not self._is_done(claim, partition)
+        if is_left and id not in self._left.get((topic, partition), ()):
+            _put(self._left, (topic, partition), id, True)
+            self.on_left(topic, partition, id)
+        elif not is_left:
+            _put(self._left, (topic, partition), id, None)
+
+    def _say_drained(self, id: str) -> None:
+        counts = self._counts.get(id)
+        if counts is not None and counts.are_done:
+            self.on_drained(id)
 
 
 def claim_key(topic: str, id: str) -> str:

@@ -37,6 +37,7 @@ from tests.fakes.faults import Faults
 from tests.fakes.kafka import FakeKafka
 from tests.pages import ROOT, sections
 from tests.runbook.installation import RUNBOOK
+from tests.support.draining import drain
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 ALERTS: list[dict[str, Any]] = [
@@ -125,7 +126,7 @@ async def test_what_is_claimed_and_not_drained() -> None:
     async with World() as world:
         before = [value(name, **label) for name, label in counted]
         world.inject(12)
-        worker = world.worker(drop_tasks=True)
+        worker = world.worker(drains=False)
         world.cancel()
         await world.until(lambda: bool(worker.acked))
         await asyncio.sleep(1.5)
@@ -135,7 +136,7 @@ async def test_what_is_claimed_and_not_drained() -> None:
         await asyncio.sleep(20)
         assert 19 < value("xferq_silent_claim_seconds") <= value("xferq_oldest_claim_seconds") < 23
         assert value("xferq_tasks_republished_total") > 0
-        worker._drop_tasks = False
+        worker.begin_drains()
         await world.ended("c1")
         await asyncio.sleep(1.5)
         for name in ("undrained_messages", "unfinished_messages", "claims_unfinished", "oldest_claim_seconds"):
@@ -149,7 +150,7 @@ async def test_a_drain_that_gets_on_is_not_silent() -> None:
     """Of one claim half is drained, slowly: what is left becomes less, and it has shown progress a moment ago."""
     async with World(partitions=1) as world:
         world.inject(6)
-        worker = world.worker(drop_tasks=True)
+        worker = world.worker(drains=False)
         world.cancel()
         await world.until(lambda: bool(worker.acked))
         claim = worker.engine.ledger.claim(topic_of(XFER_QUEUE), "c1")
@@ -162,7 +163,7 @@ async def test_a_drain_that_gets_on_is_not_silent() -> None:
         drains = iter(count())
         with pytest.raises(Abandoned):
             # Ours for the first transaction of three messages only.
-            await worker.engine.drainer.drain(claim.topic, 0, lambda: next(drains) < 4)
+            await drain(worker.engine.drainer, claim.topic, 0, lambda: next(drains) < 4)
         await worker.engine.ledger.barrier_all()
         backlog.show_claims([claim])
         left = value("xferq_undrained_messages")

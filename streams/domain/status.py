@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from streams.domain.claim import Kind, Tally
 from streams.domain.command import CancelCommand, StartCommand
 from streams.domain.counts import Counts
+from streams.domain.topic import topic_of
 
 State = Literal["accepted", "waiting", "claimed", "done", "refused"]
 ENDED: frozenset[str] = frozenset({"done", "refused"})
@@ -112,3 +113,8 @@ class Status(BaseModel):
                 "claimed_at": self.claimed_at or counts.first_claimed_at,
             }
         return self.model_copy(update=told)
+
+
+def name_of(status: Status) -> str:
+    """What a command's ledger partition, and who looks after it, is found by."""
+    return status.id if status.queue_name is None else topic_of(status.queue_name)

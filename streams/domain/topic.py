@@ -6,6 +6,7 @@ of the name instead, behind `--`, which no encoding contains; such a topic does 
 """
 
 import re
+import zlib
 from functools import lru_cache
 from hashlib import sha256
 
@@ -62,3 +63,11 @@ def is_queue_topic(topic: str) -> bool:
     if queue_of(topic) is not None:
         return True
     return topic.startswith(TOPIC_PREFIX) and _LONG.fullmatch(topic, len(TOPIC_PREFIX)) is not None
+
+
+def drains_partition(topic: str, partition: int, count: int) -> int:
+    """Which of the `count` partitions of the drains topic stands for a partition of the queue topic.
+
+    Neighbours stand side by side: the workers share the partitions of one queue evenly.
+    """
+    return (zlib.crc32(topic.encode()) + partition) % count

@@ -29,7 +29,9 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.transaction import EndTxnRequest
 
 from streams.claim import Claimer
+from streams.commands import Commands
 from streams.drain import Drainer
+from streams.drains import Drains
 from streams.engine import Engine
 from streams.kafka import transaction
 from streams.kafka.cluster import Cluster
@@ -68,7 +70,7 @@ STEPS: Mapping[str, str] = {
     "claim.release": "give the group back",
     "claim.close": "close the producer",
     "ack": "commit the workers' own offsets",
-    "task": "all of a drain task: after it, it is not acknowledged yet",
+    "task": "all of an attempt to drain a queue partition, and what follows it",
     "drain.fence": "take over the partition's transactional id",
     "drain.barrier": "read the ledger to its end",
     "drain.topic": "see that it is still the topic that was claimed",
@@ -81,8 +83,8 @@ STEPS: Mapping[str, str] = {
     "drain.ledger": "in it, the progress goes to the ledger, when all else is written",
     "drain.end": "in it, its commit: before it is sent, when it was sent, when the answer has come",
     "drain.close": "close the producer",
-    "task.record": "record the command's end",
     "task.delete_before": "free what was drained",
+    "finish.record": "record the command's end",
     "guard.fence": "take over the transactional id of a queue whose heads were rewound",
     "guard.end": "the commit of its heads",
 }
@@ -231,12 +233,13 @@ def _wrap_all(fate: _Fate, settings: Settings) -> None:
         (Engine, "on_command", "command"),
         (Claimer, "claim", "claim"),
         (Claimer, "reassert", "guard"),
-        (Engine, "on_task", "task"),
-        (Drainer, "drain", "drain"),
+        (Drains, "_attempt", "task"),
+        (Drainer, "attempt", "drain"),
+        (Commands, "finish", "finish"),
     ):
         _mark(owner, method, part)
     _wrap(fate, Engine, "on_command", lambda *_: "command")
-    _wrap(fate, Engine, "on_task", lambda *_: "task")
+    _wrap(fate, Drains, "_attempt", lambda *_: "task")
     _wrap(fate, AIOKafkaConsumer, "commit", lambda *_: "ack")
     _wrap(fate, Ledger, "barrier", _call("barrier"))
     for method in (

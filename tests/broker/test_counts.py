@@ -23,6 +23,7 @@ from streams.kafka.cluster import Cluster
 from streams.ledger import Ledger
 from tests.broker.moments import claimed
 from tests.broker.scene import Scene
+from tests.support.draining import drain
 from tests.support.patience import stretched_ms
 
 pytestmark = pytest.mark.alone
@@ -82,7 +83,7 @@ async def test_a_thousand_messages(broker: EmbeddedBroker) -> None:
             try:
                 drainer = Drainer(kafka, ledger, scene.settings, utc_now, Health())
                 # The first one creates the destinations, and fills the caches of names and times.
-                await drainer.drain(claim.topic, 0, lambda: True)
+                await drain(drainer, claim.topic, 0)
                 # As if they had been drained before: from then on each looks where it writes for the first time.
                 for partition in (1, 2, 3):
                     await (await kafka.producer(f"xferq.drain.{claim.topic}.{partition}")).close()
@@ -91,7 +92,7 @@ async def test_a_thousand_messages(broker: EmbeddedBroker) -> None:
                 try:
                     with counted() as counts:
                         for partition in (1, 2, 3):
-                            await drainer.drain(claim.topic, partition, lambda: True)
+                            await drain(drainer, claim.topic, partition)
                     _, peak = tracemalloc.get_traced_memory()
                 finally:
                     tracemalloc.stop()

@@ -66,8 +66,8 @@ DRAIN: Sequence[Point] = (
     ("drain.end", "during", 1),
     ("drain.end", "after", 3),
     ("drain.close", "before", 1),
-    ("task.record", "before", 1),
-    ("task.record", "after", 1),
+    ("finish.record", "before", 1),
+    ("finish.record", "after", 1),
     ("task.delete_before", "after", 1),
 )
 POINTS: Sequence[Point] = (*CLAIM, *DRAIN)

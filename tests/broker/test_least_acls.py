@@ -45,6 +45,7 @@ from tests.broker.scene import Scene, wait_until
 from tests.broker.secured import Secured
 from tests.broker.test_security import COUNT, done, inject, never
 from tests.pages import ROOT
+from tests.support import draining
 from tests.support.patience import WAIT_S, deadline, stretched_ms
 
 pytestmark = pytest.mark.nodes
@@ -304,11 +305,10 @@ def guest_of(scene: Scene) -> Consumer:
 
 
 async def drain(engine: Engine, scene: Scene) -> None:
-    """What the drain tasks ask for, once there is a claim."""
+    """What is claimed, once it is."""
     while not scene.ledger().claims(scene.topic):
         await asyncio.sleep(0.02)
-    tasks = [{"topic": scene.topic, "partition": number, "claim": scene.name} for number in range(2)]
-    await asyncio.gather(*(engine.on_task(json.dumps(task).encode(), lambda: True) for task in tasks))
+    await asyncio.gather(*(draining.drain(engine.drainer, scene.topic, number) for number in range(2)))
 
 
 async def _operator(stage: Stage, missing: Acl, is_said: IsSaid) -> None:

@@ -21,6 +21,7 @@ from streams.kafka.cluster import Cluster
 from tests.api.running import CANCEL, START, running
 from tests.broker.scene import WAIT_S
 from tests.broker.world import XFER_SUFFIX, Message, World, XferQueue, in_order, without_due
+from tests.support.draining import drain
 
 EXAMPLES = json.loads((Path(__file__).parent.parent / "contract" / "examples.json").read_text(encoding="utf-8"))
 TARGET = "http://bogus.kumomta.internal.notavalidtld"
@@ -115,7 +116,9 @@ async def cancelled_at(queue: XferQueue, now: datetime) -> dict[str, Any]:
         await engine.ledger.barrier_all()
         for claim in engine.ledger.claims_of(id):
             for partition in claim.ranges:
-                assert await engine.on_task(claim.task(partition), lambda: True)
+                await drain(engine.drainer, claim.topic, partition)
+        await engine.ledger.barrier_all()
+        await engine.commands.finish(id)
     return world.done(id)
 
 

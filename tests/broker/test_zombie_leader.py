@@ -20,6 +20,7 @@ from tests.broker import checker
 from tests.broker.moments import claimed
 from tests.broker.scene import WAIT_S, Scene, wait_until
 from tests.faults.links import LinkedCluster
+from tests.support.draining import drain
 from tests.support.patience import deadline
 
 _TRANSACTIONS = "__transaction_state"
@@ -98,10 +99,10 @@ async def test_a_drain_that_is_taken_over_by_one_who_asks_a_zombie_moves_nothing
                 await asyncio.to_thread(wait_until, lambda: all(_is_led(alive, topic, zombie) for topic in topics))
                 async with drainer(scene.settings.model_copy(update={"bootstrap_servers": alive})) as (_, ahead):
                     async with asyncio.timeout(WAIT_S):
-                        assert [done.id for done in await ahead.drain(claim.topic, 0, lambda: True)] == ["a"]
+                        assert await drain(ahead, claim.topic, 0) == ["a"]
                 assert behind.progress(scene.topic, 0, "a") is None  # it reads at the zombie, and does not know it
                 async with asyncio.timeout(WAIT_S):
-                    assert await late.drain(claim.topic, 0, lambda: True) == []
+                    assert await drain(late, claim.topic, 0) == []
                 step = behind.progress(scene.topic, 0, "a")
                 await _asks_the_leader_though_it_is_told_of_by_the_zombie(scene, servers.split(",")[zombie - 1])
         assert step is not None

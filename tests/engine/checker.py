@@ -182,7 +182,7 @@ class Checker:
         for claim in self.claims():
             since = acknowledged.get(claim.id)
             if since is None or any(
-                (claim.topic, claim.id) in worker.engine.claimer.unconfirmed for worker in self._world.workers
+                (claim.topic, claim.id) in worker.engine.claimer.confirmation.failed for worker in self._world.workers
             ):
                 continue
             for dispatcher in self._world.dispatchers:

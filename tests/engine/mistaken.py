@@ -10,6 +10,7 @@ from streams.engine import Engine
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import now
 from tests.fakes.kafka import FakeKafka
+from tests.support.draining import drain
 
 
 class Mistaken:
@@ -23,7 +24,7 @@ class Mistaken:
 
     async def __aenter__(self) -> "Mistaken":
         await self.engine.start()
-        self.engine.take_shares(range(self._world.settings.commands_partitions))
+        self.engine.take_shares(range(self._world.settings.commands_partitions), ())
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -38,4 +39,5 @@ class Mistaken:
         assert await self.engine.on_command(self.record, lambda: True)
         for claim in world.ledger.claims(topic_of(XFER_QUEUE)):
             for partition in claim.ranges:
-                assert await self.engine.on_task(claim.task(partition), lambda: True)
+                await drain(self.engine.drainer, claim.topic, partition)
+        await self.engine.commands.finish("c1")

@@ -137,14 +137,14 @@ async def test_a_cancel_whose_status_was_overwritten_ends_all_the_same() -> None
     """Whoever lost the command without knowing may write that it waits, after somebody else has claimed for it."""
     async with World() as world:
         world.inject(6)
-        world.worker(drop_tasks=True)
+        world.worker(drains=False)
         world.cancel()
         await world.until(lambda: bool(world.ledger.claims(TOPIC)))
         status = world.ledger.recorded_status("c1")
         assert status is not None
         waiting = status.model_copy(update={"state": "waiting", "queues": None, "claimed_at": None})
         await world.ledger.record_status(TOPIC, waiting)
-        world.workers[0]._drop_tasks = False
+        world.workers[0].begin_drains()
         ended = await world.ended("c1")
         assert (ended.state, ended.total, ended.restored) == ("done", 6, 6)
 
@@ -158,13 +158,13 @@ async def test_a_transfer_ends_although_a_queue_that_it_claimed_is_gone_at_its_s
         gone, other = topic_of(QUEUES[0]), topic_of(QUEUES[2])
         faults = Faults()
         faults.on(f"producer:xferq.claim.{other}", "unavailable")
-        worker = world.worker(faults, drop_tasks=True)
+        worker = world.worker(faults, drains=False)
         world.transfer("s1")
         await world.until(lambda: bool(world.ledger.claims(gone)))
         checker = Checker(world)
         checker.excuse(world.broker.topics[gone])
         world.broker.delete(gone)
-        worker._drop_tasks = False
+        worker.begin_drains()
         status = await world.ended("s1")
         assert (status.state, status.restored) == ("done", 4)
         checker.check()
@@ -228,29 +228,6 @@ def _event(tp: TP, offset: int, acked: list[tuple[TP, int]]) -> Any:
 async def _for_ever(_: IsOurs) -> bool:
     await asyncio.sleep(1e6)
     return True
-
-
-@timeless
-async def test_any_number_of_drains_holds_up_no_command() -> None:
-    handoff = Handoff()
-    before, agents._IN_HAND = agents._IN_HAND, 2
-    try:
-        acked: list[tuple[TP, int]] = []
-        waiting = [asyncio.create_task(handoff.take(_event(TP("drains", 0), n, acked), _for_ever)) for n in range(3)]
-        await asyncio.sleep(1)
-        assert [task.done() for task in waiting] == [True, True, False]
-
-        async def at_once(_: IsOurs) -> bool:
-            return True
-
-        async with asyncio.timeout(10):
-            await handoff.take(_event(TP("commands", 0), 0, acked), at_once)
-        await asyncio.sleep(1)
-        assert acked == [(TP("commands", 0), 0)]
-        waiting[2].cancel()
-        await handoff.idle(0)
-    finally:
-        agents._IN_HAND = before
 
 
 @timeless

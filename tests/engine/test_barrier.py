@@ -22,6 +22,7 @@ from tests.fakes.clock import timeless
 from tests.fakes.faults import Faults
 from tests.fakes.kafka import FakeKafka
 from tests.fakes.reader import FakeTail
+from tests.support.draining import drain
 
 TOPIC = topic_of(XFER_QUEUE)
 
@@ -91,7 +92,7 @@ class _ZombieTail(FakeTail):
 
 def zombie(world: World) -> _Zombie:
     """The way to Kafka of a worker that is made to ask the broker that is cut off."""
-    kafka = world.worker(drop_tasks=True).engine.ledger._kafka
+    kafka = world.worker(drains=False).engine.ledger._kafka
     kafka.__class__ = _Zombie
     assert isinstance(kafka, _Zombie)
     return kafka
@@ -123,18 +124,18 @@ async def test_a_drain_by_one_who_asks_a_broker_that_is_cut_off_moves_nothing_ag
         claim = world.ledger.claims(TOPIC)[0]
         kafka.cut()
         # Another one drains all of it; nothing of that reaches the broker that is cut off.
-        ahead = world.worker(drop_tasks=True)
+        ahead = world.worker(drains=False)
         await asyncio.sleep(5)
         for partition in (0, 1):
-            assert await ahead.engine.on_task(claim.task(partition), lambda: True)
+            assert await drain(ahead.engine.drainer, TOPIC, partition) == ["c1"]
         assert world.ledger.is_finished(claim)
-        # The task comes to the first one as well, as after a rebalance.
+        # The first one drains as well, as after a rebalance.
         assert behind.engine.ledger.unfinished(TOPIC, 0) == [claim]
-        drains = [asyncio.create_task(behind.engine.on_task(claim.task(p), lambda: True)) for p in (0, 1)]
+        drains = [asyncio.create_task(drain(behind.engine.drainer, TOPIC, p)) for p in (0, 1)]
         await asyncio.sleep(60)
-        assert not any(drain.done() for drain in drains)  # it waits: nothing proves what it is told
+        assert not any(task.done() for task in drains)  # it waits: nothing proves what it is told
         kafka.believed = False  # its clients learn of the other leader
-        assert await asyncio.gather(*drains) == [True, True]
+        assert await asyncio.gather(*drains) == [[], []]
         status = await world.ended("c1")
         assert (status.total, status.restored) == (12, 12)
         Checker(world).check()
@@ -148,7 +149,7 @@ async def test_a_claim_by_one_who_asks_a_broker_that_is_cut_off_claims_nothing_a
         (behind,) = world.workers
         await asyncio.sleep(5)
         kafka.cut()
-        ahead = world.worker(drop_tasks=True)
+        ahead = world.worker(drains=False)
         await asyncio.sleep(5)
         request = Request("c1", "xfer.cancel", XFER_QUEUE, TOPIC, XFER_QUEUE, "why")
         claim = await ahead.engine.claimer.claim(request)

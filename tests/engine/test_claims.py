@@ -5,7 +5,6 @@ import itertools
 import random
 from datetime import timedelta
 
-import orjson
 import pytest
 
 from streams.commands import CommandRecord
@@ -16,6 +15,7 @@ from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import timeless
 from tests.fakes.faults import Faults
 from tests.fakes.worker import FakeWorker
+from tests.support.draining import drain
 
 TOPIC = topic_of(XFER_QUEUE)
 
@@ -60,7 +60,7 @@ async def test_two_engines_and_two_cancels_of_one_queue(seed: int) -> None:
 
 
 async def _drain(worker: FakeWorker, partition: int) -> None:
-    await worker.engine.on_task(orjson.dumps({"topic": TOPIC, "partition": partition}), lambda: True)
+    await drain(worker.engine.drainer, TOPIC, partition)
 
 
 @pytest.mark.parametrize("moment", ["hold", "committed:queue", "transact:xferq.claim", ".written", ".committed"])
@@ -73,7 +73,7 @@ async def test_a_dispatcher_that_joins_while_the_queue_is_claimed(moment: str, l
         world.inject(10)
         dispatcher = world.dispatcher()
         faults = Faults()
-        worker = world.worker(faults, drop_tasks=True)
+        worker = world.worker(faults, drains=False)
         world.broker.marker_delay = lambda: 0.3
         world.cancel()
         already = len(faults.passed)
@@ -91,7 +91,7 @@ async def test_a_dispatcher_that_joins_while_the_queue_is_claimed(moment: str, l
         newcomer.join()
         newcomer.poll(100)
         Checker(world).check()
-        worker._drop_tasks = False
+        worker.begin_drains()
         await world.ended("c1")
         await asyncio.sleep(12)
         newcomer.leave()
@@ -161,7 +161,7 @@ async def test_a_head_that_is_put_back_does_not_show_again_what_was_sent_meanwhi
     async with World(partitions=1, space_s=10_000.0) as world:
         world.inject(10)
         faults = _Asleep()
-        worker = world.worker(faults, drop_tasks=True)
+        worker = world.worker(faults, drains=False)
         world.cancel("c1")
         await world.until(lambda: bool(worker.acked))
         faults.stand_still("transact:xferq.claim", 1, 30.0)
@@ -186,7 +186,7 @@ async def test_who_joins_before_a_head_that_is_put_back_is_to_be_seen() -> None:
     async with World(partitions=1, guard_ms=600_000) as world:
         world.inject(10)
         faults = Faults()
-        worker = world.worker(faults, drop_tasks=True)
+        worker = world.worker(faults, drains=False)
         world.broker.marker_delay = lambda: 0.3
         world.cancel()
         already = len(faults.passed)
@@ -292,7 +292,7 @@ async def test_the_guard_goes_by_the_last_claim_and_by_no_clock() -> None:
             await mistaken.cancels()
         world.broker.delete(topic)
         world.inject(12)
-        world.worker(drop_tasks=True)
+        world.worker(drains=False)
         world.cancel("c2")
         await world.until(lambda: world.ledger.claim(topic, "c2") is not None)
         await asyncio.sleep(8)
@@ -311,7 +311,7 @@ async def test_the_guard_puts_offsets_right(how: str, drained: bool) -> None:
         world.inject(12)
         topic = world.queue()
         faults = Faults()
-        world.worker(faults, drop_tasks=not drained)
+        world.worker(faults, drains=drained)
         if drained:
             faults.on("delete_before", "unavailable", times=10_000)  # else nothing is left to be brought back
         world.cancel()
@@ -354,14 +354,14 @@ async def test_a_dispatcher_commits_long_after_what_it_had_polled_is_gone() -> N
 async def test_a_topic_that_was_deleted_and_created_again_starts_afresh() -> None:
     async with World() as world:
         world.inject(12)
-        worker = world.worker(drop_tasks=True)
+        worker = world.worker(drains=False)
         world.cancel("c1")
         await world.until(lambda: bool(world.ledger.claims(TOPIC)))
         checker = Checker(world)
         checker.excuse(world.broker.topics[TOPIC])
         world.broker.delete(TOPIC)
         world.inject(5)
-        worker._drop_tasks = False
+        worker.begin_drains()
         status = await world.ended("c1")
         assert (status.state, status.restored) == ("done", 0)
         assert "lost" in (status.detail or "")
@@ -419,7 +419,7 @@ async def test_work_that_is_revoked_is_left_to_the_next_owner() -> None:
         await _passed(world, faults, "transact:xferq.drain", 0)
         world.worker()  # takes all partitions
         await world.ended("c1")
-        assert [tp for tp, _ in first.acked if tp.topic == world.settings.drains_topic] == []
+        assert not first.engine.drains._at_work
         assert list(world.workers[1].unacknowledged()) == []
         Checker(world).check()
 
@@ -438,7 +438,6 @@ async def test_a_worker_that_is_told_to_stop_ends_at_an_edge() -> None:
         status = await world.status("c1")
         assert status is not None
         assert status.restored < 60
-        assert [tp.topic for tp, _ in first.unacknowledged()] == [world.settings.drains_topic]
         Checker(world).check()
         world.worker()
         assert (await world.ended("c1")).restored == 60

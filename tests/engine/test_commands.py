@@ -241,7 +241,7 @@ async def test_tasks_are_nudges(how: str) -> None:
     async with World() as world:
         world.inject(8)
         options: dict[str, Any] = {"repeat_tasks": 3} if how == "repeated" else {}
-        worker = world.worker(drop_tasks=how == "lost", **options)
+        worker = world.worker(drains=how != "lost", **options)
         topic = topic_of(XFER_QUEUE)
         if how == "of nothing":
             world.publish_task(topic, 0)
@@ -258,7 +258,7 @@ async def test_tasks_are_nudges(how: str) -> None:
             await world.until(lambda: bool(world.ledger.claims(topic)))
             await asyncio.sleep(1)
             assert world.ledger.claims(topic)[0].id == "c1"
-            worker._drop_tasks = False  # the keeper publishes them again
+            worker.begin_drains()
         status = await world.ended("c1")
         assert status.restored == 8
         await asyncio.sleep(20)
@@ -270,7 +270,7 @@ async def test_tasks_are_nudges(how: str) -> None:
 @timeless
 async def test_claims_in_a_row_are_drained_in_the_order_of_their_offsets() -> None:
     async with World(partitions=1) as world:
-        first = world.worker(drop_tasks=True)
+        first = world.worker(drains=False)
         for number in range(4):
             world.inject(3)
             world.cancel(f"c{number}")

@@ -34,7 +34,7 @@ async def test_nothing_is_forgotten_that_is_not_drained(state: State) -> None:
     """Whatever was written last: by a worker, say, that stood still before it said that the queue is unknown."""
     async with World(keep_commands_days=1.0) as world:
         world.inject(6)
-        worker = world.worker(drop_tasks=True)
+        worker = world.worker(drains=False)
         world.cancel()
         await world.until(lambda: bool(world.ledger.claims(TOPIC)))
         status = world.ledger.recorded_status("c1")

@@ -1,16 +1,17 @@
-"""Lanes: in order within one, side by side across them, and none left behind."""
+"""Lanes: in order within one, side by side across them, and none left behind. Places: nobody kept out by who waits."""
 
 import asyncio
 
 import pytest
 
 from streams.lanes import Lanes
+from streams.places import Places
 from tests.fakes.clock import timeless
 
 
 @timeless
 async def test_in_order_within_one_and_side_by_side_across() -> None:
-    lanes, seen = Lanes(2), []
+    lanes, seen = Lanes(), []
 
     async def work(lane: str, name: str) -> None:
         async with lanes.lane(lane):
@@ -24,28 +25,29 @@ async def test_in_order_within_one_and_side_by_side_across() -> None:
 
 
 @timeless
-async def test_no_more_at_a_time_than_the_limit_and_none_of_it_taken_by_who_waits() -> None:
-    lanes, busy, most = Lanes(2), 0, 0
+async def test_first_attempts_wait_for_first_attempts_only() -> None:
+    places, busy, most = Places(2), 0, 0
     ended: dict[str, float] = {}
 
-    async def work(lane: str) -> None:
+    async def work(name: str, lasts_s: float, *, is_again: bool) -> None:
         nonlocal busy, most
-        async with lanes.lane(lane):
-            busy += 1
+        async with places.place(is_again=is_again):
+            busy += not is_again
             most = max(most, busy)
-            await asyncio.sleep(1)
-            busy -= 1
-        ended[lane] = asyncio.get_running_loop().time()
+            await asyncio.sleep(lasts_s)
+            busy -= not is_again
+        ended[name] = asyncio.get_running_loop().time()
 
-    await asyncio.gather(*(work("a") for _ in range(3)), *(work(name) for name in "bcd"))
+    stuck = [asyncio.create_task(work(f"stuck{number}", 1_000, is_again=True)) for number in range(5)]
+    await asyncio.gather(*(work(name, 1, is_again=False) for name in "abcd"))
     assert most == 2
-    # Those who wait in lane a take no slot: the others go on beside it.
-    assert ended == {"a": 4, "b": 1, "c": 2, "d": 2}
+    assert ended == {"a": 1, "b": 1, "c": 2, "d": 2}
+    await asyncio.gather(*stuck)
 
 
 @timeless
 async def test_who_fails_or_gives_up_leaves_the_lane_free() -> None:
-    lanes = Lanes(1)
+    lanes = Lanes()
     with pytest.raises(RuntimeError):
         async with lanes.lane("a"):
             raise RuntimeError

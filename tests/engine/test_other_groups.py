@@ -32,7 +32,7 @@ async def test_what_was_claimed_before_is_moved_all_the_same() -> None:
     """A claim that is committed can't be refused any more, whatever its group has become since."""
     async with World(partitions=1) as world:
         world.inject(5)
-        first = world.worker(drop_tasks=True)
+        first = world.worker(drains=False)
         world.cancel()
         await world.until(lambda: bool(world.ledger.claims(TOPIC)))
         first.kill()

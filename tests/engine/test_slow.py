@@ -236,7 +236,7 @@ async def test_a_claim_that_is_not_confirmed_says_so_until_it_is() -> None:
         worker = world.worker(faults)
         worker.engine.claimer._kafka.__class__ = _Pending
         world.cancel()
-        await world.until(lambda: bool(worker.engine.claimer.unconfirmed))
+        await world.until(lambda: bool(worker.engine.claimer.confirmation.failed))
         await world.until(lambda: HEADS in world.ledger.waiting(TOPIC, "c1"))
         status = await world.status("c1")
         assert status is not None

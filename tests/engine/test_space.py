@@ -16,6 +16,7 @@ from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import now, run, timeless
 from tests.fakes.faults import Faults
 from tests.fakes.kafka import FakeKafka
+from tests.support.draining import drain
 
 TOPIC = topic_of(XFER_QUEUE)
 
@@ -24,7 +25,7 @@ TOPIC = topic_of(XFER_QUEUE)
 async def test_an_unfinished_claim_keeps_what_it_has_to_drain() -> None:
     async with World(partitions=1) as world:
         world.inject(6)
-        worker = world.worker(drop_tasks=True)
+        worker = world.worker(drains=False)
         log = world.broker.topics[TOPIC].logs[0]
         world.cancel("c1")
         await world.until(lambda: len(world.ledger.claims(TOPIC)) == 1)
@@ -36,7 +37,7 @@ async def test_an_unfinished_claim_keeps_what_it_has_to_drain() -> None:
         assert dispatcher.commit()
         await asyncio.sleep(12)
         assert log.start == 0
-        worker._drop_tasks = False
+        worker.begin_drains()
         await world.ended("c1")
         await asyncio.sleep(12)
         assert log.start == 10
@@ -48,7 +49,7 @@ async def test_nothing_is_freed_of_what_the_ledger_knows_less_than_the_group(cap
     """A backup that is older than a claim was put back: what was claimed is still to be drained by somebody."""
     async with World(partitions=1) as world:
         world.inject(6)
-        world.worker(drop_tasks=True)
+        world.worker(drains=False)
         log = world.broker.topics[TOPIC].logs[0]
         world.cancel("c1")
         await world.until(lambda: len(world.ledger.claims(TOPIC)) == 1)
@@ -90,7 +91,7 @@ async def test_a_claim_whose_offsets_are_seen_before_its_record() -> None:
     """The marker in the ledger comes later than the one in the group's offsets."""
     async with World(partitions=1) as world:
         world.inject(6)
-        worker = world.worker(drop_tasks=True)
+        worker = world.worker(drains=False)
         await world.until(lambda: bool(worker.engine._shares))
         delays = iter([0.0, 0.5] * 100)
         world.broker.marker_delay = lambda: next(delays)
@@ -109,7 +110,7 @@ async def test_a_claim_of_another_ledger_between_two_looks_at_the_offsets() -> N
     """Its stamp is looked for after the offsets were seen: before, it might not have been there yet."""
     async with World(partitions=1) as world:
         world.inject(6)
-        worker = world.worker(drop_tasks=True)
+        worker = world.worker(drains=False)
         await world.until(lambda: bool(worker.engine._shares))
         faults = Faults()
         settings = world.settings.model_copy(update={"ledger_topic": "another.ledger"})
@@ -153,7 +154,7 @@ def test_nothing_is_freed_that_was_neither_dispatched_nor_drained(steps: list[st
             world.broker.marker_delay = lambda: chance.choice([0.0, chance.uniform(0, 0.3)])
             world.inject(3)
             log = world.broker.topics[TOPIC].logs[0]
-            worker = world.worker(Faults(seed), drop_tasks=True)
+            worker = world.worker(Faults(seed), drains=False)
             await world.until(lambda: bool(worker.engine._shares))
             dispatcher = world.dispatcher()
             freeing: list[asyncio.Task[None]] = []
@@ -171,9 +172,7 @@ def test_nothing_is_freed_that_was_neither_dispatched_nor_drained(steps: list[st
                     case "free":
                         freeing.append(asyncio.create_task(worker.engine.keeper.free(TOPIC)))
                     case "drain":
-                        drained += await worker.engine.on_task(
-                            b'{"topic": "%s", "partition": 0}' % TOPIC.encode(), lambda: True
-                        )
+                        drained += len(await drain(worker.engine.drainer, TOPIC, 0))
                     case "expire":
                         world.broker.group(world.settings.group_of(TOPIC)).set_offset(TOPIC, 0, None)
                     case _:

@@ -11,6 +11,7 @@ from tests.engine.checker import Checker
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import timeless
 from tests.fakes.kafka import FakeKafka
+from tests.support.draining import drain
 
 
 class Lagging(FakeKafka):
@@ -29,7 +30,7 @@ class Lagging(FakeKafka):
 
 def lagging(world: World) -> Lagging:
     """The way to Kafka of the world's next worker, which is made to lag."""
-    kafka = world.worker(drop_tasks=True).engine.drainer._kafka
+    kafka = world.worker(drains=False).engine.drainer._kafka
     kafka.__class__ = Lagging
     assert isinstance(kafka, Lagging)
     return kafka
@@ -46,7 +47,7 @@ async def drained_with(times: int, *, is_of_another_id: bool = False) -> None:
         await world.until(lambda: bool(world.ledger.claims(topic)))
         kafka.old, kafka.times = Topic(topic, "the one before", 2) if is_of_another_id else None, times
         for partition in (0, 1):
-            assert await worker.engine.on_task(world.ledger.claims(topic)[0].task(partition), lambda: True)
+            assert await drain(worker.engine.drainer, topic, partition) == ["c1"]
         assert kafka.times == 0
         status = await world.ended("c1")
         assert (status.total, status.restored, status.detail) == (12, 12, None)
@@ -75,15 +76,12 @@ async def test_messages_are_given_up_once_nobody_knows_their_topic_for_long_enou
     async with World(stalled_ms=60_000, gone_s=60.0) as world:
         topic = world.queue()
         world.inject(12)
-        worker = world.worker(drop_tasks=True)
+        worker = world.worker(drains=False)
         world.cancel()
         await world.until(lambda: bool(world.ledger.claims(topic)))
         world.broker.delete(topic)
         began = asyncio.get_running_loop().time()
-        draining = [
-            asyncio.create_task(worker.engine.on_task(world.ledger.claims(topic)[0].task(partition), lambda: True))
-            for partition in (0, 1)
-        ]
+        draining = [asyncio.create_task(drain(worker.engine.drainer, topic, partition)) for partition in (0, 1)]
         await asyncio.sleep(30)
         await world.ledger.barrier_all()
         status = await world.status("c1")

@@ -43,7 +43,7 @@ async def silenced(
     await asyncio.sleep(_STARTED_S)
     if error is not None:
         faults.on(at, error)
-    pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
+    pause = faults.stand_still(f"publish:{world.settings.ledger_topic}/command")
     send()
     await pause.begun.wait()
     return pause
@@ -81,7 +81,7 @@ async def test_before_it_says_that_a_queue_can_t_be_claimed() -> None:
         faults = Faults()
         world.worker(faults)
         faults.on("hold", Refused("by script"))
-        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
+        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}/command")
         world.cancel("c1")
         await pause.begun.wait()
         world.worker()
@@ -97,7 +97,7 @@ async def test_before_it_says_that_an_unknown_queue_is_refused_which_was_empty_t
     async with World() as world:
         faults = Faults()
         world.worker(faults)
-        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}")
+        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}/command")
         world.cancel("c1")
         await pause.begun.wait()
         world.queue()
@@ -165,7 +165,7 @@ async def test_before_it_refuses_a_transfer_that_another_has_claimed_and_not_cou
         transfer = partial(world.transfer, "s1", queue_names=QUEUES)
         pause = await silenced(world, transfer, "create", Refused("by script"))
         mortal = Faults()
-        mortal.on(f"publish:{world.settings.ledger_topic}", "crash")
+        mortal.on(f"publish:{world.settings.ledger_topic}/command", "crash")
         world.worker(mortal)
         await world.until(lambda: mortal.dead)
         assert len(world.ledger.claims_of("s1")) == 3

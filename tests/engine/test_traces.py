@@ -107,7 +107,7 @@ async def test_another_worker_that_drains_goes_on_with_the_trace() -> None:
     async with World() as world:
         world.inject(10)
         first, second = Found("first"), Found("second")
-        claimer = world.worker(drop_tasks=True, traces=first.traces)
+        claimer = world.worker(drains=False, traces=first.traces)
         world.publish(CANCEL, headers=HEADERS)
         await world.until(lambda: bool(first.named("claim")))
         claimer.kill()
@@ -125,7 +125,7 @@ async def test_another_worker_that_drains_goes_on_with_the_trace() -> None:
 async def test_what_a_worker_without_traces_has_claimed_is_drained_in_a_trace_of_its_own() -> None:
     async with World() as world:
         world.inject(10)
-        claimer = world.worker(drop_tasks=True)
+        claimer = world.worker(drains=False)
         world.publish(CANCEL, headers=HEADERS)
         await world.until(lambda: bool(world.ledger.claims(TOPIC)))
         claimer.kill()

@@ -177,7 +177,8 @@ class FakeKafka:
         partition: int | None = None,
         headers: Sequence[Header] = (),
     ) -> None:
-        await self.faults.point(f"publish:{topic}")
+        kinds = ",".join(sorted({key.partition(b"/")[0].decode(errors="replace") for key, _ in records}))
+        await self.faults.point(f"publish:{topic}/{kinds}")
         logs = self._topic(topic).logs
         for key, value in records:
             if len(key) + len(value or b"") > self._topic(topic).max_message_bytes:

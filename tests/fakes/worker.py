@@ -59,7 +59,7 @@ class WorkerGroup:
 class FakeWorker:
     """An engine that is fed the records of the partitions that it has been given, until it crashes.
 
-    `drop_tasks` loses every drain task on the way, `repeat_tasks` hands each over so many times more.
+    Without `drains` it has no share of the drains; `repeat_tasks` announces each so many times more.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class FakeWorker:
         faults: Faults | None = None,
         *,
         at_a_time: int = 4,
-        drop_tasks: bool = False,
+        drains: bool = True,
         repeat_tasks: int = 0,
         traces: Traces = NO_TRACES,
     ) -> None:
@@ -84,7 +84,7 @@ class FakeWorker:
         self._handoff = Handoff()
         self._feeding: dict[TP, asyncio.Task[None]] = {}
         self._starting: asyncio.Task[None] | None = None
-        self._drop_tasks = drop_tasks
+        self._drains = drains
         self._repeat_tasks = repeat_tasks
 
     def start(self) -> None:
@@ -124,7 +124,16 @@ class FakeWorker:
         self._share()
 
     def _share(self) -> None:
-        self.engine.take_shares([tp.partition for tp in self._feeding if tp.topic == self._settings.commands_topic])
+        commands, drains = (
+            [tp.partition for tp in self._feeding if tp.topic == topic]
+            for topic in (self._settings.commands_topic, self._settings.drains_topic)
+        )
+        self.engine.take_shares(commands, drains if self._drains else ())
+
+    def begin_drains(self) -> None:
+        """Get a share of the drains from now on."""
+        self._drains = True
+        self._share()
 
     async def _feed(self, tp: TP) -> None:
         at = self._group.offsets[tp]
@@ -143,23 +152,14 @@ class FakeWorker:
                 tp.topic, tp.partition, record.offset, record.timestamp, record.value, record.headers
             )
             await self._handoff.take(event, self._command(command))
-        elif self._drop_tasks:
-            await self._handoff.take(event, _lose)
         else:
-            for _ in range(self._repeat_tasks):
-                again: Any = FakeEvent(FakeMessage(TP("again", 0), record.offset), lambda *_: None)
-                await self._handoff.take(again, self._task(record.value))
-            await self._handoff.take(event, self._task(record.value))
+            for _ in range(1 + self._repeat_tasks):
+                self.engine.on_task(record.value)
+            event.ack()
 
     def _command(self, record: CommandRecord) -> Work:
         async def work(is_ours: IsOurs) -> bool:
             return await self.engine.on_command(record, is_ours)
-
-        return work
-
-    def _task(self, value: bytes | None) -> Work:
-        async def work(is_ours: IsOurs) -> bool:
-            return await self.engine.on_task(value, is_ours)
 
         return work
 
@@ -194,9 +194,6 @@ class FakeWorker:
             self._starting.cancel()
         self.engine.begin_stop()
         await self._handoff.idle(60)
+        await self.engine.drains.idle(60)
         self.lose(list(self._feeding))
         await self.engine.stop()
-
-
-async def _lose(_: IsOurs) -> bool:
-    return True

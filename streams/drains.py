@@ -1,0 +1,187 @@
+"""Which queue partitions a worker drains, and when: all that the ledger shows unfinished in its share, in turn.
+
+A worker begins as soon as its view of the ledger shows a range, or when it is given its share; the tasks on the drains
+topic only announce. Nothing waits in Faust, however much is to be drained.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Collection
+
+from streams.drain import Drainer
+from streams.errors import Abandoned
+from streams.ledger import Ledger
+
+_log = logging.getLogger(__name__)
+_BUG_S = 5.0
+_CANCEL_S = 1.0
+Where = tuple[str, int]
+"""A queue partition: its topic, its number."""
+
+
+class Turns:
+    """What waits for its turn: one queue partition of each command after the other, in the order of asking.
+
+    So the cancel of one queue does not wait for the thousands of a transfer that came before it.
+    """
+
+    def __init__(self) -> None:
+        self._commands: dict[str, deque[Where]] = {}
+        self._waiting: set[Where] = set()
+
+    def add(self, command: str, where: Where) -> None:
+        """Let it wait, unless it does."""
+        if where not in self._waiting:
+            self._waiting.add(where)
+            self._commands.setdefault(command, deque()).append(where)
+
+    def next(self) -> Where | None:
+        """Whose turn it is, which waits no more; None where nothing waits."""
+        if not self._commands:
+            return None
+        command = next(iter(self._commands))
+        waiting = self._commands.pop(command)
+        where = waiting.popleft()
+        if waiting:
+            self._commands[command] = waiting  # behind all others
+        self._waiting.discard(where)
+        return where
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self._commands.clear()
+        self._waiting.clear()
+
+
+class _Line:
+    """Turns for a number of places."""
+
+    def __init__(self, places: int) -> None:
+        self.turns = Turns()
+        self.places = places
+
+
+class Drains:
+    """The drains of a worker's share; a partition of the drains topic stands for some of all queue partitions.
+
+    A place is held for one attempt. What has failed waits for a place of its own kind: it may fail for hours, and each
+    attempt may take long. `after` is awaited with the topic of each queue partition that was drained.
+    """
+
+    def __init__(
+        self,
+        drainer: Drainer,
+        ledger: Ledger,
+        partition_of: Callable[[str, int], int],
+        places: int,
+        after: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._drainer = drainer
+        self._ledger = ledger
+        self._partition_of = partition_of
+        self._after = after
+        self._share: frozenset[int] = frozenset()
+        self._stopping = False
+        self._first = _Line(places)
+        self._again = _Line(places)
+        self._at_work: dict[Where, asyncio.Task[None]] = {}
+        self._later: dict[Where, asyncio.TimerHandle] = {}
+        """What has failed, until it is tried again."""
+        self._news: dict[Where, set[str]] = {}
+        """The commands of ranges that came while their partition was at work."""
+        ledger.on_left = self._on_left
+
+    def take_share(self, partitions: Collection[int]) -> None:
+        """These partitions of the drains topic are ours, and no others; what is left there begins at once."""
+        self._share = frozenset(partitions)
+        for where in self._drainer.troubled:
+            if not self._is_ours(where) and where not in self._at_work:
+                self._drainer.leave(*where)
+                if where in self._later:
+                    self._later.pop(where).cancel()
+        for line in (self._first, self._again):
+            line.turns.clear()
+        self.look()
+
+    def look(self) -> None:
+        """Begin all that is left in our share and has not begun."""
+        for where in self._ledger.left():
+            self.begin(*where)
+
+    def begin(self, topic: str, partition: int) -> None:
+        """Drain the queue partition in its turn, if it is ours and anything is left there."""
+        where = topic, partition
+        if where in self._at_work or where in self._later or not self._is_ours(where):
+            return
+        for claim in self._ledger.unfinished(topic, partition)[:1]:
+            self._first.turns.add(claim.id, where)
+            self._go_on()
+
+    def _on_left(self, topic: str, partition: int, id: str) -> None:
+        where = topic, partition
+        if where in self._at_work:
+            self._news.setdefault(where, set()).add(id)
+        elif where not in self._later and self._is_ours(where):
+            self._first.turns.add(id, where)
+            self._go_on()
+
+    def _is_ours(self, where: Where) -> bool:
+        return not self._stopping and self._partition_of(*where) in self._share
+
+    def _go_on(self) -> None:
+        """Begin as many attempts as there are places."""
+        for line in (self._first, self._again):
+            while line.places and (where := line.turns.next()) is not None:
+                if where not in self._at_work and self._is_ours(where):
+                    line.places -= 1
+                    self._at_work[where] = asyncio.create_task(self._attempt(where, line))
+
+    async def _attempt(self, where: Where, line: _Line) -> None:
+        drained: list[str] = []
+        try:
+            again_s = await self._try(where, line, drained)
+            if drained:
+                await self._after(where[0])
+        finally:
+            del self._at_work[where]
+        news = self._news.pop(where, set()) - set(drained)
+        if again_s is not None and self._is_ours(where):
+            self._later[where] = asyncio.get_running_loop().call_later(again_s, self._try_again, where)
+        elif news:
+            self.begin(*where)
+
+    async def _try(self, where: Where, line: _Line, drained: list[str]) -> float | None:
+        """One attempt, with a place; after how many seconds there is to be another one."""
+        try:
+            return await self._drainer.attempt(*where, lambda: self._is_ours(where), drained)
+        except Abandoned:
+            return 0.0  # ours again by now, perhaps
+        except Exception:  # noqa: BLE001 - a bug of ours must not end this for as long as the worker lives
+            _log.exception("drain.failed topic=%s partition=%d", *where)
+            return _BUG_S
+        finally:
+            line.places += 1
+            self._go_on()
+
+    def _try_again(self, where: Where) -> None:
+        del self._later[where]
+        for claim in self._ledger.unfinished(*where)[:1]:
+            self._again.turns.add(claim.id, where)
+            self._go_on()
+            return
+        self._drainer.leave(*where)  # somebody else has drained it
+
+    def begin_stop(self) -> None:
+        """Begin nothing any more; what is at work stops at its next edge."""
+        self._stopping = True
+        self.take_share(())
+
+    async def idle(self, within_s: float) -> None:
+        """Wait until nothing is at work, but not longer than `within_s`; then cancel it."""
+        if self._at_work:
+            _, late = await asyncio.wait(self._at_work.values(), timeout=within_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_CANCEL_S)

@@ -1,0 +1,18 @@
+"""A queue partition drained here and now, in whoever's share it is."""
+
+import asyncio
+from collections.abc import Callable
+
+from streams.drain import Drainer
+
+
+async def drain(drainer: Drainer, topic: str, partition: int, is_ours: Callable[[], bool] = lambda: True) -> list[str]:
+    """Attempt after attempt, as `streams.drains` does it; the commands of which a range was finished.
+
+    Raises:
+        Abandoned: `is_ours` became false.
+    """
+    drained: list[str] = []
+    while (again_s := await drainer.attempt(topic, partition, is_ours, drained)) is not None:
+        await asyncio.sleep(again_s)
+    return drained
