@@ -38,7 +38,8 @@ class Submissions:
         self._settings = settings
         self._traces = traces
         self.now = now
-        self._lanes = Lanes(_AT_ONCE)
+        self._lanes = Lanes()
+        self._places = asyncio.Semaphore(_AT_ONCE)
         self._limit_s = settings.request_timeout_ms / 1000 + 5
 
     async def submit(self, command: CancelCommand | StartCommand, *, is_new: bool) -> None:
@@ -53,7 +54,7 @@ class Submissions:
         Raises:
             Problem: the id is taken, the queue does not exist, or Kafka is not available.
         """
-        async with self._lanes.lane(command.id):
+        async with self._lanes.lane(command.id), self._places:
             try:
                 async with asyncio.timeout(self._limit_s):
                     if not await self._write_down(command, is_new=is_new):

@@ -30,6 +30,7 @@ from functools import partial
 from streams.confirmation import Confirmation
 from streams.domain.claim import Claim, Head, Kind
 from streams.domain.counts import counts_of
+from streams.domain.selection import Passed
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.trace import TraceContext
@@ -37,7 +38,7 @@ from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused
 from streams.heads import Heads, Snapshot
 from streams.lanes import Lanes
 from streams.ledger import Ledger
-from streams.ledger_view import claim_key, command_key, head_key
+from streams.ledger_view import claim_key, command_key, head_key, passed_key
 from streams.metrics import CLAIM_SECONDS, CLAIMS, PRODUCERS_REPLACED, error_of
 from streams.patience import find_topic, require_gone
 from streams.places import Places
@@ -56,8 +57,9 @@ class Request:
     """One queue to claim, for one command.
 
     `admit` is asked behind a barrier, before anything is claimed: the command's status by the ledger, to be written in
-    the same transaction as the claim. What it raises ends the claim. None where a command claims many queues: of those,
-    the ledger keeps nothing about empty ones. `is_again` where the command has been tried before, in vain.
+    the same transaction as the claim. What it raises ends the claim. It says None where a command claims many queues:
+    of an empty one, the ledger then remembers only that it was passed by. `is_again` where the command has been tried
+    before, in vain.
     """
 
     id: str
@@ -66,7 +68,7 @@ class Request:
     topic: str
     xfer_queue: str
     reason: str
-    admit: Callable[[], Status] | None = None
+    admit: Callable[[], Status | None] = lambda: None
     trace: TraceContext | None = None
     is_again: bool = False
 
@@ -159,7 +161,7 @@ class Claimer:
     async def _known(self, request: Request) -> tuple[Claim | None, Status | None]:
         """What the command has claimed of the queue before, and its status, by all that the ledger says."""
         await self._ledger.barrier(request.topic)
-        status = None if request.admit is None else request.admit()
+        status = request.admit()
         return self._ledger.claim(request.topic, request.id), status
 
     async def fence(self, topic: str) -> None:
@@ -202,9 +204,9 @@ class Claimer:
             traceparent=request.trace.traceparent if request.trace else None,
             tracestate=(request.trace.state or None) if request.trace else None,
         )
-        if not claim.ranges and status is None:
-            return claim  # nothing to remember: one of many queues, and an empty one
         values: list[tuple[str, bytes | None]] = [(claim_key(topic.name, claim.id), claim.to_bytes())]
+        if not claim.ranges and status is None:  # one of many queues, and an empty one
+            values = [(passed_key(topic.name, claim.id), Passed().to_bytes())]
         values += [
             (head_key(topic.name, p), Head(topic_id=topic.id, offset=end).to_bytes())
             for p, (_, end) in claim.ranges.items()
@@ -228,10 +230,11 @@ class Claimer:
             offsets,
             None if offsets is None else partial(self._heads.hold_to, topic),
         )
-        _log.info(
-            "claim.committed id=%s topic=%s partitions=%d offsets=%d",
-            claim.id, topic.name, len(claim.ranges), claim.offsets_total,
-        )  # fmt: skip
+        if claim.ranges or status is not None:
+            _log.info(
+                "claim.committed id=%s topic=%s partitions=%d offsets=%d",
+                claim.id, topic.name, len(claim.ranges), claim.offsets_total,
+            )  # fmt: skip
         return claim
 
     async def is_rewound(self, claim: Claim) -> bool:

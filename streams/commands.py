@@ -149,7 +149,7 @@ class Commands:
                 if isinstance(command, CancelCommand):
                     await self._cancel(command, status, admit, is_again=is_again)
                 else:
-                    await self._start(command, status)
+                    await self._start(command, status, is_again=is_again)
             except Refused as error:
                 await self._read_ledger(name)
                 await self._refuse(name, self._admission.known(status) or status, error)
@@ -212,19 +212,17 @@ class Commands:
             is_again=is_again,
         )
         claim = await self._claim(request)
-        await self.publish_tasks([claim])
         if not claim.ranges:
             self._ended(status.model_copy(update={"state": "done"}))
 
-    async def _start(self, command: StartCommand, status: Status) -> None:
-        counted = await self._transfers.claim(command, status)
-        await self.publish_tasks(self._ledger.claims_of(command.id))
+    async def _start(self, command: StartCommand, status: Status, *, is_again: bool) -> None:
+        counted = await self._transfers.claim(command, status, is_again=is_again)
         if counted is not None and counted.state == "done":
             self._ended(counted)
         await self.finish(command.id)
 
     async def _claim(self, request: Request) -> Claim:
-        """Claim one queue; its drains, in whatever process, go on with the span that this is."""
+        """Claim one queue, and announce it; its drains, in whatever process, go on with the span that this is."""
         with self._traces.span("claim", attributes={COMMAND_ID: request.id, QUEUE: request.queue}) as span:
             try:
                 claim = await self._claimer.claim(replace(request, trace=span.trace))
@@ -233,7 +231,8 @@ class Commands:
                 raise
             outcome = "claimed" if claim.ranges else "empty"
             span.set({OUTCOME: outcome, "xferq.partitions": len(claim.ranges), "xferq.offsets": claim.offsets_total})
-            return claim
+        await self.publish_tasks([claim])
+        return claim
 
     async def publish_tasks(self, claims: Iterable[Claim]) -> None:
         """Publish a drain task for each partition that is left of the claims (step 8)."""

@@ -20,7 +20,7 @@ from streams.domain.topic import is_queue_topic, topic_of
 from streams.errors import XferqError
 from streams.heads import unknown_heads
 from streams.ledger import Ledger
-from streams.ledger_view import claim_key, command_key, progress_key, tally_key, waiting_key
+from streams.ledger_view import claim_key, command_key, passed_key, progress_key, selection_key, tally_key, waiting_key
 from streams.metrics import SPACE_FREED, TASKS_REPUBLISHED
 from streams.patience import is_forgotten
 from streams.ports import Kafka
@@ -306,6 +306,10 @@ class Keeper:
             keys = [progress_key(claim.topic, partition, id) for partition in claim.ranges]
             keys += [waiting_key(claim.topic, where, id) for where in self._ledger.waiting(claim.topic, id)]
             await self._ledger.record(claim.topic, [(key, None) for key in keys])
+        selection = self._ledger.selection(id)
+        for topic in list(selection.passed):
+            await self._ledger.record(topic, [(passed_key(topic, id), None)])
+        await self._ledger.record(name, [(selection_key(name, id, *chunk), None) for chunk in selection.chunks])
         if self._ledger.tally(id) is not None:
             await self._ledger.record(name, [(tally_key(name, id), None)])
         await self._ledger.record(name, [(command_key(id), None)])

@@ -1,8 +1,8 @@
 """What the ledger's records say, as a view in memory: claims, progress, heads, commands. No I/O.
 
-Keys: `claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`,
-`tally/<topic>/<id>`, and `waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on. Others,
-such as those of `streams.barrier`, are passed over.
+Keys: `claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`; of a transfer
+`selection/<topic>/<id>/<nonce>/<number>`, `passed/<topic>/<id>`, `tally/<topic>/<id>`; and `waiting/<topic>/<partition
+or "heads">/<id>`, which nothing but the status rests on. Others, such as those of `streams.barrier`, are passed over.
 """
 
 import logging
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from streams.domain.claim import Claim, Head, Progress, Tally, Waiting
 from streams.domain.counts import Counts
+from streams.domain.selection import Chunk, Passed, Selection
 from streams.domain.status import Status
 from streams.domain.timestamp import InvalidTime, known_time
 from streams.metrics import UNREADABLE
@@ -38,6 +39,7 @@ class LedgerView:
         self._statuses: dict[str, Status] = {}
         self._topics_of: dict[str, dict[str, bool]] = {}  # in the order of the claims
         self._tallies: dict[str, Tally] = {}
+        self._selections: dict[str, Selection] = {}
         self._counts: dict[str, Counts] = {}
         self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
         self._waiting_of: dict[str, dict[str, bool]] = {}  # the topics of those, by command
@@ -122,6 +124,10 @@ class LedgerView:
         """How many queues the transfer `id` has claimed; None until all of them are."""
         return self._tallies.get(id)
 
+    def selection(self, id: str) -> Selection:
+        """What the transfer `id` has selected, and which queues it has passed by."""
+        return self._selections.get(id) or Selection()
+
     def statuses(self) -> list[Status]:
         """All statuses as last written, newest first."""
         return sorted(self._statuses.values(), key=_age, reverse=True)
@@ -146,6 +152,7 @@ class LedgerView:
         self._statuses, self._topics_of, self._tallies = other._statuses, other._topics_of, other._tallies
         self._waiting, self._waiting_of, self.unreadable = other._waiting, other._waiting_of, other.unreadable
         self._recorded_ms, self._counts, self._left = other._recorded_ms, other._counts, other._left
+        self._selections = other._selections
         for (topic, partition), ids in self._left.items():
             for id in ids:
                 self.on_left(topic, partition, id)
@@ -170,6 +177,14 @@ class LedgerView:
                 wait = None if value is None else Waiting.model_validate_json(value)
                 _put(self._waiting, (topic, id), where, wait)
                 _put(self._waiting_of, id, topic, True if (topic, id) in self._waiting else None)
+            elif kind == "selection":
+                _, id, nonce, number = rest.split("/")
+                chunk = None if value is None else Chunk.model_validate_json(value)
+                self._select(id, lambda selection: selection.put(nonce, int(number), chunk))
+            elif kind == "passed":
+                topic, id = rest.split("/")
+                passed = None if value is None else Passed.model_validate_json(value)
+                self._select(id, lambda selection: selection.put_passed(topic, passed))
             elif kind == "tally":
                 _, id = rest.split("/")
                 if value is None:
@@ -217,6 +232,12 @@ class LedgerView:
         self._mark_left(topic, partition, id)
         self._say_drained(id)
 
+    def _select(self, id: str, change: Callable[[Selection], None]) -> None:
+        selection = self._selections.setdefault(id, Selection())
+        change(selection)
+        if selection.is_empty:
+            del self._selections[id]
+
     def _mark_left(self, topic: str, partition: int, id: str) -> None:
         claim = self.claim(topic, id)
         is_left = claim is not None and partition in claim.ranges and not self._is_done(claim, partition)
@@ -250,6 +271,16 @@ def head_key(topic: str, partition: int) -> str:
 def waiting_key(topic: str, where: int | str, id: str) -> str:
     """The ledger key of why a claim does not get on: with one partition, or with its `HEADS`."""
     return f"waiting/{topic}/{where}/{id}"
+
+
+def selection_key(topic: str, id: str, nonce: str, number: int) -> str:
+    """The ledger key of some of what a transfer selected; `topic` is that of the xfer queue."""
+    return f"selection/{topic}/{id}/{nonce}/{number}"
+
+
+def passed_key(topic: str, id: str) -> str:
+    """The ledger key of a queue that a transfer is done with, as there was nothing to claim."""
+    return f"passed/{topic}/{id}"
 
 
 def tally_key(topic: str, id: str) -> str:

@@ -13,7 +13,9 @@ Kind = Literal["xfer.cancel", "xfer.start"]
 _TextIfAny = Annotated[str | None, BeforeValidator(lambda value: value if isinstance(value, str) else None)]
 
 
-class _LedgerValue(BaseModel):
+class LedgerValue(BaseModel):
+    """What stands in the ledger under some key; fields of later versions are passed over."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     def to_bytes(self) -> bytes:
@@ -21,7 +23,7 @@ class _LedgerValue(BaseModel):
         return self.model_dump_json(exclude_none=True).encode()
 
 
-class Claim(_LedgerValue):
+class Claim(LedgerValue):
     """A snapshot of one queue, taken for one command.
 
     `ranges` are offsets by partition, from the first one included to the last one excluded; partitions that
@@ -57,7 +59,7 @@ class Claim(_LedgerValue):
         return orjson.dumps({"topic": self.topic, "partition": partition, "claim": self.id})
 
 
-class Progress(_LedgerValue):
+class Progress(LedgerValue):
     """How far one range of a claim has been drained, and what became of its messages.
 
     `offset` is the next one to drain. `done` alone says that the range is finished. `lost` is set where
@@ -74,7 +76,7 @@ class Progress(_LedgerValue):
     at: str
 
 
-class Tally(_LedgerValue):
+class Tally(LedgerValue):
     """How many queues a transfer has claimed, at the moment when all of them were; why not more, if some could not be.
 
     Beside the command's status, and never written over by one: whoever stood still before he writes a status does not
@@ -86,7 +88,7 @@ class Tally(_LedgerValue):
     detail: str | None = None
 
 
-class Waiting(_LedgerValue):
+class Waiting(LedgerValue):
     """Why a claim does not get on: with one range, where `offset` is how far that was, or else with its heads.
 
     Out of date as soon as the range has got further.
@@ -96,7 +98,7 @@ class Waiting(_LedgerValue):
     offset: int | None = None
 
 
-class Head(_LedgerValue):
+class Head(LedgerValue):
     """The end of the last claim of one queue partition: nothing below it is ever claimed again."""
 
     topic_id: str

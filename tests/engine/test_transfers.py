@@ -1,0 +1,116 @@
+"""A transfer takes what its queues held at its instant, however often it is tried, and by whomever."""
+
+import asyncio
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams.domain.selection import Passed, Selection, chunks_of
+from streams.domain.topic import topic_of
+from streams.errors import Refused
+from tests.engine.checker import Checker
+from tests.engine.profile import PROPERTY
+from tests.engine.world import QUEUES, World
+from tests.fakes.clock import timeless
+from tests.fakes.faults import Faults
+
+
+@given(st.lists(st.text(min_size=1, max_size=1_000).filter(lambda name: len(name.encode(errors="replace")) <= 1_000)))
+@PROPERTY
+def test_chunks_hold_all_names_in_their_order(names: list[str]) -> None:
+    names = [name.encode(errors="replace").decode() for name in names]
+    names = names * 40  # so that one chunk does not do
+    chunks = chunks_of(names)
+    assert [name for chunk in chunks for name in chunk.queues] == names
+    assert all(len(chunk.to_bytes()) < 900_000 for chunk in chunks)
+    assert {chunk.of for chunk in chunks} == {len(chunks)}
+
+
+@given(st.permutations([("a", 0), ("a", 1), ("b", 0), ("b", 1), ("b", 2)]), st.data())
+@PROPERTY
+def test_the_selection_that_is_complete_first_stays_the_transfers(
+    order: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    texts = {"a": ["x", "y"], "b": ["x", "y", "z"]}
+    values = {
+        (nonce, number): chunks_of([text])[0].model_copy(update={"of": len(names)})
+        for nonce, names in texts.items()
+        for number, text in enumerate(names)
+    }
+    selection, first = Selection(), None
+    seen: dict[str, int] = {"a": 0, "b": 0}
+    for where in order:
+        selection.put(*where, values[where])
+        seen[where[0]] += 1
+        if first is None and seen[where[0]] == len(texts[where[0]]):
+            first = where[0]
+        assert selection.queues == (None if first is None else texts[first])
+        if data.draw(st.booleans()):
+            selection.put(*where, values[where])  # compaction may show a record again, never in another order
+    for where in order:
+        selection.put(*where, None)
+    assert selection.is_empty
+    assert selection.queues is None
+
+
+@timeless
+async def test_one_that_is_tried_again_takes_no_more_than_its_instant() -> None:
+    async with World() as world:
+        world.inject(6, QUEUES[0])
+        world.queue(QUEUES[1])  # empty
+        world.inject(6, QUEUES[2])
+        faults = Faults()
+        faults.on(f"producer:xferq.claim.{topic_of(QUEUES[2])}", "unavailable", times=40)
+        first = world.worker(faults)
+        world.transfer("s1")
+        # What is claimed is moved at once, and not once all is claimed.
+        await world.until(lambda: (status := world.ledger.status("s1")) is not None and status.restored == 6)
+        later = [*world.inject(3, QUEUES[1]), *world.inject(3, QUEUES[0]), *world.inject(3, "new.example")]
+        first.kill()  # and whoever goes on knows all that from the ledger
+        world.worker()
+        status = await world.ended("s1")
+        assert (status.state, status.queues, status.total) == ("done", 2, 12)
+        places = Checker(world).places()
+        assert {places[id][0] for id in later} == {topic_of(name) for name in (QUEUES[0], QUEUES[1], "new.example")}
+        assert world.ledger.selection("s1").queues is None  # of no use any more
+        Checker(world).check()
+
+
+@pytest.mark.parametrize("queue", QUEUES[:2])
+@timeless
+async def test_a_queue_that_is_refused_holds_up_no_other_and_is_said(queue: str) -> None:
+    async with World() as world:
+        for name in QUEUES:
+            world.inject(3, name)
+        faults = Faults()
+        faults.on(f"producer:xferq.claim.{topic_of(queue)}", Refused("by script"), times=1)
+        world.worker(faults)
+        world.transfer("s1", queue_names=[*QUEUES, "unknown.example"])
+        status = await world.ended("s1")
+        assert (status.queues, status.total) == (2, 6)
+        assert status.detail == "1 queues could not be claimed; the first: by script"
+        passed = world.ledger.selection("s1").passed
+        assert passed == {topic_of(queue): Passed(why="by script"), topic_of("unknown.example"): Passed()}
+
+
+@timeless
+async def test_a_claimer_that_stood_still_claims_nothing_that_its_transfer_has_passed_by() -> None:
+    """It looked at the queue, and stands still; another one finds it empty, and is through with the transfer."""
+    async with World(space_s=1e6) as world:
+        world.queue(QUEUES[0])
+        slow = Faults()
+        pause = slow.stand_still(f"stable_ends:{topic_of(QUEUES[0])}")
+        world.worker(slow)
+        world.transfer("s1", queue_names=[QUEUES[0]])
+        await pause.begun.wait()
+        world.worker()
+        assert (await world.ended("s1")).queues == 0
+        world.inject(3, QUEUES[0])
+        pause.over.set()
+        await asyncio.sleep(30)
+        status = await world.status("s1")
+        assert status is not None
+        assert (status.state, status.queues) == ("done", 0)
+        assert world.ledger.claims_of("s1") == []
+        Checker(world).check()
