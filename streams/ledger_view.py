@@ -1,8 +1,9 @@
 """What the ledger's records say, as a view in memory: claims, progress, heads, commands. No I/O.
 
-Keys: `claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`; of a transfer
-`selection/<topic>/<id>/<nonce>/<number>`, `passed/<topic>/<id>`, `tally/<topic>/<id>`; and `waiting/<topic>/<partition
-or "heads">/<id>`, which nothing but the status rests on. Others, such as those of `streams.barrier`, are passed over.
+Keys: `claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`; those of
+transfers, `selection/<topic>/<id>/<nonce>/<number>`, `passed/<topic>/<id>`, `tally/<topic>/<id>`; and
+`waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on. Others, such as those of
+`streams.barrier`, are passed over.
 """
 
 import logging

@@ -100,8 +100,9 @@ async def test_a_claimer_that_stood_still_claims_nothing_that_its_transfer_has_p
     async with World(space_s=1e6) as world:
         world.queue(QUEUES[0])
         slow = Faults()
-        pause = slow.stand_still(f"stable_ends:{topic_of(QUEUES[0])}")
         world.worker(slow)
+        await asyncio.sleep(3)  # by then the keeper has had its first look
+        pause = slow.stand_still(f"stable_ends:{topic_of(QUEUES[0])}")
         world.transfer("s1", queue_names=[QUEUES[0]])
         await pause.begun.wait()
         world.worker()
