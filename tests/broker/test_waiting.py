@@ -1,0 +1,105 @@
+"""Nothing stands still behind what does not concern it: commands, drains, transfers, each behind others that wait."""
+
+import json
+import uuid
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from streams.broker import EmbeddedBroker
+from tests.broker.scene import WAIT_S, wait_until
+from tests.broker.world import World, XferQueue
+
+_PENDING_MS = 300_000
+
+
+@contextmanager
+def hanging(world: World) -> Iterator[Producer]:
+    """A stranger's transaction, open within the block."""
+    options = {"bootstrap.servers": world.servers, "transactional.id": uuid.uuid4().hex, "log_level": 0}
+    producer = Producer(options | {"transaction.timeout.ms": _PENDING_MS})
+    producer.init_transactions(WAIT_S)
+    producer.begin_transaction()
+    try:
+        yield producer
+    finally:
+        producer.abort_transaction(WAIT_S)
+
+
+def ledger_partition(world: World, topic: str) -> int:
+    """Where the ledger has all that belongs to a queue's topic."""
+    return zlib.crc32(topic.encode()) % world.settings.ledger_partitions
+
+
+def hold_up(world: World, stranger: Producer, partition: int) -> None:
+    """Let a stranger's transaction be open in a partition of the ledger."""
+    stranger.produce(world.settings.ledger_topic, b"{}", b"waiting/x/y/z", partition)
+    assert stranger.flush(WAIT_S) == 0
+
+
+def test_cancels_that_wait_for_hours_leave_the_places_to_others(broker: EmbeddedBroker) -> None:
+    """More of them than a worker claims at a time: in their groups a dispatcher's transaction is pending."""
+    with World(broker.bootstrap_servers, concurrent_claims=2, confirm_ms=1_000) as world:
+        world.worker()
+        stuck = [world.queue(partitions=1) for _ in range(5)]
+        good = world.queue(partitions=1)
+        for queue in [*stuck, good]:
+            queue.put(*queue.messages(3, partitions=1))
+        with hanging(world) as dispatcher:
+            for queue in stuck:
+                consumer = Consumer({"bootstrap.servers": world.servers, "group.id": queue.group, "log_level": 0})
+                where = [TopicPartition(queue.topic, 0, 1)]
+                dispatcher.send_offsets_to_transaction(where, consumer.consumer_group_metadata(), WAIT_S)
+                consumer.close()
+            ids = [queue.cancel() for queue in stuck]
+            wait_until(lambda: all(_state(world, id) == "waiting" for id in ids))
+            assert good.cancelled()["restored"] == 3
+            assert {_state(world, id) for id in ids} == {"waiting"}
+        assert [world.done(id)["restored"] for id in ids] == [3] * 5
+
+
+def _state(world: World, id: str) -> str | None:
+    status = world.scene.ledger(0.05).status(id)
+    return None if status is None else str(status["state"])
+
+
+def test_any_number_of_tasks_holds_up_no_command(broker: EmbeddedBroker) -> None:
+    """Of queues of which the ledger says nothing, as their partition of it is held up by a stranger."""
+    with World(broker.bootstrap_servers) as world:
+        world.worker()
+        queue = world.queue(partitions=1)
+        queue.put(*queue.messages(3, partitions=1))
+        other = (ledger_partition(world, queue.topic) + 1) % world.settings.ledger_partitions
+        tasks = Producer({"bootstrap.servers": world.servers, "linger.ms": 20, "log_level": 0})
+        with hanging(world) as stranger:
+            hold_up(world, stranger, other)
+            topics = [f"queue.slow{number}.example" for number in range(40_000)]
+            for topic in [topic for topic in topics if ledger_partition(world, topic) == other][:12_000]:
+                task = json.dumps({"topic": topic, "partition": 0, "claim": "x"})
+                tasks.produce(world.settings.drains_topic, task, topic.encode())
+                tasks.poll(0)
+            assert tasks.flush(WAIT_S) == 0
+            assert queue.cancelled()["restored"] == 3
+
+
+def test_a_transfer_and_its_end_wait_for_the_partitions_of_its_own_queues_only(broker: EmbeddedBroker) -> None:
+    with World(broker.bootstrap_servers, ledger_partitions=16) as world:
+        world.worker()
+        target = f"http://t{uuid.uuid4().hex}.example/"
+        queues = [_scheduled(world) for _ in range(3)]
+        xfer = world.queue(name=f"{target}.xfer.kumomta.internal")
+        concerned = {ledger_partition(world, topic) for topic in (xfer.topic, *(queue.topic for queue in queues))}
+        with hanging(world) as stranger:
+            for partition in set(range(16)) - concerned:
+                hold_up(world, stranger, partition)
+            status = world.done(world.transfer(target, queue_names=[queue.name for queue in queues]))
+            assert (status["state"], status["queues"], status["total"]) == ("done", 3, 6)
+
+
+def _scheduled(world: World) -> XferQueue:
+    """A scheduled queue with two messages."""
+    queue = world.queue(name=f"t{uuid.uuid4().hex}@waits.example", partitions=1)
+    queue.put(*queue.messages(2, partitions=1))
+    return queue
