@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from api.link import Link
 from api.problem import Problem, invalid, shown
 from streams.domain.command import CancelCommand, StartCommand, is_command_id
-from streams.domain.status import Status
+from streams.domain.status import Status, hash_of
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
 from streams.errors import XferqError
+from streams.ids import Ids, IdTaken
 from streams.lanes import Lanes
-from streams.ledger import Ledger
 from streams.patience import find_topic
 from streams.settings import Settings
 from streams.traces import COMMAND_ID, NO_TRACES, QUEUE, Traces, about_record
@@ -82,13 +82,19 @@ class Submissions:
         """Record the command as accepted; whether it is to be published."""
         ledger = self._link.require()
         status = Status.of(command, state="accepted", requested_at=format_time(self.now()))
-        known = None if is_new else await _known(ledger, command.id)
-        if known is not None:
-            if known.command != status.command:
-                raise Problem("id-conflict", f"{command.id} is the id of another command")
-            # Accepted, but was it published? A crash may have come between; twice does no harm.
-            return known.state == "accepted"
         name = topic_of(command.queue)
+        if not is_new:
+            try:
+                # What has become of it before, if it is the same command, stands where all of its queue does.
+                await asyncio.gather(Ids(ledger).take(command.id, hash_of(command)), ledger.barrier(name))
+            except IdTaken as error:
+                raise Problem("id-conflict", str(error)) from error
+            known = ledger.recorded_status(command.id)
+            if known is not None and known.command != status.command:
+                raise Problem("id-conflict", f"{command.id} is the id of another command")  # that was none, and refused
+            if known is not None:
+                # Accepted, but was it published? A crash may have come between; twice does no harm.
+                return known.state == "accepted"
         if isinstance(command, CancelCommand) and not await self._is_known(name):
             raise Problem("unknown-queue", f"{shown(command.queue)} is not a current scheduled queue")
         await ledger.record_status(name, status)
@@ -98,11 +104,6 @@ class Submissions:
         """Whether any broker knows the topic; all are asked where the first ones don't, as they may be behind."""
         kafka = self._link.kafka
         return await find_topic(kafka, topic) is not None or bool(await kafka.ids(topic))
-
-
-async def _known(ledger: Ledger, id: str) -> Status | None:
-    await ledger.barrier_all()  # another process may have taken it a moment ago
-    return ledger.recorded_status(id)
 
 
 def command_id(idempotency_key: str | None) -> str:

@@ -9,8 +9,6 @@ from streams.ledger import Ledger
 from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
-_TAKEN = 10_000
-"""Ids of the last commands that are kept in mind."""
 
 
 class NotToDo(Abandoned):
@@ -27,22 +25,6 @@ class Admission:
     def __init__(self, ledger: Ledger, settings: Settings) -> None:
         self._ledger = ledger
         self._settings = settings
-        self._taken: dict[str, str | None] = {}
-
-    def take(self, id: str, content: str | None) -> bool:
-        """Reserve an id; false where it came with other content just before, perhaps for another queue.
-
-        Commands of different queues go side by side, so that the ledger may not show yet what the other one wrote.
-        """
-        if self._taken.setdefault(id, content) != content:
-            return False
-        while len(self._taken) > _TAKEN:
-            del self._taken[next(iter(self._taken))]
-        return True
-
-    def give_up(self, id: str) -> None:
-        """Another worker goes on with the command of this id."""
-        self._taken.pop(id, None)
 
     def looks_new(self, id: str) -> bool:
         """Whether nothing has come of the command of this id, as far as the view shows: no barrier is needed to ask."""

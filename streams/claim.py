@@ -38,7 +38,7 @@ from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused
 from streams.heads import Heads, Snapshot
 from streams.lanes import Lanes
 from streams.ledger import Ledger
-from streams.ledger_view import claim_key, command_key, head_key, passed_key
+from streams.ledger_keys import claim_key, command_key, head_key, passed_key
 from streams.metrics import CLAIM_SECONDS, CLAIMS, PRODUCERS_REPLACED, error_of
 from streams.patience import find_topic, require_gone
 from streams.places import Places

@@ -22,11 +22,12 @@ from streams.domain.command import (
     parse_command,
     position_id,
 )
-from streams.domain.status import Status
+from streams.domain.status import Status, hash_of
 from streams.domain.timestamp import format_time
 from streams.domain.topic import drains_partition, topic_of
 from streams.errors import Abandoned, Refused, XferqError
 from streams.health import Health
+from streams.ids import Ids, IdTaken
 from streams.ledger import Ledger
 from streams.metrics import COMMANDS
 from streams.ports import Header, Kafka
@@ -73,6 +74,7 @@ class Commands:
         self._traces = traces
         self._transfers = Transfers(kafka, ledger, self._claim, settings, now)
         self._admission = Admission(ledger, settings)
+        self._ids = Ids(ledger)
         self._finishing: set[str] = set()
 
     def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
@@ -112,16 +114,12 @@ class Commands:
             Abandoned: `is_ours` became false.
         """
         status = Status.of(command, state="waiting", requested_at=_time(record))
-        if not self._admission.take(command.id, status.command):
-            _log.warning("command.refused id=%s reason='the id is being used for another command'", command.id)
-            return "refused"
         work = f"command {command.id}"
         failures = 0
         recorded = ""
         while True:
             if not is_ours():
                 self._health.leaves(work)
-                self._admission.give_up(command.id)
                 raise Abandoned
             try:
                 outcome = await self._carry_out(command, status, record, is_again=failures > 0)
@@ -140,6 +138,11 @@ class Commands:
     ) -> str:
         name = topic_of(command.queue)
         admit = partial(self._admission.admit, status, record.timestamp)
+        try:
+            await self._ids.take(command.id, hash_of(command))
+        except IdTaken as error:
+            _log.warning("command.refused id=%s reason=%r", command.id, str(error))
+            return "refused"
         try:
             try:
                 # A new cancel is admitted behind the barrier that its claim passes anyhow.

@@ -13,7 +13,7 @@ from streams.domain.claim import Claim, Waiting
 from streams.errors import Refused, Unavailable, XferqError
 from streams.heads import Heads
 from streams.ledger import Ledger
-from streams.ledger_view import HEADS, UNCONFIRMED, waiting_key
+from streams.ledger_keys import HEADS, UNCONFIRMED, waiting_key
 from streams.ports import Producer
 from streams.seat import Seat
 from streams.settings import Settings

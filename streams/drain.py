@@ -19,7 +19,7 @@ from streams.domain.claim import Claim, Waiting
 from streams.errors import Abandoned, Fenced, Rejected, Unavailable, XferqError
 from streams.health import Health
 from streams.ledger import Ledger
-from streams.ledger_view import waiting_key
+from streams.ledger_keys import waiting_key
 from streams.metrics import DRAINS_RUNNING, PRODUCERS_REPLACED, error_of
 from streams.pace import Pace
 from streams.patience import is_forgotten

@@ -6,7 +6,7 @@ Runs in every worker, each for its share of the queue topics.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 
@@ -14,13 +14,12 @@ from streams.backlog import Backlog
 from streams.claim import Claimer
 from streams.commands import Commands
 from streams.domain.claim import Claim
-from streams.domain.status import ENDED, Status, name_of
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import is_queue_topic, topic_of
 from streams.errors import XferqError
+from streams.forgetting import Forgetting
 from streams.heads import unknown_heads
 from streams.ledger import Ledger
-from streams.ledger_view import claim_key, command_key, passed_key, progress_key, selection_key, tally_key, waiting_key
 from streams.metrics import SPACE_FREED, TASKS_REPUBLISHED
 from streams.patience import is_forgotten
 from streams.ports import Kafka
@@ -33,8 +32,6 @@ _LATE_COMMIT_S = 600.0
 """How long after a claim a dispatcher may still commit what it had polled before it."""
 _LATE_LOOK_S = 5.0
 _DEPTHS_S = 15.0
-_LATER_S = 7_200.0
-"""Commands are forgotten so much later than those are refused that are not known: no two clocks are the same."""
 
 
 class Keeper:
@@ -57,6 +54,7 @@ class Keeper:
         self._settings = settings
         self._now = now
         self._is_mine = is_mine
+        self._forgetting = Forgetting(ledger, settings, now, is_mine)
         self._backlog = Backlog(kafka, ledger, settings, now)
         # By topic, with the heads for which it holds: nothing left to guard; and nothing left below them, with
         # the moment of the next look.
@@ -264,52 +262,5 @@ class Keeper:
     # ---- memory
 
     async def forget_commands(self) -> None:
-        """Remove commands that ended long ago, with their claims and progress; heads stay.
-
-        And those that were accepted long ago and never came: their publishing had failed.
-        """
-        ids = [status.id for status in self._ledger.statuses() if self._is_long_over(status, self._now().timestamp())]
-        if not ids:
-            return
-        await self._ledger.barrier_all()
-        if self._ledger.unreadable:
-            _log.error("keeper.not_forgotten commands=%d error='claims in the ledger can't be understood'", len(ids))
-            return
-        for id in ids:
-            # As its claims say, and not what was written last: who stood still may have written that it is refused,
-            # or done, over a claim that somebody else made.
-            status = self._ledger.status(id)
-            if status is None or not all(map(self._ledger.is_finished, self._ledger.claims_of(id))):
-                continue
-            # And not by anybody's own clock, ours or that of who has finished it: either may be wrong by months.
-            now_s = self._ledger.broker_s(name_of(status))
-            recorded_s = self._ledger.recorded_ms(id) / 1000
-            if self._is_long_over(status, now_s) and now_s - recorded_s > self._kept_s:
-                await self._forget(id, name_of(status), self._ledger.claims_of(id))
-
-    def _is_long_over(self, status: Status, now_s: float) -> bool:
-        over = status.state in ENDED or (status.state == "accepted" and not self._ledger.claims_of(status.id))
-        since = status.finished_at if status.state in ENDED else status.requested_at
-        if not over or since is None or not self._is_mine(name_of(status)):
-            return False
-        return now_s - parse_time(since).timestamp() > self._kept_s
-
-    @property
-    def _kept_s(self) -> float:
-        keep_s = self._settings.keep_commands_days * 86_400
-        return keep_s + min(_LATER_S, keep_s)
-
-    async def _forget(self, id: str, name: str, claims: Collection[Claim]) -> None:
-        for claim in claims:
-            # The claim first: without its progress it would look like one that was never drained.
-            await self._ledger.record(claim.topic, [(claim_key(claim.topic, id), None)])
-            keys = [progress_key(claim.topic, partition, id) for partition in claim.ranges]
-            keys += [waiting_key(claim.topic, where, id) for where in self._ledger.waiting(claim.topic, id)]
-            await self._ledger.record(claim.topic, [(key, None) for key in keys])
-        selection = self._ledger.selection(id)
-        for topic in list(selection.passed):
-            await self._ledger.record(topic, [(passed_key(topic, id), None)])
-        await self._ledger.record(name, [(selection_key(name, id, *chunk), None) for chunk in selection.chunks])
-        if self._ledger.tally(id) is not None:
-            await self._ledger.record(name, [(tally_key(name, id), None)])
-        await self._ledger.record(name, [(command_key(id), None)])
+        """Remove what ended long ago."""
+        await self._forgetting.forget_commands()

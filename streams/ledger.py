@@ -14,8 +14,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from streams.barrier import Marks
 from streams.domain.status import Status
 from streams.errors import Refused, Unavailable, XferqError
+from streams.ledger_keys import command_key
 from streams.ledger_reader import LedgerReader, read_again
-from streams.ledger_view import LedgerView, command_key
+from streams.ledger_view import LedgerView
 from streams.metrics import LEDGER_LAG, OPEN_SECONDS
 from streams.ports import Kafka, Producer, Record, Write
 from streams.settings import Settings

@@ -1,9 +1,5 @@
-"""What the ledger's records say, as a view in memory: claims, progress, heads, commands. No I/O.
-
-Keys: `claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`; those of
-transfers, `selection/<topic>/<id>/<nonce>/<number>`, `passed/<topic>/<id>`, `tally/<topic>/<id>`; and
-`waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on. Others, such as those of
-`streams.barrier`, are passed over.
+"""What the ledger's records say, as a view in memory: claims, progress, heads, commands. No I/O. The keys are in
+`streams.ledger_keys`; others, such as those of `streams.barrier`, are passed over.
 """
 
 import logging
@@ -12,11 +8,12 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from streams.domain.claim import Claim, Head, Progress, Tally, Waiting
+from streams.domain.claim import Claim, Head, Owned, Progress, Tally, Waiting
 from streams.domain.counts import Counts
 from streams.domain.selection import Chunk, Passed, Selection
 from streams.domain.status import Status
 from streams.domain.timestamp import InvalidTime, known_time
+from streams.ledger_keys import HEADS, UNCONFIRMED
 from streams.metrics import UNREADABLE
 from streams.ports import Record
 
@@ -25,9 +22,6 @@ _Inner = TypeVar("_Inner", bound=Hashable)
 _Value = TypeVar("_Value")
 
 _log = logging.getLogger(__name__)
-HEADS = "heads"
-UNCONFIRMED = "its dispatchers' group is to be looked at again"
-"""Stands with the `HEADS` of a claim from its own transaction on, until step 7 is through: what does not wait yet."""
 
 
 class LedgerView:
@@ -38,6 +32,8 @@ class LedgerView:
         self._progress: dict[tuple[str, int], dict[str, Progress]] = {}
         self._heads: dict[str, dict[int, Head]] = {}
         self._statuses: dict[str, Status] = {}
+        self._owners: dict[str, dict[str, Owned]] = {}
+        """By id and nonce, in the ledger's order."""
         self._topics_of: dict[str, dict[str, bool]] = {}  # in the order of the claims
         self._tallies: dict[str, Tally] = {}
         self._selections: dict[str, Selection] = {}
@@ -108,6 +104,28 @@ class LedgerView:
         """The status as it was last written."""
         return self._statuses.get(id)
 
+    def owner_of(self, id: str) -> str | None:
+        """The hash of the content of the command whose id this is: the first that wanted it; None while it is free.
+
+        As far as earlier versions go, who has written a status has not asked.
+        """
+        for owned in self._owners.get(id, {}).values():
+            return owned.content
+        status = self._statuses.get(id)
+        return None if status is None else status.command
+
+    def unused_ids(self) -> list[tuple[str, int]]:
+        """Ids of which no status tells, with when they were wanted, in ms since the epoch."""
+        return [
+            (id, max(owned.at_ms for owned in owners.values()))
+            for id, owners in self._owners.items()
+            if id not in self._statuses
+        ]
+
+    def wanted(self, id: str) -> list[str]:
+        """The nonces of all who wanted the id."""
+        return list(self._owners.get(id, ()))
+
     def recorded_ms(self, id: str) -> int:
         """When that was written, in ms since the epoch, by the broker's clock; 0 for a status that there is not."""
         return self._recorded_ms.get(id, 0)
@@ -153,7 +171,7 @@ class LedgerView:
         self._statuses, self._topics_of, self._tallies = other._statuses, other._topics_of, other._tallies
         self._waiting, self._waiting_of, self.unreadable = other._waiting, other._waiting_of, other.unreadable
         self._recorded_ms, self._counts, self._left = other._recorded_ms, other._counts, other._left
-        self._selections = other._selections
+        self._selections, self._owners = other._selections, other._owners
         for (topic, partition), ids in self._left.items():
             for id in ids:
                 self.on_left(topic, partition, id)
@@ -178,6 +196,10 @@ class LedgerView:
                 wait = None if value is None else Waiting.model_validate_json(value)
                 _put(self._waiting, (topic, id), where, wait)
                 _put(self._waiting_of, id, topic, True if (topic, id) in self._waiting else None)
+            elif kind == "id":
+                id, nonce = rest.split("/")
+                owned = None if value is None else Owned.model_validate_json(value).written_at(record.timestamp)
+                _put(self._owners, id, nonce, owned)
             elif kind == "selection":
                 _, id, nonce, number = rest.split("/")
                 chunk = None if value is None else Chunk.model_validate_json(value)
@@ -252,46 +274,6 @@ class LedgerView:
         counts = self._counts.get(id)
         if counts is not None and counts.are_done:
             self.on_drained(id)
-
-
-def claim_key(topic: str, id: str) -> str:
-    """The ledger key of a claim."""
-    return f"claim/{topic}/{id}"
-
-
-def progress_key(topic: str, partition: int, id: str) -> str:
-    """The ledger key of one range's progress."""
-    return f"progress/{topic}/{partition}/{id}"
-
-
-def head_key(topic: str, partition: int) -> str:
-    """The ledger key of a head."""
-    return f"head/{topic}/{partition}"
-
-
-def waiting_key(topic: str, where: int | str, id: str) -> str:
-    """The ledger key of why a claim does not get on: with one partition, or with its `HEADS`."""
-    return f"waiting/{topic}/{where}/{id}"
-
-
-def selection_key(topic: str, id: str, nonce: str, number: int) -> str:
-    """The ledger key of some of what a transfer selected; `topic` is that of the xfer queue."""
-    return f"selection/{topic}/{id}/{nonce}/{number}"
-
-
-def passed_key(topic: str, id: str) -> str:
-    """The ledger key of a queue that a transfer is done with, as there was nothing to claim."""
-    return f"passed/{topic}/{id}"
-
-
-def tally_key(topic: str, id: str) -> str:
-    """The ledger key of how many queues a transfer has claimed; `topic` is that of the xfer queue."""
-    return f"tally/{topic}/{id}"
-
-
-def command_key(id: str) -> str:
-    """The ledger key of a command's status."""
-    return f"command/{id}"
 
 
 def _age(status: Status) -> tuple[float, str]:

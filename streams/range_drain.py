@@ -19,7 +19,7 @@ from streams.domain.topic import topic_of
 from streams.errors import Abandoned, OutOfRange, Unavailable, XferqError
 from streams.health import Health
 from streams.ledger import Ledger
-from streams.ledger_view import progress_key
+from streams.ledger_keys import progress_key
 from streams.metrics import LOST, MESSAGES, RETURNED, TRANSACTION_SECONDS, TRANSACTIONS, error_of
 from streams.pace import Pace
 from streams.ports import Kafka, Producer, Reader, Record

@@ -21,7 +21,7 @@ from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
 from streams.errors import NotAQueue, Refused, Unavailable, XferqError
 from streams.ledger import Ledger
-from streams.ledger_view import command_key, passed_key, selection_key, tally_key
+from streams.ledger_keys import command_key, passed_key, selection_key, tally_key
 from streams.ports import Kafka
 from streams.selection import selected_queues
 from streams.settings import Settings

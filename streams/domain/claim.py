@@ -98,6 +98,18 @@ class Waiting(LedgerValue):
     offset: int | None = None
 
 
+class Owned(LedgerValue):
+    """Of which content the command is that wants an id: a hash, as in `Status.command`."""
+
+    content: str
+    at_ms: int = 0
+    """When that was written, by the broker's clock, in ms since the epoch; not part of the record."""
+
+    def written_at(self, ms: int) -> "Owned":
+        """The same, with the time of its record."""
+        return self.model_copy(update={"at_ms": ms})
+
+
 class Head(LedgerValue):
     """The end of the last claim of one queue partition: nothing below it is ever claimed again."""
 

@@ -56,7 +56,7 @@ class Status(BaseModel):
             state=state,
             requested_at=command.requested_at or requested_at,
             requested_by=command.requested_by,
-            command=hashlib.sha256(command.content().encode()).hexdigest(),
+            command=hash_of(command),
         )
 
     def to_bytes(self) -> bytes:
@@ -113,6 +113,11 @@ class Status(BaseModel):
                 "claimed_at": self.claimed_at or counts.first_claimed_at,
             }
         return self.model_copy(update=told)
+
+
+def hash_of(command: CancelCommand | StartCommand) -> str:
+    """Of what the command asks for: the same for the same content, whoever asked and when."""
+    return hashlib.sha256(command.content().encode()).hexdigest()
 
 
 def name_of(status: Status) -> str:

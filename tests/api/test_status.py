@@ -12,7 +12,7 @@ from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
 from streams.ledger import Ledger
-from streams.ledger_view import claim_key, command_key, progress_key
+from streams.ledger_keys import claim_key, command_key, progress_key
 from streams.settings import Settings
 from tests.api.running import CANCEL, problem_of, running
 

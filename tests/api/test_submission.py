@@ -32,7 +32,7 @@ async def test_a_crowd_with_keys_of_their_own_reads_the_ledger_together() -> Non
         await asyncio.gather(*(submissions.submit(command, is_new=False) for command in commands))
         for partition in range(world.settings.ledger_partitions):
             asked = faults.passed.count(f"mark:{world.settings.ledger_topic}/{partition}")
-            assert 1 <= asked <= 2
+            assert asked <= 6  # before and behind what each has written, and at the queue; not one for each
         commanded = world.broker.topics[world.settings.commands_topic].logs
         assert sum(log.end for log in commanded) == _POSTS
         await asyncio.gather(*(submissions.submit(command, is_new=False) for command in commands))

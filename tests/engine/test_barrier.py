@@ -13,7 +13,8 @@ from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.errors import Unavailable
 from streams.ledger import Ledger
-from streams.ledger_view import LedgerView, command_key
+from streams.ledger_keys import command_key
+from streams.ledger_view import LedgerView
 from streams.metrics import UNREADABLE
 from streams.ports import Header, Record
 from tests.engine.checker import Checker

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from streams.domain.claim import Claim, Progress
 from streams.domain.counts import Counts
-from streams.ledger_view import LedgerView, claim_key, progress_key
+from streams.ledger_keys import claim_key, progress_key
+from streams.ledger_view import LedgerView
 from tests.engine.profile import PROPERTY
 
 TOPICS = ("queue.a", "queue.b")

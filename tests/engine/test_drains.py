@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from streams.domain.topic import topic_of
 from streams.drains import Turns
 from streams.errors import Unavailable
-from streams.ledger_view import HEADS
+from streams.ledger_keys import HEADS
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
 from tests.engine.world import XFER_QUEUE, World

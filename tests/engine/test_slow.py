@@ -7,7 +7,7 @@ from streams.domain.topic import topic_of
 from streams.errors import Unavailable
 from streams.health import Health
 from streams.ledger import Ledger
-from streams.ledger_view import HEADS, claim_key
+from streams.ledger_keys import HEADS, claim_key
 from streams.pace import Pace
 from streams.ports import GroupOffsets, Write
 from tests.engine.checker import Checker
@@ -281,7 +281,7 @@ async def test_words_go_with_their_command() -> None:
         await world.ended("c1")
         assert world.ledger.waiting(TOPIC, "c1")
         engine = worker.engine
-        engine.keeper._settings = engine.keeper._settings.model_copy(update={"keep_commands_days": 1e-9})
+        engine.keeper._forgetting._settings = engine.keeper._settings.model_copy(update={"keep_commands_days": 1e-9})
         await engine.ledger.barrier_all()
         await engine.keeper.forget_commands()
         await world.ledger.barrier_all()

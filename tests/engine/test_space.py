@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streams.domain.topic import topic_of
 from streams.engine import Engine
-from streams.ledger_view import claim_key, command_key, head_key
+from streams.ledger_keys import claim_key, command_key, head_key
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
 from tests.engine.world import XFER_QUEUE, World
