@@ -50,6 +50,13 @@ _log = logging.getLogger(__name__)
 _POLL_S = 0.005
 _ATTEMPTS = 20
 _MOST_PAUSE_S = 10.0
+_PLACE = "a place: this worker claims as many queues as it may at a time (XFERQ_CONCURRENT_CLAIMS)"
+_FENCE = "taking over the queue's transactional id: the transaction of an earlier claim is ending, or Kafka is slow"
+_BARRIER = "reading what the ledger says: a transaction is open in its partition, or Kafka is slow"
+_HEADS = (
+    "the heads of the queue: members of group {0} are being evicted, a transaction that commits its offsets is open "
+    "(somebody has to end it), or Kafka is slow"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ class Request:
     admit: Callable[[], Status | None] = lambda: None
     trace: TraceContext | None = None
     is_again: bool = False
+    on_step: Callable[[str], None] = lambda _: None
+    """Told what the claim waits for from now on, in words for people."""
 
 
 class Claimer:
@@ -114,6 +123,7 @@ class Claimer:
             began = time.monotonic()
             try:
                 is_again = request.is_again or attempt > 0
+                request.on_step(_PLACE)
                 async with self._lanes.lane(request.topic), self._places.place(is_again=is_again):
                     claim, is_new = await self._attempt(request)
             except (Fenced, OutcomeUnknown, Overtaken) as error:
@@ -137,10 +147,13 @@ class Claimer:
         entry = asyncio.gather(seat.is_needed(), self._settle(topic))  # 3
         producer = None
         try:
+            request.on_step(_FENCE)
             producer = await self._kafka.producer(f"xferq.claim.{topic.name}")  # 1
+            request.on_step(_BARRIER)
             claim, status = await self._known(request)  # 2
             is_new = claim is None
             if claim is None:
+                request.on_step(_HEADS.format(seat.group))
                 is_needed, _ = await entry
                 snapshot = await self._heads.snapshot(topic)  # 5
                 if is_needed and snapshot.ranges:

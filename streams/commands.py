@@ -28,16 +28,20 @@ from streams.domain.topic import drains_partition, topic_of
 from streams.errors import Abandoned, Refused, XferqError
 from streams.health import Health
 from streams.ids import Ids, IdTaken
+from streams.lanes import Lanes
 from streams.ledger import Ledger
 from streams.metrics import COMMANDS
 from streams.ports import Header, Kafka
 from streams.settings import Settings
 from streams.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Traces
 from streams.transfers import Transfers
+from streams.wait import Wait
 
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
 _SOON_S = 2.0
+_TURN = "its turn: earlier commands for the same queue are not through; their status says what they wait for"
+_LEDGER = "reading what the ledger says: a transaction is open in it, or Kafka is slow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ class Commands:
         self._transfers = Transfers(kafka, ledger, self._claim, settings, now)
         self._admission = Admission(ledger, settings)
         self._ids = Ids(ledger)
+        self._lanes = Lanes()  # how many work at a time, the claimer sees to
         self._finishing: set[str] = set()
 
     def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
@@ -93,7 +98,7 @@ class Commands:
             XferqError: it could not be recorded.
         """
         await self._ledger.barrier(error.id)
-        if self._ledger.recorded_status(error.id) is not None:
+        if self._ledger.recorded_status(error.id) is not None or self._ledger.owner_of(error.id) is not None:
             _log.warning("command.refused id=%s (the id is taken) reason=%r", error.id, error.reason)
             return
         moment = format_time(self._now())
@@ -106,8 +111,9 @@ class Commands:
     async def carry_out(
         self, command: CancelCommand | StartCommand, record: CommandRecord, is_ours: Callable[[], bool]
     ) -> str:
-        """Do all of it, or find that it was done; tries again through every error of Kafka's.
+        """Do all of it, or find that it was done; after all that came before for the same queue.
 
+        Tries again through every error of Kafka's. Its status says what it waits for.
         Returns what came of it, in a word: `claimed`, `refused`, or `known` where it was carried out before.
 
         Raises:
@@ -115,29 +121,52 @@ class Commands:
         """
         status = Status.of(command, state="waiting", requested_at=_time(record))
         work = f"command {command.id}"
+
+        async def say(why: str) -> bool:
+            self._health.waits(work, why)
+            return await self._record_waiting(status, why, record)
+
+        try:
+            async with Wait(_TURN, say) as wait, self._lanes.lane(command.queue):
+                outcome = await self._until_carried_out(command, status, record, is_ours, wait)
+        except BaseException:
+            self._health.leaves(work)
+            raise
+        self._health.goes_on(work)
+        return outcome
+
+    async def _until_carried_out(
+        self,
+        command: CancelCommand | StartCommand,
+        status: Status,
+        record: CommandRecord,
+        is_ours: Callable[[], bool],
+        wait: Wait,
+    ) -> str:
         failures = 0
-        recorded = ""
-        while True:
-            if not is_ours():
-                self._health.leaves(work)
-                raise Abandoned
+        while is_ours():
             try:
-                outcome = await self._carry_out(command, status, record, is_again=failures > 0)
-                self._health.goes_on(work)
-                return outcome
+                return await self._carry_out(command, status, record, wait, is_again=failures > 0)
             except XferqError as error:
                 failures += 1
                 _log.warning("command.again id=%s queue=%r error=%s", command.id, command.queue, error)
-                self._health.waits(work, str(error))
-                if recorded != str(error) and await self._record_waiting(status, str(error), record):
-                    recorded = str(error)
+                await wait.tell(str(error))
                 await asyncio.sleep(random.uniform(0.5, 1) * min(_MOST_BACKOFF_S, 0.1 * 2**failures))  # noqa: S311
+        raise Abandoned
 
     async def _carry_out(
-        self, command: CancelCommand | StartCommand, status: Status, record: CommandRecord, *, is_again: bool
+        self,
+        command: CancelCommand | StartCommand,
+        status: Status,
+        record: CommandRecord,
+        wait: Wait,
+        *,
+        is_again: bool,
     ) -> str:
         name = topic_of(command.queue)
         admit = partial(self._admission.admit, status, record.timestamp)
+        if not is_again:
+            wait.now(_LEDGER)
         try:
             await self._ids.take(command.id, hash_of(command))
         except IdTaken as error:
@@ -150,7 +179,7 @@ class Commands:
                     await self._read_ledger(name)
                     status = admit()
                 if isinstance(command, CancelCommand):
-                    await self._cancel(command, status, admit, is_again=is_again)
+                    await self._cancel(command, status, admit, wait, is_again=is_again)
                 else:
                     await self._start(command, status, is_again=is_again)
             except Refused as error:
@@ -201,7 +230,7 @@ class Commands:
         return True
 
     async def _cancel(
-        self, command: CancelCommand, status: Status, admit: Callable[[], Status], *, is_again: bool
+        self, command: CancelCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
     ) -> None:
         name = topic_of(command.queue_name)
         request = Request(
@@ -213,6 +242,7 @@ class Commands:
             reason=command.reason,
             admit=admit,
             is_again=is_again,
+            on_step=(lambda _: None) if is_again else wait.now,  # else the error of the last try says more
         )
         claim = await self._claim(request)
         if not claim.ranges:

@@ -124,7 +124,7 @@ class Drainer:
             self._health.waits(work, why)
             if trouble.failures >= _FAILURES and time.monotonic() - trouble.said_at >= _SAID_S:
                 trouble.said_at = time.monotonic()
-                await self._say(topic, partition, why)
+                await self.say(topic, partition, why)
             backoff = min(_MOST_BACKOFF_S, 0.05 * 2.0 ** min(trouble.failures, 10))
             return random.uniform(0.5, 1) * backoff  # noqa: S311 - no secret
         else:
@@ -147,8 +147,8 @@ class Drainer:
         self._troubles.pop((topic, partition), None)
         self._health.leaves(f"drain {topic}/{partition}")
 
-    async def _say(self, topic: str, partition: int, why: str) -> None:
-        """Let the command's status say what it waits for, if that can be had quickly."""
+    async def say(self, topic: str, partition: int, why: str) -> None:
+        """Let the status of the command whose range is next say what it waits for, if that can be had quickly."""
         for claim in self._ledger.unfinished(topic, partition)[:1]:
             step = self._ledger.progress(topic, partition, claim.id)
             wait = Waiting(why=why[:_SHOWN], offset=claim.ranges[partition][0] if step is None else step.offset)

@@ -6,6 +6,8 @@ topic only announce. Nothing waits in Faust, however much is to be drained.
 
 import asyncio
 import logging
+import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 
@@ -16,6 +18,9 @@ from streams.ledger import Ledger
 _log = logging.getLogger(__name__)
 _BUG_S = 5.0
 _CANCEL_S = 1.0
+_TOLD_S = 3.0
+_LOOK_S = 1.0
+_TURN = "its turn: this worker drains as many queue partitions as it may at a time (XFERQ_CONCURRENT_DRAINS)"
 Where = tuple[str, int]
 """A queue partition: its topic, its number."""
 
@@ -29,12 +34,15 @@ class Turns:
     def __init__(self) -> None:
         self._commands: dict[str, deque[Where]] = {}
         self._waiting: set[Where] = set()
+        self._since: dict[str, float] = {}
+        """By command, when it began to wait, or had its last turn."""
 
     def add(self, command: str, where: Where) -> None:
         """Let it wait, unless it does."""
         if where not in self._waiting:
             self._waiting.add(where)
             self._commands.setdefault(command, deque()).append(where)
+            self._since.setdefault(command, time.monotonic())
 
     def next(self) -> Where | None:
         """Whose turn it is, which waits no more; None where nothing waits."""
@@ -43,8 +51,10 @@ class Turns:
         command = next(iter(self._commands))
         waiting = self._commands.pop(command)
         where = waiting.popleft()
+        del self._since[command]
         if waiting:
             self._commands[command] = waiting  # behind all others
+            self._since[command] = time.monotonic()
         self._waiting.discard(where)
         return where
 
@@ -52,6 +62,14 @@ class Turns:
         """Nothing waits any more."""
         self._commands.clear()
         self._waiting.clear()
+        self._since.clear()
+
+    def late(self, after_s: float) -> list[Where]:
+        """Of each command that has waited for so long without a turn, whose turn is next; each of them once."""
+        now = time.monotonic()
+        late = [command for command, since in self._since.items() if now - since >= after_s]
+        self._since |= dict.fromkeys(late, math.inf)
+        return [self._commands[command][0] for command in late]
 
 
 class _Line:
@@ -90,7 +108,18 @@ class Drains:
         """What has failed, until it is tried again."""
         self._news: dict[Where, set[str]] = {}
         """The commands of ranges that came while their partition was at work."""
+        self._telling: asyncio.Task[None] | None = None
         ledger.on_left = self._on_left
+
+    def start(self) -> None:
+        """Begin to tell whoever waits for a turn for long."""
+        self._telling = self._telling or asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for where in self._first.turns.late(_TOLD_S):
+                await self._drainer.say(*where, _TURN)
 
     def take_share(self, partitions: Collection[int]) -> None:
         """These partitions of the drains topic are ours, and no others; what is left there begins at once."""
@@ -175,6 +204,8 @@ class Drains:
     def begin_stop(self) -> None:
         """Begin nothing any more; what is at work stops at its next edge."""
         self._stopping = True
+        if self._telling is not None:
+            self._telling.cancel()
         self.take_share(())
 
     async def idle(self, within_s: float) -> None:

@@ -20,7 +20,6 @@ from streams.errors import Abandoned, XferqError
 from streams.health import Health
 from streams.held import HeldBack
 from streams.keeper import Keeper
-from streams.lanes import Lanes
 from streams.ledger import Ledger
 from streams.ports import Kafka
 from streams.settings import Settings
@@ -57,7 +56,6 @@ class Engine:
         self.drainer = Drainer(kafka, self.ledger, settings, now, self.health, traces)
         self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self.is_mine)
         self._held_back = HeldBack(kafka, settings, self.health)
-        self._command_lanes = Lanes()  # how many work at a time, the claimer sees to
         self.drains = Drains(
             self.drainer, self.ledger, self._drains_partition, settings.concurrent_drains, self._after_drain
         )
@@ -67,6 +65,7 @@ class Engine:
     async def start(self) -> None:
         """Read the ledger, begin the standing work."""
         await self.ledger.start()
+        self.drains.start()
         self.keeper.start()
 
     async def look(self) -> None:
@@ -136,8 +135,7 @@ class Engine:
             return await self._refuse(record, error, go_on)
         span.set({COMMAND_ID: command.id, QUEUE: command.queue, "xferq.command.type": command.type})
         try:
-            async with self._command_lanes.lane(command.queue):
-                span.set({OUTCOME: await self.commands.carry_out(command, record, go_on)})
+            span.set({OUTCOME: await self.commands.carry_out(command, record, go_on)})
         except Abandoned:
             span.set({OUTCOME: "abandoned"})
             return False

@@ -22,7 +22,7 @@ class Seat:
 
     def __init__(self, kafka: Kafka, group: str) -> None:
         self._kafka = kafka
-        self._group = group
+        self.group = group
         self._hold: Hold | None = None
 
     async def is_needed(self) -> bool:
@@ -31,15 +31,15 @@ class Seat:
         Raises:
             Refused: it is not: a share group, say, which Kafka shows without members and offsets otherwise.
         """
-        return bool(await self._kafka.members(self._group))
+        return bool(await self._kafka.members(self.group))
 
     async def evict(self) -> None:
         """Evict everybody else, whenever they came; take the seat if there is somebody to keep out."""
         if self._hold is not None:
-            others = await self._kafka.members(self._group) - {self._hold.member_id}
-            await self._kafka.evict(self._group, others)
+            others = await self._kafka.members(self.group) - {self._hold.member_id}
+            await self._kafka.evict(self.group, others)
             return
-        self._hold = await self._kafka.hold(self._group)
+        self._hold = await self._kafka.hold(self.group)
         if self._hold is not None:
             EVICTIONS.inc(len(self._hold.evicted))
 
@@ -58,11 +58,11 @@ class Seat:
         try:
             while time.monotonic() < deadline:
                 try:
-                    if len(await self._kafka.members(self._group) - {self._hold.member_id}) >= len(self._hold.evicted):
+                    if len(await self._kafka.members(self.group) - {self._hold.member_id}) >= len(self._hold.evicted):
                         break
                 except XferqError as error:
                     # Not a reason to leave early: into an empty group the evicted may commit what they like.
-                    _log.info("claim.release group=%s error=%s", self._group, error)
+                    _log.info("claim.release group=%s error=%s", self.group, error)
                 await asyncio.sleep(0.1)
         finally:
             await self._hold.release()

@@ -23,8 +23,8 @@ class Noting:
         self.commands: list[tuple[int, int]] = []
         self.has_place = asyncio.Event()
 
-    def take_shares(self, shares: Any) -> None:
-        if shares:
+    def take_shares(self, commands: Any, drains: Any) -> None:
+        if commands:
             self.has_place.set()
 
     async def on_command(self, record: CommandRecord, is_ours: Any) -> bool:

@@ -45,7 +45,6 @@ from tests.broker.scene import Scene, wait_until
 from tests.broker.secured import Secured
 from tests.broker.test_security import COUNT, done, inject, never
 from tests.pages import ROOT
-from tests.support import draining
 from tests.support.patience import WAIT_S, deadline, stretched_ms
 
 pytestmark = pytest.mark.nodes
@@ -272,7 +271,7 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         stack.push_async_callback(engine.stop)
         ledger_id = LedgerId(kafka, settings)
         await _start(engine, _Alone(), kafka, settings, ledger_id)
-        engine.take_shares(range(settings.commands_partitions))
+        engine.take_shares(range(settings.commands_partitions), range(settings.drains_partitions))
         await asyncio.to_thread(scene.create, {scene.topic: settings.queue_partitions})
         scene.put(8)
         if missing.name == HOLD_TOPIC:
@@ -282,10 +281,7 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         record = CommandRecord(settings.commands_topic, 0, 0, moment, json.dumps(command).encode())
         watch = QueueWatch(kafka, settings, engine.is_mine).run(lambda: engine.shares)
         looks = _look(engine, kafka, settings, ledger_id)
-        tasks = [
-            asyncio.create_task(work)
-            for work in (looks, watch, engine.on_command(record, lambda: True), drain(engine, scene))
-        ]
+        tasks = [asyncio.create_task(work) for work in (looks, watch, engine.on_command(record, lambda: True))]
         await until(is_said)
         for task in tasks:
             task.cancel()
@@ -302,13 +298,6 @@ def guest_of(scene: Scene) -> Consumer:
     consumer.subscribe([scene.topic])
     wait_until(lambda: consumer.poll(0.1) is None and consumer.assignment())
     return consumer
-
-
-async def drain(engine: Engine, scene: Scene) -> None:
-    """What is claimed, once it is."""
-    while not scene.ledger().claims(scene.topic):
-        await asyncio.sleep(0.02)
-    await asyncio.gather(*(draining.drain(engine.drainer, scene.topic, number) for number in range(2)))
 
 
 async def _operator(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
