@@ -13,26 +13,40 @@ router = APIRouter(tags=["Health"])
 
 
 class Health(BaseModel):
-    """All is well."""
+    """It can work; `notes` say what is not as it should be all the same."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
 
     status: str = "ok"
+    notes: list[str] | None = None
 
 
-@router.get("/livez", summary="Is the server alive?", response_model=Health, responses=problems(is_open=True))
+@router.get(
+    "/livez",
+    summary="Is the server alive?",
+    response_model=Health,
+    response_model_exclude_none=True,
+    responses=problems(is_open=True),
+)
 async def livez() -> Health:
     """Yes, if this answers at all. Restarting the server helps only if it does not."""
     return Health()
 
 
-@router.get("/readyz", summary="Can it work?", response_model=Health, responses=problems("unavailable"))
+@router.get(
+    "/readyz",
+    summary="Can it work?",
+    response_model=Health,
+    response_model_exclude_none=True,
+    responses=problems("unavailable"),
+)
 async def readyz(request: Request) -> Health:
     """Whether commands can be accepted now; if not, `detail` says what is missing."""
     link: Link = request.app.state.link
-    if link.missing is not None:
-        raise Problem("unavailable", link.missing)
-    return Health()
+    problem = link.missing or link.failures.problem
+    if problem is not None:
+        raise Problem("unavailable", problem)
+    return Health(notes=link.notes or None)
 
 
 @router.get(

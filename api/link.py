@@ -4,6 +4,7 @@ import asyncio
 import logging
 from contextlib import suppress
 
+from api.failures import Failures
 from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.kafka.cluster import Cluster
 from streams.kafka.elections import require_clean_elections
@@ -31,6 +32,7 @@ class Link:
         self._ledger: Ledger | None = None
         self._ledger_id = LedgerId(kafka, settings)
         self._task: asyncio.Task[None] | None = None
+        self.failures = Failures()
         self.missing: str | None = f"still connecting to Kafka at {kafka.connection.bootstrap_servers}"
         """What is missing for work, in words; None when nothing is."""
 
@@ -58,6 +60,12 @@ class Link:
         if self._ledger is None:
             raise Unavailable(self.missing or "the ledger was not read yet")
         return self._ledger
+
+    @property
+    def notes(self) -> list[str]:
+        """What is not as it should be although commands are taken."""
+        held_up = None if self._ledger is None else self._ledger.held_up
+        return self.failures.notes + ([] if held_up is None else [held_up])
 
     def require(self) -> Ledger:
         """The ledger's view, for work that needs Kafka.
@@ -103,6 +111,7 @@ class Link:
                 raise Misconfigured(f"topic {self._settings.commands_topic} does not exist any more")
             await self._ledger_id.look()
             await self._ledger.look()
+            await self.failures.look(self._ledger.barrier)
             return
         await require_permissions(self.kafka, self._settings, "api")
         await require_topics(self.kafka, self._settings)

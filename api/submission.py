@@ -60,13 +60,18 @@ class Submissions:
                     if not await self._write_down(command, is_new=is_new):
                         return
             except (XferqError, TimeoutError) as error:
-                raise _unavailable(error) from error
+                problem = _unavailable(error)
+                for name in (command.id, topic_of(command.queue)):
+                    self._link.failures.add(name, problem.detail)
+                raise problem from error
             try:
                 async with asyncio.timeout(self._limit_s):
                     await self._publish(command)
             except (XferqError, TimeoutError) as error:
                 _log.warning("command.unpublished id=%s by=%r error=%s", command.id, command.requested_by, error)
+                self._link.failures.add(None, f"a command could not be published: {error or 'no answer in time'}")
                 raise _unpublished(command.id) from error
+        self._link.failures.succeed(topic_of(command.queue))
         who = command.requested_by
         _log.info("command.accepted id=%s type=%s queue=%r by=%r", command.id, command.type, command.queue, who)
 

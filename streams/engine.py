@@ -75,6 +75,7 @@ class Engine:
             Unavailable: Kafka does not answer, or the ledger is not followed.
         """
         await self.ledger.look()
+        self.health.notes("ledger", self.ledger.held_up)
         try:
             async with asyncio.timeout(_PATIENCE_OF_LOOKS_S):
                 await self._held_back.look()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 _STALLED_S = 10.0
 """Errors that pass by themselves within this time are nobody's business."""
+_TOLD_S = 4.0
+"""Whoever asks is told by then of what waits."""
 _SHOWN = 1_000
 
 
@@ -65,8 +67,8 @@ class Health:
 
     @property
     def noted(self) -> list[str]:
-        """What is to be said although the worker gets on."""
-        return [why for _, why in sorted(self._notes.items())]
+        """What is to be said although the worker gets on: also of the piece of work that has waited longest."""
+        return [why for _, why in sorted(self._notes.items())] + self._longest_wait(_TOLD_S)
 
     @property
     def waiting(self) -> int:
@@ -90,8 +92,16 @@ class Health:
             if self._clock() - wait.since >= wait.grace_s:
                 return wait.why[:_SHOWN]
         if self.waiting_s > _STALLED_S and self.idle_s > _STALLED_S:
-            waits = sorted(self._waits.items(), key=lambda item: item[1].since)
-            for work, wait in waits[:1]:
-                others = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
-                return f"{work}{others} can't get on for {self._clock() - wait.since:.0f} s: {wait.why}"[:_SHOWN]
+            for longest in self._longest_wait(_STALLED_S):
+                return longest
         return None
+
+    def _longest_wait(self, at_least_s: float) -> list[str]:
+        """What the work waits for that has waited longest, if that is so long; one text at most."""
+        waits = list(self._waits.items())  # at once: this is asked from other threads
+        waits.sort(key=lambda item: item[1].since)
+        for work, wait in waits[:1]:
+            if (waited_s := self._clock() - wait.since) >= at_least_s:
+                others = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
+                return [f"{work}{others} can't get on for {waited_s:.0f} s: {wait.why}"[:_SHOWN]]
+        return []

@@ -10,7 +10,7 @@ from streams.ports import Kafka
 from streams.settings import Settings
 from streams.undecided import Undecided
 
-_SAID_AFTER_S = 10.0
+_SAID_AFTER_S = 4.0
 """Transactions that end within this time are nobody's business."""
 
 

@@ -24,6 +24,8 @@ from streams.undecided import Undecided
 
 _log = logging.getLogger(__name__)
 _AGAIN_S = 5.0
+_SAID_AFTER_S = 4.0
+"""Transactions that end within this time are nobody's business."""
 _BATCH_BYTES = 900_000
 """Under Kafka's default limit of a record batch, 1 MiB."""
 
@@ -95,6 +97,17 @@ class Ledger(LedgerView):
                 del self._stuck[partition]
             self._reader.replace(still)
             raise Unavailable("reading the ledger: nothing comes, though there is more")
+
+    @property
+    def held_up(self) -> str | None:
+        """What to say where a transaction has been open for long, by the last look; None where none has."""
+        partitions = sorted(self._undecided.open_for(_SAID_AFTER_S))
+        if not partitions:
+            return None
+        return (
+            f"a transaction is open in {self._settings.ledger_topic}, partitions {partitions}: whoever asks about a "
+            'queue or an id that lies there waits for its end (docs/runbook.md, "A transaction hangs")'
+        )
 
     async def stop(self) -> None:
         """Stop following."""

@@ -34,10 +34,10 @@ async def test_an_open_transaction_is_said_and_its_end_too(where: str) -> None:
         transaction = world.broker.begin("stranger", 600.0)
         logs[1].append([(0, b"", b"in it", ())], transaction)
         await engine.look()
-        await asyncio.sleep(5)
+        await asyncio.sleep(3)
         await engine.look()
         assert engine.health.noted == []  # most transactions end by themselves
-        await asyncio.sleep(25)
+        await asyncio.sleep(27)
         await engine.look()
         assert engine.health.noted == [f"a transaction is open in {topic}: what lies behind it waits (1 from offset 1)"]
         assert engine.health.problem() is None

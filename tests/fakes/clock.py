@@ -61,12 +61,12 @@ def skip(time: timedelta) -> None:
 
 
 def jumping_time() -> Callable[[], None]:
-    """Let the engine's modules measure time by the loop's clock; returns what takes that back."""
+    """Let xferq's modules measure time by the loop's clock; returns what takes that back."""
     clock = SimpleNamespace(monotonic=lambda: asyncio.get_running_loop().time())
     changed = [
         module
         for name, module in sys.modules.items()
-        if name.startswith("streams.") and getattr(module, "time", None) is time
+        if name.startswith(("streams.", "api.")) and getattr(module, "time", None) is time
     ]
     for module in changed:
         module.time = clock  # type: ignore[attr-defined]
