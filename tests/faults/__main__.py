@@ -12,7 +12,7 @@ from tests.faults.trouble import TRACKS
 from tests.support.patience import SLOWNESS
 
 MOST_STALL_S = 30.0 * SLOWNESS
-"""A drain goes on by itself within this time after a fault has ended: more without one is a failure."""
+"""Each command goes on by itself within this time after a fault has ended: more without one is a failure."""
 
 
 def main() -> int:
@@ -33,7 +33,8 @@ def main() -> int:
     if options.report is not None:
         options.report.write_text(json.dumps(outcome.report(), indent=2) + "\n")
     show(outcome)
-    return 1 if outcome.verdict.violations or outcome.longest_stall_s > MOST_STALL_S else 0
+    stood_still_s = max(outcome.longest_stall_s, outcome.longest_wait.seconds)
+    return 1 if outcome.verdict.violations or stood_still_s > MOST_STALL_S else 0
 
 
 def show(outcome: Outcome) -> None:
@@ -44,6 +45,8 @@ def show(outcome: Outcome) -> None:
         for name, count in report[title].items():
             print(f"  {count:>12,}  {name}")
     print(f"\nlongest time without faults and without progress: {report['longest_stall_s']} s (at most {MOST_STALL_S})")
+    waited = outcome.longest_wait
+    print(f"of one command: {waited.seconds:.1f} s ({waited.id}, after: {waited.last})")
     print(f"memory of a worker, quarter by quarter: {report['worker_memory_mb']} MB")
     print(f"its descriptors: {report['worker_descriptors']}")
     for violation in outcome.verdict.violations[:20]:

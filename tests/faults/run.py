@@ -17,6 +17,7 @@ from tests.faults.queue_trouble import PER_SECOND, dispatched
 from tests.faults.stage import Stage
 from tests.faults.trouble import TRACKS, Track
 from tests.faults.verdict import Verdict, judge
+from tests.faults.waits import Waited
 from tests.faults.witness import Quiet, Witness
 from tests.faults.worker import Weakness
 from tests.faults.worker_trouble import SURVIVOR, WORKERS
@@ -50,6 +51,7 @@ class Outcome:
     verdict: Verdict
     faults: dict[str, int]
     longest_stall_s: float
+    longest_wait: Waited
     stalls: dict[int, int]
     memory_mb: list[float]
     descriptors: list[int]
@@ -64,6 +66,7 @@ class Outcome:
             "totals": dict(sorted(self.verdict.totals.items())),
             "faults": self.faults,
             "longest_stall_s": round(self.longest_stall_s, 1),
+            "longest_wait": asdict(self.longest_wait),
             "stalls_by_s": dict(sorted(self.stalls.items())),
             "worker_memory_mb": _quarters(self.memory_mb),
             "worker_descriptors": _quarters([float(count) for count in self.descriptors]),
@@ -140,7 +143,8 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None], cluster: LinkedClu
                 nemesis.check()
                 tell(
                     f"put in {injector.sent}, moved {witness.restored}, commands {len(operator.ids)}, "
-                    f"faults {nemesis.done.total()}, longest stall {witness.longest_stall_s:.1f} s"
+                    f"faults {nemesis.done.total()}, longest stall {witness.longest_stall_s:.1f} s, "
+                    f"of one command {witness.longest_wait.seconds:.1f} s"
                 )
             tell("faults end")
             nemesis.stop()
@@ -171,6 +175,7 @@ def run(plan: Plan, folder: Path, say: Callable[[str], None], cluster: LinkedClu
             verdict=verdict,
             faults=dict(sorted(nemesis.done.items())),
             longest_stall_s=witness.longest_stall_s,
+            longest_wait=witness.longest_wait,
             stalls=dict(witness.stalls),
             memory_mb=samples.memory_mb,
             descriptors=samples.descriptors,

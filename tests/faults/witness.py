@@ -8,6 +8,7 @@ import orjson
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from streams.settings import Settings
+from tests.faults.waits import Waited, Waits
 
 _DONE = ("done", "refused")
 
@@ -44,6 +45,7 @@ class Witness:
         self._expected: set[str] = set()
         self._ranges: dict[tuple[str, str], set[str]] = {}
         self._restored: dict[str, int] = {}
+        self._waits = Waits()
         self._lock = threading.Lock()
         self.longest_stall_s = 0.0
         """The longest time without faults in which there was work, and nothing of it was done."""
@@ -80,6 +82,7 @@ class Witness:
         with self._lock:
             if self._states.get(id) not in _DONE:
                 self._expected.add(id)
+                self._waits.sign(id, "published", time.monotonic())
 
     def unfinished(self, ids: list[str]) -> int:
         """How many of these commands have not come to their end."""
@@ -91,6 +94,11 @@ class Witness:
         """Commands that have not ended, or claims with ranges that are not drained to their end."""
         with self._lock:
             return bool(self._expected) or any(self._ranges.values())
+
+    @property
+    def longest_wait(self) -> Waited:
+        """The longest time without faults in which one command stood still, whatever others did."""
+        return self._waits.longest
 
     @property
     def restored(self) -> int:
@@ -124,6 +132,15 @@ class Witness:
                 quiet_s += now - last
             self.longest_stall_s = max(self.longest_stall_s, quiet_s)
             last = now
+            with self._lock:
+                self._waits.look(now, is_quiet=self._quiet.is_quiet)
+
+    def _sign(self, id: str, what: str) -> None:
+        """A command has got on; one that has ended counts for as long as ranges of it are not drained."""
+        if self._states.get(id) in _DONE and not any(claimed == id for _, claimed in self._ranges):
+            self._waits.ended(id)
+        else:
+            self._waits.sign(id, what, time.monotonic())
 
     def _apply(self, key: bytes | None, value: bytes | None) -> bool:
         """Take a record into account; whether work went on: a claim, a step of a drain, a command's end."""
@@ -135,10 +152,13 @@ class Witness:
                 self._states[rest] = orjson.loads(value)["state"]
                 if self._states[rest] in _DONE:
                     self._expected.discard(rest)
+                    self._sign(rest, "ended")
                     return True
             elif kind == "claim":
                 topic, id = rest.split("/")
-                self._ranges[(topic, id)] = set(orjson.loads(value)["ranges"])
+                if ranges := set(orjson.loads(value)["ranges"]):
+                    self._ranges[(topic, id)] = ranges
+                self._sign(id, f"claimed {topic}")
                 return True
             elif kind == "progress":
                 topic, partition, id = rest.split("/")
@@ -148,5 +168,6 @@ class Witness:
                     self._ranges[(topic, id)].discard(partition)
                     if not self._ranges[(topic, id)]:
                         del self._ranges[(topic, id)]
+                self._sign(id, f"drained {topic}/{partition} to {step['offset']}")
                 return True
         return False
