@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
 _SOON_S = 2.0
 _TURN = "its turn: earlier commands for the same queue are not through; their status says what they wait for"
+_QUEUES = "its queues, which are being claimed, some at a time"
 _LEDGER = "reading what the ledger says: a transaction is open in it, or Kafka is slow"
 
 
@@ -181,7 +182,7 @@ class Commands:
                 if isinstance(command, CancelCommand):
                     await self._cancel(command, status, admit, wait, is_again=is_again)
                 else:
-                    await self._start(command, status, is_again=is_again)
+                    await self._start(command, status, wait, is_again=is_again)
             except Refused as error:
                 await self._read_ledger(name)
                 await self._refuse(name, self._admission.known(status) or status, error)
@@ -248,7 +249,9 @@ class Commands:
         if not claim.ranges:
             self._ended(status.model_copy(update={"state": "done"}))
 
-    async def _start(self, command: StartCommand, status: Status, *, is_again: bool) -> None:
+    async def _start(self, command: StartCommand, status: Status, wait: Wait, *, is_again: bool) -> None:
+        if not is_again:
+            wait.now(_QUEUES)
         counted = await self._transfers.claim(command, status, is_again=is_again)
         if counted is not None and counted.state == "done":
             self._ended(counted)

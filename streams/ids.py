@@ -1,9 +1,9 @@
 """Whose an id is: that of the first command that was written down under it, whoever asks, and however many at once.
 
-1. Behind a barrier the id is free: no record says otherwise. So say all who look at this moment.
+1. The id is free, as far as one's view shows. So say all who look at this moment, and whose views are old.
 2. Each writes a record of its own, `id/<id>/<nonce>`, with a hash of its command's content: a key that nobody writes
    again.
-3. Behind another barrier each sees all of them. The one at the lowest offset owns the id; where that has other content,
+3. Behind a barrier each sees all of them. The one at the lowest offset owns the id; where that has other content,
    the loser removes its own.
 A single key would not do: what was written last is all that compaction leaves of it, so the first would not stay so.
 All records of an id lie in one partition of the ledger, and nobody waits for another one.
@@ -33,8 +33,6 @@ class Ids:
         Raises:
             IdTaken: it is another one's.
         """
-        if self._ledger.owner_of(id) is None:
-            await self._ledger.barrier(id)
         while self._ledger.owner_of(id) is None:
             key = id_key(id, uuid.uuid4().hex)
             await self._ledger.record(id, [(key, Owned(content=content).to_bytes())])

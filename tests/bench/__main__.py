@@ -23,9 +23,10 @@ from tests.bench.contenders import contenders
 from tests.bench.drains import OURS, Shape, compare
 from tests.bench.posts import posts
 from tests.bench.shapes import measure_shapes
-from tests.bench.tables import claim_table, drain_table, posts_table, queues_table, shapes_table
+from tests.bench.tables import claim_table, drain_table, posts_table, queues_table, shapes_table, transfers_table
+from tests.bench.transfers import transfers
 
-PARTS = ("drain", "claim", "queues", "shapes")
+PARTS = ("drain", "claim", "posts", "queues", "transfers", "shapes")
 RESULTS = Path("bench-results")
 _WARM_UP = 5_000
 _QUICK = {"messages": 5_000, "rounds": 1, "deep": 20_000}
@@ -66,8 +67,15 @@ async def run(options: argparse.Namespace) -> None:
                 await small(bootstrap, 1, many),
             ]
             _console.print(claim_table(results["claim"]))
-            results["posts"] = await posts(bootstrap, 2 if options.quick else 10)
+        if "posts" in options.only or "claim" in options.only:
+            seconds = 2 if options.quick else 10
+            results["posts"] = [await posts(bootstrap, seconds, with_key=with_key) for with_key in (False, True)]
             _console.print(posts_table(results["posts"]))
+        if "transfers" in options.only:
+            counts = (100, 200) if options.quick else (1_000, 2_500, 5_000)
+            _console.print("transfers of very many queues, and back")
+            results["transfers"] = [await transfers(bootstrap, count) for count in counts]
+            _console.print(transfers_table(results["transfers"]))
         if "queues" in options.only:
             count, messages = (100, 2_000) if options.quick else (2_000, 20_000)
             _console.print(f"drain into {count:,} new queues")

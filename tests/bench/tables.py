@@ -65,12 +65,34 @@ def claim_table(claims: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def posts_table(found: dict[str, Any]) -> Table:
-    """How many were taken."""
-    table = Table(f"cancels posted over {found['connections']} connections", "")
-    table.add_row("a second", f"{found['per_second']:,.0f}")
-    table.add_row("answered within, median", f"{found['median_ms']:.1f} ms")
-    table.add_row("99 % within", f"{found['p99_ms']:.1f} ms")
+def posts_table(found: Sequence[dict[str, Any]]) -> Table:
+    """How many were taken, without keys and with them."""
+    table = Table(f"cancels posted over {found[0]['connections']} connections")
+    for one in found:
+        table.add_column("with Idempotency-Key" if one["with_key"] else "without", justify="right")
+    table.add_row("a second", *(f"{one['per_second']:,.0f}" for one in found))
+    table.add_row("answered within, median", *(f"{one['median_ms']:.1f} ms" for one in found))
+    table.add_row("99 % within", *(f"{one['p99_ms']:.1f} ms" for one in found))
+    return table
+
+
+def transfers_table(found: Sequence[dict[str, Any]]) -> Table:
+    """A row for each number of queues and each direction."""
+    table = Table("queues", "command")
+    for heading in ("s", "ms a queue", "its processor time", "memory, MB", "another queue's cancel is claimed within"):
+        table.add_column(heading, justify="right")
+    for one in found:
+        for command in ("transfer", "cancel"):
+            row = one[command]
+            table.add_row(
+                f"{one['queues']:,}",
+                command,
+                f"{row['seconds']:,.1f}",
+                f"{row['seconds'] / one['queues'] * 1000:.1f}",
+                f"{row['cpu_s'] / one['queues'] * 1000:.1f}",
+                f"{one['memory_mb']:,.0f}, {one['memory_before_mb']:,.0f} before",
+                f"{row['other_claimed_ms']:,.0f} ms",
+            )
     return table
 
 

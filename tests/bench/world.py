@@ -242,11 +242,18 @@ class Process:
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
 
+    def cpu_s(self) -> float:
+        """The processor time that it and its children have taken so far, in seconds (Linux)."""
+        ticks = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[11:13] for one in self._processes()]
+        return sum(int(part) for parts in ticks for part in parts) / os.sysconf("SC_CLK_TCK")
+
+    def _processes(self) -> list[str]:
+        pid = self._process.pid
+        return [str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
     def peak_memory_mb(self) -> float:
         """The most resident memory that it and its children have had, in MB (Linux)."""
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        statuses = [Path(f"/proc/{one}/status").read_text() for one in (pid, *children)]
+        statuses = [Path(f"/proc/{one}/status").read_text() for one in self._processes()]
         return sum(int(found[1]) / 1024 for status in statuses if (found := re.search(r"VmHWM:\s+(\d+) kB", status)))
 
 
