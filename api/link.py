@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterable
 from contextlib import suppress
 
 from api.failures import Failures
@@ -60,6 +61,12 @@ class Link:
         if self._ledger is None:
             raise Unavailable(self.missing or "the ledger was not read yet")
         return self._ledger
+
+    def note_failure(self, names: Iterable[str], why: str) -> None:
+        """Something could not be asked of the ledger, about any of these; not where all is missing anyhow."""
+        if self._ledger is not None and self.missing is None:
+            for name in names:
+                self.failures.add(self._ledger.partition_of(name), name, why)
 
     @property
     def notes(self) -> list[str]:

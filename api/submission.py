@@ -61,17 +61,17 @@ class Submissions:
                         return
             except (XferqError, TimeoutError) as error:
                 problem = _unavailable(error)
-                for name in (command.id, topic_of(command.queue)):
-                    self._link.failures.add(name, problem.detail)
+                self._link.note_failure((command.id, topic_of(command.queue)), problem.detail)
                 raise problem from error
             try:
                 async with asyncio.timeout(self._limit_s):
                     await self._publish(command)
             except (XferqError, TimeoutError) as error:
                 _log.warning("command.unpublished id=%s by=%r error=%s", command.id, command.requested_by, error)
-                self._link.failures.add(None, f"a command could not be published: {error or 'no answer in time'}")
+                why = str(error) or "Kafka did not answer in time"
+                self._link.failures.add_unpublished(f"a command could not be published: {why}")
                 raise _unpublished(command.id) from error
-        self._link.failures.succeed(topic_of(command.queue))
+        self._link.failures.succeed(self._link.ledger.partition_of(topic_of(command.queue)))
         who = command.requested_by
         _log.info("command.accepted id=%s type=%s queue=%r by=%r", command.id, command.type, command.queue, who)
 

@@ -230,7 +230,7 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
 
     async def revoked(sender: Any, revoked: set[TP], **_: Any) -> None:
         handoff.drop(revoked)
-        engine.take_shares((), ())
+        engine.lose_shares()
         engine.health.lacks("group", f"waiting for a place in group {settings.worker_group}", _REBALANCE_S)
 
     async def assigned(sender: Any, assigned: set[TP], **_: Any) -> None:

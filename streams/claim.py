@@ -124,7 +124,7 @@ class Claimer:
             try:
                 is_again = request.is_again or attempt > 0
                 request.on_step(_PLACE)
-                async with self._lanes.lane(request.topic), self._places.place(is_again=is_again):
+                async with self._places.place(is_again=is_again), self._lanes.lane(request.topic):
                     claim, is_new = await self._attempt(request)
             except (Fenced, OutcomeUnknown, Overtaken) as error:
                 # Another claimer or a dispatcher was here: let one of us finish, then look what is there. Claimers
@@ -279,8 +279,10 @@ class Claimer:
                 if rewound.heads:
                     await self._heads.put_back(claim, rewound, producer)
                 return
-            await seat.evict()
-            await self.confirmation.confirm(claim, producer, seat)
+            # Or it was being done while this waited for its turn.
+            if self.confirmation.is_overdue(claim.topic) or await self.is_rewound(claim):
+                await seat.evict()
+                await self.confirmation.confirm(claim, producer, seat)
         finally:
             self._spawn(producer.close(), is_bounded=True)
             self._spawn(seat.release(self._settings.hold_ms))

@@ -123,8 +123,8 @@ class Commands:
         status = Status.of(command, state="waiting", requested_at=_time(record))
         work = f"command {command.id}"
 
-        async def say(why: str) -> bool:
-            self._health.waits(work, why)
+        async def say(why: str, for_s: float) -> bool:
+            self._health.waits(work, why, for_s)
             return await self._record_waiting(status, why, record)
 
         try:
@@ -184,6 +184,7 @@ class Commands:
                 else:
                     await self._start(command, status, wait, is_again=is_again)
             except Refused as error:
+                await wait.stop()  # or that it waits would be the last word
                 await self._read_ledger(name)
                 await self._refuse(name, self._admission.known(status) or status, error)
                 return "refused"
@@ -215,16 +216,19 @@ class Commands:
         """Let the status say what the command waits for, if that can be had quickly; whether it does."""
         name = topic_of(status.queue_name or status.id)
         try:
-            # What failed may have come after the claim: its status must not be overwritten.
+            # What failed may have come after the claim: its status must not be overwritten. Nor that of another
+            # command, whose id this is; one that waits for its turn has not asked yet.
             async with asyncio.timeout(_SOON_S):
-                await self._ledger.barrier(name)
+                await asyncio.gather(self._ids.take(status.id, str(status.command)), self._ledger.barrier(name))
             known = self._ledger.recorded_status(status.id)
-            if known is not None and known.state not in ("accepted", "waiting"):
+            if known is not None and (known.state not in ("accepted", "waiting") or known.command != status.command):
                 return True
             if known is None and self._admission.is_old(name, record.timestamp):
                 return False  # by that it would be known
             waiting = (known or status).model_copy(update={"state": "waiting", "detail": why})
             await self._ledger.record_status(name, waiting)
+        except IdTaken:
+            return True
         except (XferqError, TimeoutError) as error:
             _log.info("command.unrecorded id=%s error=%r", status.id, error)
             return False

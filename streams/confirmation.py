@@ -8,6 +8,7 @@ the command has ended.
 import asyncio
 import logging
 import time
+from collections.abc import Iterable
 
 from streams.domain.claim import Claim, Waiting
 from streams.errors import Refused, Unavailable, XferqError
@@ -76,12 +77,14 @@ class Confirmation:
             while True:
                 await self._heads.rewound(claim)  # only to wait for all that is pending
                 began = time.monotonic()
+                # Not what is claimed behind this: its own look is still to come.
+                due = self._due(claim)
                 await seat.evict()
                 rewound = await self._heads.rewound(claim)
                 if rewound.heads:
                     await self._heads.put_back(claim, rewound, producer)
                 elif time.monotonic() - began < seat.keeps_out_s:
-                    self._say_confirmed(claim)
+                    self._say_confirmed(due)
                     return
                 if time.monotonic() >= deadline:
                     raise Unavailable("commits of its dispatchers came in between again and again")
@@ -93,11 +96,15 @@ class Confirmation:
             wait = Waiting(why=f"its dispatchers' group does not show the claim: {error}").to_bytes()
             await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), wait)])
 
-    def _say_confirmed(self, confirmed: Claim) -> None:
-        """The topic's heads are right now, so for all of its claims; the latest one, our view may not show yet."""
-        claims = {claim.id: claim for claim in self._ledger.claims(confirmed.topic) if self.is_due(claim)}
-        claims |= {id: claim for (topic, id), claim in self.failed.items() if topic == confirmed.topic}
-        for claim in (claims | {confirmed.id: confirmed}).values():
+    def _due(self, latest: Claim) -> list[Claim]:
+        """All claims of the topic for which this is to come; the latest one, our view may not show yet."""
+        claims = {claim.id: claim for claim in self._ledger.claims(latest.topic) if self.is_due(claim)}
+        claims |= {id: claim for (topic, id), claim in self.failed.items() if topic == latest.topic}
+        return list((claims | {latest.id: latest}).values())
+
+    def _say_confirmed(self, claims: Iterable[Claim]) -> None:
+        """The topic's heads are right now, for all of these."""
+        for claim in claims:
             self.failed.pop((claim.topic, claim.id), None)
             task = asyncio.create_task(self._unsay(claim))
             self._unsaying.add(task)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -138,9 +138,9 @@ class Drainer:
                 self._paces[where] = pace
 
     @property
-    def troubled(self) -> list[tuple[str, int]]:
+    def troubled(self) -> Collection[tuple[str, int]]:
         """The queue partitions whose last attempt has failed."""
-        return list(self._troubles)
+        return self._troubles.keys()
 
     def leave(self, topic: str, partition: int) -> None:
         """The queue partition is not ours to drain any more."""
@@ -178,12 +178,14 @@ class Drainer:
                     await self._ledger.barrier(topic)
             except TimeoutError:
                 raise Unavailable(f"reading what the ledger says about {topic}: a transaction is open") from None
-            undecided: Unavailable | None = None
+            undecided: dict[str, Unavailable] = {}
             for claim in self._ledger.unfinished(topic, partition):
+                if claim.topic_id in undecided:
+                    continue  # what was claimed after it of the same topic must not overtake it
                 try:
                     is_gone = await self._is_gone(topic, claim.topic_id)
                 except Unavailable as error:
-                    undecided = error  # the topic that has its name now may be another claim's
+                    undecided[claim.topic_id] = error  # the topic that has its name now may be another claim's
                     continue
                 drain = RangeDrain(
                     self._kafka, self._ledger, self._settings, self._now, self._health,
@@ -199,8 +201,8 @@ class Drainer:
                     finally:
                         span.set({"xferq.transactions": pace.committed - before, **drain.moved})
                 drained.append(claim.id)
-            if undecided is not None:
-                raise undecided
+            if undecided:
+                raise next(iter(undecided.values()))
         finally:
             await producer.close()
 

@@ -8,8 +8,7 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 
 from streams.drain import Drainer
 from streams.errors import Abandoned
@@ -28,35 +27,45 @@ Where = tuple[str, int]
 class Turns:
     """What waits for its turn: one queue partition of each command after the other, in the order of asking.
 
-    So the cancel of one queue does not wait for the thousands of a transfer that came before it.
+    So the cancel of one queue does not wait for the thousands of a transfer that came before it. A partition of which
+    several commands have ranges waits in the name of each, and has its turn when the first of them has.
     """
 
     def __init__(self) -> None:
-        self._commands: dict[str, deque[Where]] = {}
+        self._commands: dict[str, dict[Where, bool]] = {}
         self._waiting: set[Where] = set()
         self._since: dict[str, float] = {}
         """By command, when it began to wait, or had its last turn."""
 
     def add(self, command: str, where: Where) -> None:
-        """Let it wait, unless it does."""
-        if where not in self._waiting:
-            self._waiting.add(where)
-            self._commands.setdefault(command, deque()).append(where)
-            self._since.setdefault(command, time.monotonic())
+        """Let it wait, in the name of the command."""
+        self._waiting.add(where)
+        self._commands.setdefault(command, {})[where] = True
+        self._since.setdefault(command, time.monotonic())
 
     def next(self) -> Where | None:
-        """Whose turn it is, which waits no more; None where nothing waits."""
-        if not self._commands:
-            return None
-        command = next(iter(self._commands))
-        waiting = self._commands.pop(command)
-        where = waiting.popleft()
-        del self._since[command]
-        if waiting:
-            self._commands[command] = waiting  # behind all others
-            self._since[command] = time.monotonic()
-        self._waiting.discard(where)
-        return where
+        """Whose turn it is, which waits no more, in nobody's name; None where nothing waits."""
+        while self._commands:
+            command = next(iter(self._commands))
+            waiting = self._commands.pop(command)
+            del self._since[command]
+            where = self._first(waiting)
+            if waiting:
+                self._commands[command] = waiting  # behind all others
+                self._since[command] = time.monotonic()
+            if where is not None:
+                self._waiting.discard(where)
+                return where
+        return None
+
+    def _first(self, waiting: dict[Where, bool]) -> Where | None:
+        """Take out the first that has not had its turn in another one's name."""
+        while waiting:
+            where = next(iter(waiting))
+            del waiting[where]
+            if where in self._waiting:
+                return where
+        return None
 
     def clear(self) -> None:
         """Nothing waits any more."""
@@ -69,7 +78,7 @@ class Turns:
         now = time.monotonic()
         late = [command for command, since in self._since.items() if now - since >= after_s]
         self._since |= dict.fromkeys(late, math.inf)
-        return [self._commands[command][0] for command in late]
+        return [next(iter(self._commands[command])) for command in late]
 
 
 class _Line:
@@ -84,7 +93,7 @@ class Drains:
     """The drains of a worker's share; a partition of the drains topic stands for some of all queue partitions.
 
     A place is held for one attempt. What has failed waits for a place of its own kind: it may fail for hours, and each
-    attempt may take long. `after` is awaited with the topic of each queue partition that was drained.
+    attempt may take long. `after` is told the topic of each queue partition of which a range was drained.
     """
 
     def __init__(
@@ -93,7 +102,7 @@ class Drains:
         ledger: Ledger,
         partition_of: Callable[[str, int], int],
         places: int,
-        after: Callable[[str], Awaitable[None]],
+        after: Callable[[str], None],
     ) -> None:
         self._drainer = drainer
         self._ledger = ledger
@@ -118,20 +127,33 @@ class Drains:
     async def _tell(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_S)
-            for where in self._first.turns.late(_TOLD_S):
-                await self._drainer.say(*where, _TURN)
+            try:
+                for where in self._first.turns.late(_TOLD_S):
+                    await self._drainer.say(*where, _TURN)
+            except Exception:  # noqa: BLE001 - a bug of ours must not end this for as long as the worker lives
+                _log.exception("drain.failed")
 
-    def take_share(self, partitions: Collection[int]) -> None:
-        """These partitions of the drains topic are ours, and no others; what is left there begins at once."""
-        self._share = frozenset(partitions)
-        for where in self._drainer.troubled:
-            if not self._is_ours(where) and where not in self._at_work:
-                self._drainer.leave(*where)
-                if where in self._later:
-                    self._later.pop(where).cancel()
+    def lose_share(self) -> None:
+        """Nothing is ours until a share is given out anew; what is at work stops at its next edge."""
+        self._share = frozenset()
         for line in (self._first, self._again):
             line.turns.clear()
+
+    def take_share(self, partitions: Collection[int]) -> None:
+        """These partitions of the drains topic are ours now, and no others; what is left there begins at once."""
+        self.lose_share()
+        self._share = frozenset(partitions)
+        for where in [*self._drainer.troubled, *self._later]:
+            if where not in self._at_work and not self._is_ours(where):
+                self._leave(where)
         self.look()
+
+    def _leave(self, where: Where) -> None:
+        """Somebody else's by now, or drained by somebody else."""
+        self._drainer.leave(*where)
+        timer = self._later.pop(where, None)
+        if timer is not None:
+            timer.cancel()
 
     def look(self) -> None:
         """Begin all that is left in our share and has not begun."""
@@ -140,19 +162,18 @@ class Drains:
 
     def begin(self, topic: str, partition: int) -> None:
         """Drain the queue partition in its turn, if it is ours and anything is left there."""
-        where = topic, partition
-        if where in self._at_work or where in self._later or not self._is_ours(where):
-            return
-        for claim in self._ledger.unfinished(topic, partition)[:1]:
-            self._first.turns.add(claim.id, where)
-            self._go_on()
+        if (topic, partition) not in self._at_work:
+            for claim in self._ledger.unfinished(topic, partition):
+                self._on_left(topic, partition, claim.id)
 
     def _on_left(self, topic: str, partition: int, id: str) -> None:
         where = topic, partition
         if where in self._at_work:
             self._news.setdefault(where, set()).add(id)
         elif where not in self._later and self._is_ours(where):
-            self._first.turns.add(id, where)
+            # What has failed waits among its own kind, whoever asks for it.
+            line = self._again if where in self._drainer.troubled else self._first
+            line.turns.add(id, where)
             self._go_on()
 
     def _is_ours(self, where: Where) -> bool:
@@ -162,44 +183,42 @@ class Drains:
         """Begin as many attempts as there are places."""
         for line in (self._first, self._again):
             while line.places and (where := line.turns.next()) is not None:
-                if where not in self._at_work and self._is_ours(where):
+                if where not in self._at_work and where not in self._later and self._is_ours(where):
                     line.places -= 1
                     self._at_work[where] = asyncio.create_task(self._attempt(where, line))
 
     async def _attempt(self, where: Where, line: _Line) -> None:
+        """One attempt, with a place; then whatever is left, in its turn."""
         drained: list[str] = []
+        again_s: float | None = _BUG_S
         try:
-            again_s = await self._try(where, line, drained)
-            if drained:
-                await self._after(where[0])
-        finally:
-            del self._at_work[where]
-        news = self._news.pop(where, set()) - set(drained)
-        if again_s is not None and self._is_ours(where):
-            self._later[where] = asyncio.get_running_loop().call_later(again_s, self._try_again, where)
-        elif news:
-            self.begin(*where)
-
-    async def _try(self, where: Where, line: _Line, drained: list[str]) -> float | None:
-        """One attempt, with a place; after how many seconds there is to be another one."""
-        try:
-            return await self._drainer.attempt(*where, lambda: self._is_ours(where), drained)
+            again_s = await self._drainer.attempt(*where, lambda: self._is_ours(where), drained)
         except Abandoned:
-            return 0.0  # ours again by now, perhaps
+            again_s = 0.0  # ours again by now, perhaps
         except Exception:  # noqa: BLE001 - a bug of ours must not end this for as long as the worker lives
             _log.exception("drain.failed topic=%s partition=%d", *where)
-            return _BUG_S
         finally:
             line.places += 1
+            del self._at_work[where]
+            self._end(where, again_s, self._news.pop(where, set()) - set(drained))
             self._go_on()
+        if drained:
+            self._after(where[0])
+
+    def _end(self, where: Where, again_s: float | None, news: Collection[str]) -> None:
+        if not self._is_ours(where):
+            self._leave(where)
+        elif again_s:
+            self._later[where] = asyncio.get_running_loop().call_later(again_s, self._try_again, where)
+        elif news or again_s is not None:
+            self.begin(*where)
 
     def _try_again(self, where: Where) -> None:
         del self._later[where]
-        for claim in self._ledger.unfinished(*where)[:1]:
-            self._again.turns.add(claim.id, where)
-            self._go_on()
-            return
-        self._drainer.leave(*where)  # somebody else has drained it
+        if self._ledger.unfinished(*where):
+            self.begin(*where)
+        else:
+            self._leave(where)
 
     def begin_stop(self) -> None:
         """Begin nothing any more; what is at work stops at its next edge."""

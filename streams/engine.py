@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import zlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from datetime import UTC, datetime
 
 import orjson
@@ -59,7 +59,9 @@ class Engine:
         self.drains = Drains(
             self.drainer, self.ledger, self._drains_partition, settings.concurrent_drains, self._after_drain
         )
-        self._finishing: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._to_free: dict[str, bool] = {}
+        """Topics of which something is being freed; whether more has been drained meanwhile."""
         self.ledger.on_drained = self._on_drained
 
     async def start(self) -> None:
@@ -89,7 +91,7 @@ class Engine:
         """End the standing work. Stop feeding and let running work reach its edge before: `begin_stop`."""
         self.begin_stop()
         await self.drains.idle(0)
-        for task in self._finishing:
+        for task in self._background:
             task.cancel()
         await self.keeper.stop()
         await self.claimer.stop()
@@ -99,6 +101,11 @@ class Engine:
         """From now on, work stops at the next edge of a transaction and is left to others."""
         self._stopping = True
         self.drains.begin_stop()
+
+    def lose_shares(self) -> None:
+        """Nothing is ours until shares are given out anew."""
+        self._shares = frozenset()
+        self.drains.lose_share()
 
     def take_shares(self, commands: Collection[int], drains: Collection[int]) -> None:
         """These partitions of the commands and of the drains topic are ours now, and no others.
@@ -168,23 +175,41 @@ class Engine:
     def _drains_partition(self, topic: str, partition: int) -> int:
         return drains_partition(topic, partition, self._settings.drains_partitions)
 
-    async def _after_drain(self, topic: str) -> None:
-        """What the keeper would do later by itself, done at once."""
+    def _after_drain(self, topic: str) -> None:
+        """Free what was drained, which the keeper would do later by itself: once more where that is being done."""
+        if topic not in self._to_free:
+            self._spawn(self._free(topic))
+        self._to_free[topic] = True
+
+    async def _free(self, topic: str) -> None:
         try:
-            await self.keeper.free(topic)
+            while self._to_free[topic]:
+                self._to_free[topic] = False
+                await self.keeper.free(topic)
         except XferqError as error:
             _log.info("drain.not_freed topic=%s error=%s", topic, error)
+        finally:
+            del self._to_free[topic]
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        task.add_done_callback(_say_bug)
 
     def _on_drained(self, id: str) -> None:
         """The view shows that all of a command is drained: one of the workers records its end."""
         status = self.ledger.recorded_status(id)
         if status is not None and status.state != "done" and self.is_mine(name_of(status)):
-            task = asyncio.create_task(self._finish(id))
-            self._finishing.add(task)
-            task.add_done_callback(self._finishing.discard)
+            self._spawn(self._finish(id))
 
     async def _finish(self, id: str) -> None:
         try:
             await self.commands.finish(id)
         except XferqError as error:
             _log.info("drain.unrecorded id=%s error=%s", id, error)  # the keeper's next round does
+
+
+def _say_bug(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("worker.failed", exc_info=error)

@@ -40,9 +40,9 @@ class Health:
         """It is there (again)."""
         self._missing.pop(what, None)
 
-    def waits(self, work: str, why: str) -> None:
-        """A piece of work has failed and will be tried again."""
-        self._waits[work] = _Wait(self._waits.get(work, _Wait(self._clock(), "")).since, why)
+    def waits(self, work: str, why: str, for_s: float = 0.0) -> None:
+        """A piece of work has failed and will be tried again; or it has been waiting for so long."""
+        self._waits[work] = _Wait(self._waits.get(work, _Wait(self._clock() - for_s, "")).since, why)
 
     def waited_s(self, work: str) -> float:
         """For how long this piece of work has been waiting; 0 where it is not."""

@@ -107,6 +107,8 @@ class Transfers:
         for number, chunk in enumerate(chunks_of(queues.values())):
             await self._ledger.record(name, [(selection_key(name, command.id, nonce, number), chunk.to_bytes())])
         await self._ledger.barrier(name)
+        if self._is_counted(command.id):
+            return []  # by another one, while this process stood still; what that had selected is gone by now
         decided = self._ledger.selection(command.id).queues  # perhaps another worker's, which came first
         if decided is None:
             raise Unavailable(f"what the transfer {command.id} selects can't be seen in the ledger")
@@ -128,7 +130,7 @@ class Transfers:
         command = attempt.command
 
         def admit() -> None:
-            if topic in self._ledger.selection(command.id).passed:
+            if topic in self._ledger.selection(command.id).passed or self._is_counted(command.id):
                 raise NotToDo("passed")
 
         request = Request(
@@ -144,6 +146,7 @@ class Transfers:
         try:
             return await self._claim_queue(request)
         except NotToDo:
+            attempt.passed.update(self._ledger.selection(command.id).passed)
             return None
         except NotAQueue:  # named but unknown, or deleted since it was listed
             attempt.passed[topic] = Passed()

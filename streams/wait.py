@@ -15,10 +15,11 @@ _AGAIN_S = 1.0
 class Wait:
     """Tells `say` what is waited for, once for each reason that lasts; work that gets on tells nobody.
 
-    As a context manager, for as long as the work lasts. `say` returns whether it could be said.
+    As a context manager, for as long as the work lasts. `say` is also told for how many seconds that has been so, and
+    returns whether it could be said.
     """
 
-    def __init__(self, why: str, say: Callable[[str], Awaitable[bool]]) -> None:
+    def __init__(self, why: str, say: Callable[[str, float], Awaitable[bool]]) -> None:
         self._say = say
         self._said = ""
         self._why = why
@@ -36,19 +37,23 @@ class Wait:
     async def tell(self, why: str) -> None:
         """It waits for this, and that is said at once, unless it was the last thing said."""
         self.now(why)
-        if why != self._said and await self._say(why):
+        if why != self._said and await self._say(why, time.monotonic() - self._since):
             self._said = why
 
     async def __aenter__(self) -> Self:
         self._telling = asyncio.create_task(self._tell_in_time())
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def stop(self) -> None:
+        """Tell nothing any more: what was begun to be told has been, or won't be, once this returns."""
         if self._telling is not None:
             self._telling.cancel()
             await asyncio.gather(self._telling, return_exceptions=True)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
 
     async def _tell_in_time(self) -> None:
         # Ten thousand may wait at a time: one that has said why does not even look at the clock.

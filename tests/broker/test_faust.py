@@ -23,6 +23,9 @@ class Noting:
         self.commands: list[tuple[int, int]] = []
         self.has_place = asyncio.Event()
 
+    def lose_shares(self) -> None:
+        """Nothing to lose."""
+
     def take_shares(self, commands: Any, drains: Any) -> None:
         if commands:
             self.has_place.set()

@@ -15,7 +15,7 @@ from streams.errors import Unavailable
 from streams.ledger_keys import HEADS
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
-from tests.engine.world import XFER_QUEUE, World
+from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless
 from tests.fakes.faults import Faults
 
@@ -41,6 +41,16 @@ def test_each_command_has_its_turn(asked: list[tuple[str, int]]) -> None:
         so_far = Counter(where[0] for where in had[:end])
         waiting = [command for command in expected if so_far[command] < len(expected[command])]
         assert all(most <= so_far[command] + 1 for command in waiting for most in so_far.values())
+
+
+def test_a_partition_that_waits_behind_many_has_its_turn_when_a_later_command_has() -> None:
+    turns = Turns()
+    for number in range(100):
+        turns.add("transfer", ("queue", number))
+    turns.add("cancel", ("queue", 99))
+    assert [turns.next() for _ in range(3)] == [("queue", 0), ("queue", 99), ("queue", 1)]
+    rest = list(iter(turns.next, None))
+    assert rest == [("queue", number) for number in range(2, 99)]
 
 
 def without_tasks(world: World) -> None:
@@ -74,7 +84,7 @@ async def test_what_is_given_back_and_taken_again_at_once_goes_on() -> None:
         world.cancel()
         await world.until(lambda: worker.faults.passed.count(f"transact:xferq.drain.{TOPIC}.0") > 2)
         shares = worker.engine.shares
-        worker.engine.take_shares((), ())
+        worker.engine.lose_shares()
         await asyncio.sleep(0.001)
         worker.engine.take_shares(shares, range(world.settings.drains_partitions))
         assert (await world.ended("c1", within_s=10)).restored == 60
@@ -138,6 +148,76 @@ async def test_a_topic_that_is_made_again_is_drained_again() -> None:
             world.cancel(id)
             assert (await world.ended(id)).restored == 6
             world.broker.delete(TOPIC)
+
+
+@timeless
+async def test_what_has_failed_stays_among_its_kind_when_it_is_asked_for_again_and_when_shares_change() -> None:
+    async with World(partitions=1, concurrent_drains=2, stalled_ms=10_000_000) as world:
+        stuck = [f"http://stuck{number}.example/.xfer.kumomta.internal" for number in range(20)]
+        worker = world.worker()
+        kafka = worker.engine.drainer._kafka
+        reader = kafka.reader
+
+        async def never(topic: str, *where: Any) -> Any:
+            if "stuck" in topic:
+                await asyncio.sleep(30)
+                raise Unavailable("by script")
+            return await reader(topic, *where)
+
+        kafka.reader = never  # type: ignore[method-assign]
+        for number, queue in enumerate(stuck):
+            world.inject(1, queue)
+            world.cancel(f"stuck{number}", queue, partition=1)
+        await asyncio.sleep(30 * len(stuck))
+        shares = worker.engine.shares
+        for again in (False, True):
+            if again:
+                worker.engine.lose_shares()
+                worker.engine.take_shares(shares, range(world.settings.drains_partitions))
+            for queue in stuck:
+                world.publish_task(topic_of(queue), 0)
+            await asyncio.sleep(1)
+            world.inject(3)
+            world.cancel(f"c{again}")
+            began = asyncio.get_running_loop().time()
+            await world.ended(f"c{again}")
+            assert asyncio.get_running_loop().time() - began < 2
+
+
+@timeless
+async def test_a_drain_that_fails_when_it_is_somebody_elses_by_then_is_no_reason_to_be_given_up() -> None:
+    async with World(partitions=1, stalled_ms=10_000_000) as world:
+        world.inject(3)
+        faults = Faults()
+        faults.on("transact:xferq.drain", "fenced")
+        pause = faults.stand_still("transact:xferq.drain")
+        worker = world.worker(faults)
+        world.cancel()
+        await pause.begun.wait()
+        worker.engine.take_shares(worker.engine.shares, ())
+        pause.over.set()
+        await asyncio.sleep(30)
+        assert worker.engine.health.waiting == 0
+        assert worker.engine.health.problem() is None
+
+
+@timeless
+async def test_what_is_claimed_later_does_not_overtake_what_can_t_be_decided() -> None:
+    """An hour of faults has found it: a look at the topic of the first claim fails, that of the second does not."""
+    async with World(partitions=1, stalled_ms=10_000_000) as world:
+        worker = world.worker(drains=False)
+        for id in ("c1", "c2"):
+            world.inject(6)
+            world.cancel(id)
+            await world.until(lambda: world.ledger.claim(TOPIC, id) is not None)  # noqa: B023
+        await asyncio.sleep(3)
+        worker.faults.on(f"topic:{TOPIC}", "unavailable")
+        worker.begin_drains()
+        await world.ended("c1", "c2")
+        for queue in QUEUES:
+            (log,) = world.broker.topics[topic_of(queue)].logs
+            keys = [int((record.key or b"")[1:]) for record in log.all_records()]
+            assert keys == sorted(keys)
 
 
 # ---- the second look of a claim whose drains were quicker

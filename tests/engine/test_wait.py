@@ -21,8 +21,10 @@ TOPIC = topic_of(XFER_QUEUE)
 async def test_what_lasts_is_told_once_and_what_does_not_is_never() -> None:
     told: list[tuple[float, str]] = []
     clock = asyncio.get_running_loop().time
+    began = {"a": 0.0, "c": 13.0}
 
-    async def say(why: str) -> bool:
+    async def say(why: str, for_s: float) -> bool:
+        assert for_s == pytest.approx(0 if why == "d" else clock() - began[why])
         told.append((clock(), why))
         return len(told) != 1  # the first time, it could not be said
 
@@ -92,8 +94,8 @@ async def test_a_claim_that_takes_long_says_for_what_before_anything_has_failed(
 
 
 @timeless
-async def test_a_command_behind_a_strangers_transaction_in_the_ledger_says_so_where_it_can() -> None:
-    """In the partition of its id; its status goes into that of its queue."""
+async def test_a_command_behind_a_strangers_transaction_in_the_ledger_is_told_by_the_worker() -> None:
+    """In the partition of its id: before that is known to be its own, nothing can be said under it."""
     async with World(transaction_timeout_ms=900_000) as world:
         world.inject(6)
         worker = world.worker()
@@ -104,7 +106,12 @@ async def test_a_command_behind_a_strangers_transaction_in_the_ledger_says_so_wh
         stranger = Transaction()
         log.append([(0, b"waiting/x/y/z", b"{}", ())], stranger)
         world.cancel(id)
-        assert "a transaction is open in it" in await _said(world, id)
+        await asyncio.sleep(4.5)
+        (note,) = worker.engine.health.noted
+        assert note.startswith(
+            f"command {id} can't get on for 4 s: reading what the ledger says: a transaction is open in"
+        )
+        assert world.ledger.recorded_status(id) is None
         world.broker.decide(stranger, commit=False)
         assert (await world.ended(id)).restored == 6
 

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from streams.ledger_keys import HEADS
 from streams.settings import Settings
 from tests.faults.mail import Headers, Names, message, number_of
 from tests.support.patience import WAIT_S, deadline
@@ -34,9 +35,8 @@ class Range:
 
 @dataclass(slots=True)
 class Drained:
-    """What the ledger says of a range at its end; `since` is when the first step of it was made."""
+    """What the ledger says of a range at its end."""
 
-    since: str
     restored: int = 0
     returned: int = 0
     done: bool = False
@@ -67,6 +67,8 @@ class History:
     ranges: dict[tuple[int, int], list[Range]] = field(default_factory=lambda: defaultdict(list))
     """By topic and partition, in their order."""
     drained: dict[tuple[int, int, str], Drained] = field(default_factory=dict)
+    confirmed: dict[tuple[int, str], float] = field(default_factory=dict)
+    """By topic and claim, when its second look was through, in s; by the broker's clock."""
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
     heads: dict[tuple[int, int], int] = field(default_factory=dict)
     """The groups' committed offsets."""
@@ -179,9 +181,12 @@ class Reading:
             self.history.logged[number].append(to)
 
     def _ledger(self, record: Record) -> None:
-        *_, key, value, _, _ = record
+        *_, key, value, _, timestamp = record
         kind, _, rest = (key or b"").decode().partition("/")
         if value is None:
+            if kind == "waiting" and f"/{HEADS}/" in rest:
+                topic, _, id = rest.split("/")
+                self.history.confirmed.setdefault((self._numbers[topic], id), timestamp / 1000)
             return
         line = orjson.loads(value)
         if kind == "command":
@@ -194,9 +199,7 @@ class Reading:
         elif kind == "progress":
             topic, partition, id = rest.split("/")
             where = self._numbers[topic], int(partition), id
-            before = self.history.drained.get(where)
             self.history.drained[where] = Drained(
-                since=line["at"] if before is None else before.since,
                 restored=line["restored"],
                 returned=line["returned"],
                 done=line["done"],

@@ -30,7 +30,8 @@ def sound() -> History:
         ((TRANSFERRED, 0), "c2", 0, 1, 1),
     ):
         history.ranges[place] = [Range(start, end, id, AT[0])]
-        history.drained[(*place, id)] = Drained(AT[1], restored, 0, done=True)
+        history.drained[(*place, id)] = Drained(restored, 0, done=True)
+        history.confirmed[(place[0], id)] = NOW + 1
         history.statuses[id] = {"state": "done", "restored": restored, "returned": 0}
         history.heads[place] = end
     history.heads[(SOURCE, 0)] = 13
@@ -142,7 +143,7 @@ def _out_of_order(history: History) -> None:
         history.places[number] = [(SOURCE, 0, number), (HOME + 3, 0, 200 - number)]
         history.logged[number] = [HOME + 3]
     history.ranges[(SOURCE, 0)].append(Range(28, 101, "c1", AT[0]))
-    history.drained[(SOURCE, 0, "c1")] = Drained(AT[1], 2, 0, done=True)
+    history.drained[(SOURCE, 0, "c1")] = Drained(2, 0, done=True)
 
 
 def _never_sent(history: History) -> None:

@@ -1,5 +1,6 @@
 """The judgement on a fault run: pure rules over its history. Nothing of xferq's own code takes part in it."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -228,9 +229,8 @@ def _judge_dispatchers(history: History, verdict: Verdict) -> None:
 
 
 def _judge_double(history: History, place: Place, taken: Range, batch: Batch, verdict: Verdict) -> None:
-    confirmed = history.drained.get((place[0], place[1], taken.id))
     claimed_at = _seconds(taken.claimed_at)
-    confirmed_at = _seconds(confirmed.since) if confirmed else claimed_at
+    confirmed_at = history.confirmed.get((place[0], taken.id), math.inf)
     what = f"{place}, {batch}, {taken}, confirmed by {confirmed_at}"
     if batch.assigned_at > confirmed_at:
         verdict.say("dispatched after the claim", f"by one who came later: {what}")
