@@ -110,7 +110,7 @@ def test_a_command_of_an_open_transaction_waits_and_those_of_other_partitions_go
         assert "0 from offset 0" in note
         open_s = [line for line in ask("/metrics").splitlines() if line.startswith("xferq_open_transaction_seconds")]
         found = {line.split('"')[1]: float(line.split()[-1]) for line in open_s}
-        assert found["commands"] >= 10
+        assert found["commands"] >= 4
         assert found["drains"] == 0
         ledger = own.scene.ledger(0.5)
         assert (ledger.status(waiting), ledger.status(behind)) == (None, None)

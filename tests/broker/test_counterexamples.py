@@ -354,14 +354,22 @@ async def test_without_the_look_before_a_head_is_put_back_what_was_sent_is_claim
 class Unlooking(Claimer):
     """Without step 7."""
 
-    async def _confirm(self, claim: Claim, producer: Producer, seat: Any) -> None:
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.confirmation.confirm = self._not_at_all  # type: ignore[method-assign]
+
+    async def _not_at_all(self, claim: Claim, producer: Producer, seat: Any) -> None:
         pass
 
 
 class Hasty(Claimer):
     """Evicts first and waits for the marker then, as also after it has put a head back."""
 
-    async def _confirm(self, claim: Claim, producer: Producer, seat: Any) -> None:
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.confirmation.confirm = self._too_early  # type: ignore[method-assign]
+
+    async def _too_early(self, claim: Claim, producer: Producer, seat: Any) -> None:
         while True:
             await seat.evict()
             rewound = await self._heads.rewound(claim)

@@ -11,8 +11,6 @@ from tests.broker.moments import claimed
 from tests.broker.scene import Scene, wait_until
 from tests.broker.world import World
 
-_NEVER_MS = 3_600_000
-
 
 def test_what_was_drained_is_freed_at_once(world: World) -> None:
     queue = world.queue()
@@ -32,7 +30,7 @@ def test_what_was_drained_is_freed_at_once(world: World) -> None:
 
 
 async def test_a_claim_that_is_not_drained_holds_its_messages(broker: EmbeddedBroker) -> None:
-    with Scene(broker.bootstrap_servers, stalled_ms=_NEVER_MS, space_s=0.2) as scene:
+    with Scene(broker.bootstrap_servers, space_s=0.2) as scene:
         scene.put(400)
         claim = await claimed(scene, "a")
         # A scheduled queue that is dispatched at the same time shows that the rounds are made.
@@ -40,17 +38,24 @@ async def test_a_claim_that_is_not_drained_holds_its_messages(broker: EmbeddedBr
         scene.create({other: 4})
         for number in range(40):
             scene.publish(other, b"k", b"v", number % 4)
-        worker = scene.worker().started()
-        for head in (3, 5, 7):
-            scene.commit(dict.fromkeys(range(4), head), other)
-            wait_until(lambda head=head: set(checker.log_starts(scene.servers, other).values()) == {head})  # type: ignore[misc]
-            assert checker.log_starts(scene.servers, scene.topic) == dict.fromkeys(range(4), 0)
-        for partition in claim.ranges:
-            scene.publish(scene.settings.drains_topic, b"k", claim.task(partition))
-        scene.done()
-        wait_until(lambda: checker.log_starts(scene.servers, scene.topic) == dict.fromkeys(range(4), 100))
-        assert scene.problems() == []
-        assert worker.is_running
+        settings = scene.settings
+        async with Cluster(settings) as kafka:
+            engine = Engine(kafka, settings)
+            await engine.start()
+            engine.take_shares(range(settings.commands_partitions), ())  # none of the drains
+            for head in (3, 5, 7):
+                scene.commit(dict.fromkeys(range(4), head), other)
+                await asyncio.to_thread(wait_until, lambda head=head: _starts(scene, other) == {head})
+                assert _starts(scene, claim.topic) == {0}
+            engine.take_shares(range(settings.commands_partitions), range(settings.drains_partitions))
+            await asyncio.to_thread(scene.done)
+            await asyncio.to_thread(wait_until, lambda: _starts(scene, claim.topic) == {100})
+            assert scene.problems() == []
+            await engine.stop()
+
+
+def _starts(scene: Scene, topic: str) -> set[int]:
+    return set(checker.log_starts(scene.servers, topic).values())
 
 
 def test_a_scheduled_queue_is_freed_up_to_its_dispatchers_head_and_never_beyond(broker: EmbeddedBroker) -> None:
