@@ -5,6 +5,7 @@ Nothing is forgotten that is not finished, whatever was written of it last, and 
 
 import asyncio
 import logging
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from datetime import datetime
 
@@ -28,6 +29,8 @@ from streams.settings import Settings
 _log = logging.getLogger(__name__)
 _LATER_S = 7_200.0
 """Commands are forgotten so much later than those are refused that are not known: no two clocks are the same."""
+_PASSED_S = 3_600.0
+_AT_ONCE = 500
 
 
 class Forgetting:
@@ -60,6 +63,7 @@ class Forgetting:
             if self._is_long_over(status, now_s) and now_s - recorded_s > self._kept_s:
                 await self._forget(id, name_of(status), self._ledger.claims_of(id))
         await self._forget_unused_ids()
+        await self._forget_passed()
 
     async def _known_for_sure(self, ids: Collection[str]) -> list[str]:
         """Those of the commands of which the view shows all that there is, in the partitions that concern them."""
@@ -103,10 +107,9 @@ class Forgetting:
             keys = [progress_key(claim.topic, partition, id) for partition in claim.ranges]
             keys += [waiting_key(claim.topic, where, id) for where in self._ledger.waiting(claim.topic, id)]
             await self._ledger.record(claim.topic, [(key, None) for key in keys])
-        selection = self._ledger.selection(id)
-        for topic in list(selection.passed):
-            await self._ledger.record(topic, [(passed_key(topic, id), None)])
-        await self._ledger.record(name, [(selection_key(name, id, *chunk), None) for chunk in selection.chunks])
+        await self._unsay_passed(id)
+        chunks = self._ledger.selection(id).chunks
+        await self._ledger.record(name, [(selection_key(name, id, *chunk), None) for chunk in chunks])
         if self._ledger.tally(id) is not None:
             await self._ledger.record(name, [(tally_key(name, id), None)])
         await self._ledger.record(name, [(command_key(id), None)])
@@ -117,6 +120,27 @@ class Forgetting:
             # Twice as long: the status may just be on its way, of a command that comes again at the last moment.
             if self._is_mine(id) and self._ledger.broker_s(id) - wanted_ms / 1000 > 2 * self._kept_s:
                 await self._free_id(id)
+
+    async def _forget_passed(self) -> None:
+        """The queues that transfers have passed by, which may be very many: a while after the transfer was counted.
+
+        From then on, whoever goes on with the transfer does nothing; only who stood still since before asks for them.
+        """
+        for id, counted_at in self._ledger.counted_with_passed():
+            status = self._ledger.recorded_status(id)
+            if status is not None and self._is_mine(name_of(status)):
+                age_s = self._ledger.broker_s(name_of(status)) - parse_time(counted_at).timestamp()
+                if age_s > _PASSED_S:
+                    await self._unsay_passed(id)
+
+    async def _unsay_passed(self, id: str) -> None:
+        topics: dict[int, list[str]] = defaultdict(list)
+        for topic in self._ledger.selection(id).passed:
+            topics[self._ledger.partition_of(topic)].append(topic)
+        for some in topics.values():
+            for start in range(0, len(some), _AT_ONCE):
+                batch = some[start : start + _AT_ONCE]
+                await self._ledger.record(batch[0], [(passed_key(topic, id), None) for topic in batch])
 
     async def _free_id(self, id: str) -> None:
         await self._ledger.record(id, [(id_key(id, nonce), None) for nonce in self._ledger.wanted(id)])

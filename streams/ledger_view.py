@@ -147,6 +147,11 @@ class LedgerView:
         """What the transfer `id` has selected, and which queues it has passed by."""
         return self._selections.get(id) or Selection()
 
+    def counted_with_passed(self) -> list[tuple[str, str]]:
+        """The transfers that are counted and of which queues passed by are still remembered, with when; RFC 3339."""
+        counted = [id for id, selection in self._selections.items() if selection.passed and id in self._tallies]
+        return [(id, self._tallies[id].at) for id in counted]
+
     def statuses(self) -> list[Status]:
         """All statuses as last written, newest first."""
         return sorted(self._statuses.values(), key=_age, reverse=True)

@@ -1,6 +1,7 @@
 """A transfer takes what its queues held at its instant, however often it is tried, and by whomever."""
 
 import asyncio
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from streams.errors import Refused
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
 from tests.engine.world import QUEUES, World
-from tests.fakes.clock import timeless
+from tests.fakes.clock import skip, timeless
 from tests.fakes.faults import Faults
 
 
@@ -115,3 +116,41 @@ async def test_a_claimer_that_stood_still_claims_nothing_that_its_transfer_has_p
         assert (status.state, status.queues) == ("done", 0)
         assert world.ledger.claims_of("s1") == []
         Checker(world).check()
+
+
+@timeless
+async def test_who_stood_still_before_it_selected_takes_nothing_once_the_transfer_is_counted() -> None:
+    """What was selected is not remembered any more by then; it must not select anew."""
+    async with World(space_s=1e6) as world:
+        world.inject(6, QUEUES[0])
+        slow = Faults()
+        world.worker(slow)
+        await asyncio.sleep(3)  # by then the keeper has had its first look
+        pause = slow.stand_still("topics")
+        world.transfer("s1")
+        await pause.begun.wait()
+        world.worker()
+        assert (await world.ended("s1")).queues == 1
+        world.inject(6, "new.example")
+        pause.over.set()
+        await asyncio.sleep(30)
+        status = await world.status("s1")
+        assert status is not None
+        assert (status.state, status.queues, status.total) == ("done", 1, 6)
+        Checker(world).check()
+
+
+@timeless
+async def test_queues_that_were_passed_by_are_forgotten_an_hour_after_the_transfer_was_counted() -> None:
+    async with World() as world:
+        topics = [world.queue(f"q{number}.example", 1) for number in range(12)]
+        world.inject(3, QUEUES[0])
+        world.worker()
+        world.transfer("s1")
+        await world.ended("s1")
+        assert world.ledger.selection("s1").passed.keys() == set(topics)
+        skip(timedelta(hours=2))
+        world.transfer("s2", queue_names=["unknown.example"])  # a barrier tells the broker's time
+        await asyncio.sleep(1_400)
+        assert world.ledger.selection("s1").is_empty
+        assert world.ledger.status("s1") is not None

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from streams.domain.topic import topic_of
+from streams.errors import Refused
 from streams.wait import Wait
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
@@ -133,3 +134,55 @@ async def test_drains_that_wait_for_their_turn_say_so() -> None:
         assert "its turn" in str(status.detail)
         pause.over.set()
         assert (await world.ended("c1", "s1")).detail is None
+
+
+@timeless
+async def test_a_refusal_has_the_last_word() -> None:
+    """It comes just as what it waited for is being written: whatever the moment."""
+    for step in range(60):
+        async with World() as world:
+            world.inject(6)
+            faults = Faults(step)
+            faults.longest_s = 0.1
+            worker = world.worker(faults)
+            await asyncio.sleep(3)
+            kafka = worker.engine.claimer._kafka
+
+            async def members(group: str, after_s: float = 3.9 + step * 0.01) -> set[str]:
+                await asyncio.sleep(after_s)
+                raise Refused("by script")
+
+            kafka.members = members  # type: ignore[method-assign, assignment]
+            world.cancel()
+            await world.ended("c1", within_s=20)
+            await asyncio.sleep(10)
+            status = await world.status("c1")
+            assert status is not None
+            assert (status.state, status.detail) == ("refused", "by script")
+
+
+@timeless
+async def test_a_command_that_waits_for_its_turn_says_nothing_under_the_id_of_another() -> None:
+    """Nor is either of them carried out by nobody: the id is that of the first that has asked for it."""
+    other = "http://other.example/.xfer.kumomta.internal"
+    async with World() as world:
+        world.inject(6)
+        world.inject(6, other)
+        worker = world.worker()
+        await asyncio.sleep(3)
+        kafka = worker.engine.claimer._kafka
+        kafka.__class__ = _Hanging
+        assert isinstance(kafka, _Hanging)
+        kafka.at = "stable_ends"
+        world.cancel("first")
+        world.cancel("k", reason="behind the first, in its queue")
+        await asyncio.sleep(20)
+        world.cancel("k", other, partition=1)
+        await asyncio.sleep(20)
+        kafka.at = ""
+        await world.ended("first", "k")
+        status = await world.status("k")
+        assert status is not None
+        assert status.reason == "behind the first, in its queue"
+        assert world.ledger.claims(topic_of(other)) == []
+        assert list(worker.unacknowledged()) == []
