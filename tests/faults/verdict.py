@@ -231,6 +231,7 @@ def _judge_dispatchers(history: History, verdict: Verdict) -> None:
 def _judge_double(history: History, place: Place, taken: Range, batch: Batch, verdict: Verdict) -> None:
     claimed_at = _seconds(taken.claimed_at)
     confirmed_at = history.confirmed.get((place[0], taken.id), math.inf)
+    verdict.totals["sent and restored, of a claim whose second look is not on record"] += confirmed_at == math.inf
     what = f"{place}, {batch}, {taken}, confirmed by {confirmed_at}"
     if batch.assigned_at > confirmed_at:
         verdict.say("dispatched after the claim", f"by one who came later: {what}")
