@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -118,8 +119,17 @@ def world(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> I
     xferq("topics", env=env)
     settings = Settings(**{name.removeprefix("XFERQ_").lower(): value for name, value in variables.items()})  # type: ignore[arg-type]
     with ApiProcess(env) as api:
+        wait_until(lambda: _is_ready(api.url))
         yield World(settings, env, api)
     remove_topics(broker.bootstrap_servers, *given[first:])
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz", timeout=WAIT_S):
+            return True
+    except OSError:
+        return False
 
 
 @pytest.fixture

@@ -28,9 +28,9 @@ def hanging(world: World) -> Iterator[Producer]:
         producer.abort_transaction(WAIT_S)
 
 
-def ledger_partition(world: World, topic: str) -> int:
-    """Where the ledger has all that belongs to a queue's topic."""
-    return zlib.crc32(topic.encode()) % world.settings.ledger_partitions
+def ledger_partition(world: World, name: str) -> int:
+    """Where the ledger has all that belongs to a queue's topic, or says whose an id is."""
+    return zlib.crc32(name.encode()) % world.settings.ledger_partitions
 
 
 def hold_up(world: World, stranger: Producer, partition: int) -> None:
@@ -90,11 +90,13 @@ def test_a_transfer_and_its_end_wait_for_the_partitions_of_its_own_queues_only(b
         target = f"http://t{uuid.uuid4().hex}.example/"
         queues = [_scheduled(world) for _ in range(3)]
         xfer = world.queue(name=f"{target}.xfer.kumomta.internal")
-        concerned = {ledger_partition(world, topic) for topic in (xfer.topic, *(queue.topic for queue in queues))}
+        id = uuid.uuid4().hex
+        concerned = {ledger_partition(world, name) for name in (id, xfer.topic, *(queue.topic for queue in queues))}
         with hanging(world) as stranger:
             for partition in set(range(16)) - concerned:
                 hold_up(world, stranger, partition)
-            status = world.done(world.transfer(target, queue_names=[queue.name for queue in queues]))
+            names = [queue.name for queue in queues]
+            status = world.done(world.transfer(target, id=id, queue_names=names))
             assert (status["state"], status["queues"], status["total"]) == ("done", 3, 6)
 
 
