@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -126,9 +125,8 @@ def world(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> I
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=WAIT_S):
-            return True
-    except OSError:
+        return httpx.get(f"{url}/readyz", timeout=WAIT_S).is_success
+    except httpx.TransportError:
         return False
 
 
