@@ -3,9 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Iterable
-from contextlib import suppress
 
 from api.failures import Failures
+from streams.ending import end
 from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.kafka.cluster import Cluster
 from streams.kafka.elections import require_clean_elections
@@ -45,9 +45,7 @@ class Link:
     async def stop(self) -> None:
         """Stop, wherever it is."""
         if self._task is not None:
-            self._task.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await end([self._task])
         if self._ledger is not None:
             await self._ledger.stop()
 

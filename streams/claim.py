@@ -34,6 +34,7 @@ from streams.domain.selection import Passed
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.trace import TraceContext
+from streams.ending import end
 from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
 from streams.heads import Heads, Snapshot
 from streams.lanes import Lanes
@@ -295,10 +296,8 @@ class Claimer:
 
     async def stop(self) -> None:
         """Release all holds and close what is open."""
-        for task in self._background:
-            task.cancel()
         # What closes within its own time is left to do so: cut off, a producer leaves its connections to be collected.
-        await asyncio.gather(*self._background, *self._closing, self.confirmation.stop(), return_exceptions=True)
+        await asyncio.gather(end(self._background), self.confirmation.stop(), *self._closing, return_exceptions=True)
 
 
 def _count(outcome: str, started: float) -> None:

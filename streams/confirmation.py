@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 
 from streams.domain.claim import Claim, Waiting
+from streams.ending import end
 from streams.errors import Refused, Unavailable, XferqError
 from streams.heads import Heads
 from streams.ledger import Ledger
@@ -119,6 +120,4 @@ class Confirmation:
 
     async def stop(self) -> None:
         """Write no more."""
-        for task in self._unsaying:
-            task.cancel()
-        await asyncio.gather(*self._unsaying, return_exceptions=True)
+        await end(self._unsaying)

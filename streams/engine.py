@@ -16,6 +16,7 @@ from streams.domain.topic import drains_partition, is_queue_topic
 from streams.domain.trace import trace_of
 from streams.drain import Drainer
 from streams.drains import Drains
+from streams.ending import end
 from streams.errors import Abandoned, XferqError
 from streams.health import Health
 from streams.held import HeldBack
@@ -91,8 +92,7 @@ class Engine:
         """End the standing work. Stop feeding and let running work reach its edge before: `begin_stop`."""
         self.begin_stop()
         await self.drains.idle(0)
-        for task in self._background:
-            task.cancel()
+        await end(self._background)
         await self.keeper.stop()
         await self.claimer.stop()
         await self.ledger.stop()

@@ -16,6 +16,7 @@ from streams.commands import Commands
 from streams.domain.claim import Claim
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import is_queue_topic, topic_of
+from streams.ending import end
 from streams.errors import XferqError
 from streams.forgetting import Forgetting
 from streams.heads import unknown_heads
@@ -80,9 +81,7 @@ class Keeper:
 
     async def stop(self) -> None:
         """End them."""
-        for task in self._rounds:
-            task.cancel()
-        await asyncio.gather(*self._rounds, return_exceptions=True)
+        await end(self._rounds)
 
     async def _repeat(self, work: Callable[[], Awaitable[None]], every_s: float) -> None:
         while True:

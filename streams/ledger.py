@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from streams.barrier import Marks
 from streams.domain.status import Status
+from streams.ending import end
 from streams.errors import Refused, Unavailable, XferqError
 from streams.ledger_keys import command_key
 from streams.ledger_reader import LedgerReader, read_again
@@ -113,8 +114,7 @@ class Ledger(LedgerView):
         """Stop following."""
         await self._marks.stop()
         if self._rereading is not None:
-            self._rereading.cancel()
-            await asyncio.gather(self._rereading, return_exceptions=True)
+            await end([self._rereading])
         await self._reader.stop()
 
     # ---- reading

@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from streams.barrier import Marks
+from streams.ending import end
 from streams.errors import OutOfRange, Unavailable, XferqError
 from streams.ports import Kafka, Record, Tail
 
@@ -84,9 +85,7 @@ class LedgerReader:
 
     async def stop(self) -> None:
         """Stop reading."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         self._say_news()
 
     # ---- what is known

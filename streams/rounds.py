@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from typing import Generic, TypeVar
 
+from streams.ending import end
+
 _Subject = TypeVar("_Subject", bound=Hashable)
 _Answer = TypeVar("_Answer")
 
@@ -44,8 +46,7 @@ class Rounds(Generic[_Subject, _Answer]):
     async def stop(self) -> None:
         """End the round under way, if there is one; whoever waits is cancelled."""
         if self._under_way is not None:
-            self._under_way.cancel()
-            await asyncio.gather(self._under_way, return_exceptions=True)
+            await end([self._under_way])
 
     async def _go(self) -> None:
         while self._waiting:

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Self
 
+from streams.ending import end
+
 _TOLD_S = 4.0
 """Who waits for so long is told, which takes a moment itself: within 5 s in all."""
 _AGAIN_S = 1.0
@@ -47,8 +49,7 @@ class Wait:
     async def stop(self) -> None:
         """Tell nothing any more: what was begun to be told has been, or won't be, once this returns."""
         if self._telling is not None:
-            self._telling.cancel()
-            await asyncio.gather(self._telling, return_exceptions=True)
+            await end([self._telling])
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

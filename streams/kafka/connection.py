@@ -15,6 +15,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from confluent_kafka.admin import AdminClient
 
 import streams.kafka.records  # noqa: F401 - lets every client of ours read any header name
+from streams.ending import end
 from streams.errors import Unavailable
 from streams.kafka.security import Security
 from streams.kafka.translate import translating
@@ -135,9 +136,7 @@ class Connection:
         raw, self._raw = self._raw, None
         if raw is not None:
             await raw.close()
-        for task in self._retiring:
-            task.cancel()
-        await asyncio.gather(*self._retiring, return_exceptions=True)
+        await end(self._retiring)
         if self._admin is not None:
             clients = [self._admin]
             self._admin = None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as aio
 
+from streams.ending import end
 from streams.kafka.connection import Connection
 from streams.kafka.translate import translating
 from streams.ports import Record
@@ -107,8 +108,7 @@ class Dispatcher:
             XferqError: Kafka's trouble has ended it before.
         """
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end([self._task])
         if self._consumer is not None:
             with suppress(TimeoutError, aio.KafkaError):
                 async with asyncio.timeout(_STOP_S):
