@@ -90,10 +90,11 @@ class Submissions:
         name = topic_of(command.queue)
         if not is_new:
             try:
-                # What has become of it before, if it is the same command, stands where all of its queue does.
-                await asyncio.gather(Ids(ledger).take(command.id, hash_of(command)), ledger.barrier(name))
+                was_free = await Ids(ledger).take(command.id, hash_of(command))
             except IdTaken as error:
                 raise Problem("id-conflict", str(error)) from error
+            if not was_free:
+                await ledger.barrier(name)  # what has become of the same command stands where all of its queue does
             known = ledger.recorded_status(command.id)
             if known is not None and known.command != status.command:
                 raise Problem("id-conflict", f"{command.id} is the id of another command")  # that was none, and refused
