@@ -30,24 +30,20 @@ def left_over(scene: Scene) -> int:
     return len(scene.sent) - scene.restored(ledger)
 
 
-async def claimed(scene: Scene, id: str) -> Claim:
-    """Claim the queue without a worker, and without publishing any drain task."""
+def request(scene: Scene, id: str) -> Request:
+    """The claim that a cancel of the queue asks for."""
     command = CancelCommand(queue_name=scene.queue, reason="test", id=id)
     status = Status.of(command, state="waiting", requested_at="2026-11-24T10:00:00Z")
-    request = Request(
-        id=id,
-        kind="xfer.cancel",
-        queue=scene.queue,
-        topic=scene.topic,
-        xfer_queue=scene.queue,
-        reason="test",
-        admit=lambda: status,
-    )
+    return Request(id, "xfer.cancel", scene.queue, scene.topic, scene.queue, "test", lambda: status)
+
+
+async def claimed(scene: Scene, id: str) -> Claim:
+    """Claim the queue without a worker, and without publishing any drain task."""
     async with Cluster(scene.settings) as kafka:
         ledger = Ledger(kafka, scene.settings)
         await ledger.start()
         claimer = Claimer(kafka, ledger, scene.settings, utc_now)
-        claim = await claimer.claim(request)
+        claim = await claimer.claim(request(scene, id))
         await claimer.stop()
         await ledger.stop()
     scene.ids.append(id)

@@ -21,8 +21,6 @@ from confluent_kafka import Producer as LibrdkafkaProducer
 from streams.broker import EmbeddedBroker
 from streams.claim import Claimer, Request
 from streams.domain.claim import Claim
-from streams.domain.command import CancelCommand
-from streams.domain.status import Status
 from streams.engine import utc_now
 from streams.errors import Overtaken
 from streams.kafka.cluster import Cluster
@@ -30,6 +28,7 @@ from streams.kafka.hold import GroupHold, GuestHold
 from streams.kafka.transaction import TransactionalProducer
 from streams.ledger import Ledger
 from streams.ports import GroupOffsets, Producer, Write
+from tests.broker.moments import request
 from tests.broker.scene import Scene
 from tests.support.patience import WAIT_S, stretched_ms
 
@@ -199,13 +198,6 @@ async def claiming(
         finally:
             await claimer.stop()
             await view.stop()
-
-
-def request(scene: Scene, id: str) -> Request:
-    """The claim that a cancel of the queue asks for."""
-    command = CancelCommand(queue_name=scene.queue, reason="test", id=id)
-    status = Status.of(command, state="waiting", requested_at="2026-11-24T10:00:00Z")
-    return Request(id, "xfer.cancel", scene.queue, scene.topic, scene.queue, "test", lambda: status)
 
 
 @pytest.fixture
