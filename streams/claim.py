@@ -34,7 +34,7 @@ from streams.domain.selection import Passed
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.trace import TraceContext
-from streams.ending import end
+from streams.ending import end, say_failure
 from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
 from streams.heads import Heads, Snapshot
 from streams.lanes import Lanes
@@ -293,6 +293,7 @@ class Claimer:
         tasks = self._closing if is_bounded else self._background
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+        task.add_done_callback(say_failure)
 
     async def stop(self) -> None:
         """Release all holds and close what is open."""

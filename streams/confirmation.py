@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable
 
 from streams.domain.claim import Claim, Waiting
-from streams.ending import end
+from streams.ending import end, say_failure
 from streams.errors import Refused, Unavailable, XferqError
 from streams.heads import Heads
 from streams.ledger import Ledger
@@ -110,6 +110,7 @@ class Confirmation:
             task = asyncio.create_task(self._unsay(claim))
             self._unsaying.add(task)
             task.add_done_callback(self._unsaying.discard)
+            task.add_done_callback(say_failure)
 
     async def _unsay(self, claim: Claim) -> None:
         """Nothing is to come any more; where this can't be written, the guard does it all once more."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Collection
 
 from streams.drain import Drainer
+from streams.ending import say_failure
 from streams.errors import Abandoned
 from streams.ledger import Ledger
 
@@ -185,7 +186,8 @@ class Drains:
             while line.places and (where := line.turns.next()) is not None:
                 if where not in self._at_work and where not in self._later and self._is_ours(where):
                     line.places -= 1
-                    self._at_work[where] = asyncio.create_task(self._attempt(where, line))
+                    task = self._at_work[where] = asyncio.create_task(self._attempt(where, line))
+                    task.add_done_callback(say_failure)
 
     async def _attempt(self, where: Where, line: _Line) -> None:
         """One attempt, with a place; then whatever is left, in its turn."""

@@ -1,9 +1,13 @@
-"""The end of tasks that would go on for ever."""
+"""The end of tasks that nobody waits for: told where it was an error, and brought about where they would go on."""
 
 import asyncio
+import logging
 from collections.abc import Iterable
 from typing import Any
 
+from streams.errors import XferqError
+
+_log = logging.getLogger(__name__)
 _AGAIN_S = 0.5
 
 
@@ -21,3 +25,12 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in ended:
             if not task.cancelled():
                 task.exception()  # nobody is to be told of it
+
+
+def say_failure(task: asyncio.Task[Any]) -> None:
+    """Log the error that a task ended with, as its done callback: at once, and not when it happens to be collected."""
+    error = None if task.cancelled() else task.exception()
+    if isinstance(error, XferqError):
+        _log.info("task.failed error=%s", error)  # what nobody waits for is done again by somebody, or need not be
+    elif error is not None:
+        _log.error("worker.failed", exc_info=error)

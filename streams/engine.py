@@ -16,7 +16,7 @@ from streams.domain.topic import drains_partition, is_queue_topic
 from streams.domain.trace import trace_of
 from streams.drain import Drainer
 from streams.drains import Drains
-from streams.ending import end
+from streams.ending import end, say_failure
 from streams.errors import Abandoned, XferqError
 from streams.health import Health
 from streams.held import HeldBack
@@ -195,7 +195,7 @@ class Engine:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
-        task.add_done_callback(_say_bug)
+        task.add_done_callback(say_failure)
 
     def _on_drained(self, id: str) -> None:
         """The view shows that all of a command is drained: one of the workers records its end."""
@@ -208,8 +208,3 @@ class Engine:
             await self.commands.finish(id)
         except XferqError as error:
             _log.info("drain.unrecorded id=%s error=%s", id, error)  # the keeper's next round does
-
-
-def _say_bug(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        _log.error("worker.failed", exc_info=error)
