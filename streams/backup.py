@@ -13,13 +13,15 @@ from typing import Any
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
 from streams.errors import Misconfigured, Refused, Unavailable
-from streams.ledger import Ledger
+from streams.ledger_partitions import ledger_width, partition_of, progress_partition, wrong_width
 from streams.patience import find_topic
 from streams.ports import Kafka, Topic
 from streams.settings import Settings
 
 _WHAT = "backup of xferq's ledger"
-_VERSION = 1
+_VERSION = 2
+_VERSIONS = (1, 2)
+"""Those that are understood; the first has the progress of drains by other keys, which are understood as well."""
 _AT_ONCE = 500
 _BYTES_AT_ONCE = 4 << 20
 
@@ -32,7 +34,11 @@ async def read_ledger(kafka: Kafka, settings: Settings) -> dict[bytes, bytes]:
         Unavailable: it can't be read to its end.
     """
     topic = await _topic(kafka, settings)
-    marks = await kafka.high_watermarks(topic.name, range(topic.partitions), latest_of=topic.id)
+    # The progress of drains first: where it was removed by then, so was its claim, of which it would look as if it had
+    # never been drained.
+    claims = range(settings.ledger_partitions)
+    marks = await kafka.high_watermarks(topic.name, range(len(claims), topic.partitions), latest_of=topic.id)
+    marks |= await kafka.high_watermarks(topic.name, claims, latest_of=topic.id)
     found: dict[bytes, bytes] = {}
     tail = await kafka.tail(topic.name, await kafka.log_starts(topic.name, range(topic.partitions)))
     try:
@@ -41,6 +47,8 @@ async def read_ledger(kafka: Kafka, settings: Settings) -> dict[bytes, bytes]:
             for partition, mark in marks.items():
                 while await tail.position(partition) < mark:
                     for record in await tail.read(timeout_ms=500):
+                        if record.offset >= marks[record.partition]:
+                            continue
                         if record.value is None:
                             found.pop(record.key or b"", None)
                         else:
@@ -66,10 +74,9 @@ async def write_ledger(kafka: Kafka, settings: Settings, values: Mapping[bytes, 
     others = sum(values.get(key) != value for key, value in there.items())
     if others:
         raise Refused(f"topic {topic.name} holds {others} records that are not in the backup: it must be a new one")
-    ledger = Ledger(kafka, settings)
     by_partition: dict[int, list[tuple[bytes, bytes | None]]] = {}
     for key, value in sorted(values.items(), key=_claimed_at):
-        by_partition.setdefault(ledger.partition_of(_name_of(key, value)), []).append((key, value))
+        by_partition.setdefault(_partition_of(key, value, settings.ledger_partitions), []).append((key, value))
     for partition, records in by_partition.items():
         for piece in _pieces(records):
             await kafka.publish(topic.name, piece, partition=partition)
@@ -91,7 +98,7 @@ def load_backup(lines: Iterable[str]) -> dict[bytes, bytes]:
     """
     try:
         head, *records, end = [json.loads(line) for line in lines]
-        if (head["what"], head["version"]) != (_WHAT, _VERSION):
+        if head["what"] != _WHAT or head["version"] not in _VERSIONS:
             raise ValueError
         values = {_bytes(record["key"]): _bytes(record["value"]) for record in records}
         count = end["records"]
@@ -106,27 +113,27 @@ async def _topic(kafka: Kafka, settings: Settings) -> Topic:
     topic = await find_topic(kafka, settings.ledger_topic)
     if topic is None:
         raise Misconfigured(f"topic {settings.ledger_topic} (XFERQ_LEDGER_TOPIC) does not exist")
-    if topic.partitions != settings.ledger_partitions:
-        raise Misconfigured(
-            f"topic {topic.name} has {topic.partitions} partitions, but XFERQ_LEDGER_PARTITIONS is "
-            f"{settings.ledger_partitions}"
-        )
+    if topic.partitions != ledger_width(settings.ledger_partitions):
+        raise Misconfigured(wrong_width(topic.name, topic.partitions, settings.ledger_partitions))
     return topic
 
 
-def _name_of(key: bytes, value: bytes) -> str:
-    """By what a record's partition is chosen: the queue's topic; for a command that of its queue, or else its id.
+def _partition_of(key: bytes, value: bytes, count: int) -> int:
+    """Where a record belongs: by the queue's topic; for a command by that of its queue, or else by its id.
 
     Counted anew, as the new topic may have another number of partitions.
     """
     kind, _, rest = key.decode(errors="replace").partition("/")
+    if kind == "drained":
+        topic, partition, _ = rest.split("/")
+        return progress_partition(topic, int(partition), count)
     if kind != "command":
-        return rest.partition("/")[0]
+        return partition_of(rest.partition("/")[0], count)
     try:
         queue: Any = json.loads(value).get("queue_name")
-        return topic_of(queue) if isinstance(queue, str) and queue else rest
+        return partition_of(topic_of(queue) if isinstance(queue, str) and queue else rest, count)
     except (ValueError, AttributeError):
-        return rest
+        return partition_of(rest, count)
 
 
 def _claimed_at(record: tuple[bytes, bytes]) -> str:

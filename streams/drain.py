@@ -167,19 +167,29 @@ class Drainer:
         is_ours: Callable[[], bool],
         drained: list[str],
     ) -> None:
+        """Drain what is left in the view now, and still is behind a barrier. Not what seems left only then:
+
+        1. Claims and progress lie in different partitions of the ledger, each of which is read in its own order.
+        2. A command that ended long ago is forgotten: its claim is removed, then its progress.
+        3. This view reads the second before the first: the claim looks as if it had never been drained.
+        Where it looked so before the barrier, its claim had been removed before that, and is gone behind it.
+        """
         # Fence first, read then: the ledger may be held up by the very transaction that this ends.
         producer = await self._kafka.producer(f"xferq.drain.{topic}.{partition}")
         try:
             # Not for long with a place in hand: what holds the ledger up may be left over by a worker that died, in
             # another partition, and ends when that one's drain gets a place and fences it. But longer each time: where
             # all is slow, it may be no more than that.
+            left = {claim.id for claim in self._ledger.unfinished(topic, partition)}
             try:
                 async with asyncio.timeout(min(_MOST_BARRIER_S, _SOON_S * 2 ** min(trouble.failures, 10))):
-                    await self._ledger.barrier(topic)
+                    await self._ledger.drain_barrier(topic, partition)
             except TimeoutError:
                 raise Unavailable(f"reading what the ledger says about {topic}: a transaction is open") from None
             undecided: dict[str, Unavailable] = {}
             for claim in self._ledger.unfinished(topic, partition):
+                if claim.id not in left:
+                    continue  # what came since has a turn of its own
                 if claim.topic_id in undecided:
                     continue  # what was claimed after it of the same topic must not overtake it
                 try:

@@ -19,7 +19,6 @@ from streams.ledger_keys import (
     command_key,
     id_key,
     passed_key,
-    progress_key,
     selection_key,
     tally_key,
     waiting_key,
@@ -104,8 +103,8 @@ class Forgetting:
         for claim in claims:
             # The claim first: without its progress it would look like one that was never drained.
             await self._ledger.record(claim.topic, [(claim_key(claim.topic, id), None)])
-            keys = [progress_key(claim.topic, partition, id) for partition in claim.ranges]
-            keys += [waiting_key(claim.topic, where, id) for where in self._ledger.waiting(claim.topic, id)]
+            await self._ledger.forget_progress(claim)
+            keys = [waiting_key(claim.topic, where, id) for where in self._ledger.waiting(claim.topic, id)]
             await self._ledger.record(claim.topic, [(key, None) for key in keys])
         await self._unsay_passed(id)
         chunks = self._ledger.selection(id).chunks

@@ -1,21 +1,21 @@
 """The ledger: the one truth about claims, progress, heads and commands, as a view of a compacted topic.
 
-What its records say is in `streams.ledger_view`. All that belongs to one queue lies in one ledger partition, by a hash
-of the queue's topic that never changes.
+What its records say is in `streams.ledger_view`, where they lie in `streams.ledger_partitions`.
 Every process that needs the ledger follows all of it and keeps it in memory.
 """
 
 import asyncio
 import logging
 import time
-import zlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 
 from streams.barrier import Marks
+from streams.domain.claim import Claim, Progress
 from streams.domain.status import Status
 from streams.ending import end
 from streams.errors import Refused, Unavailable, XferqError
-from streams.ledger_keys import command_key
+from streams.ledger_keys import command_key, earlier_progress_key, progress_key
+from streams.ledger_partitions import ledger_width, partition_of, progress_partition
 from streams.ledger_reader import LedgerReader, read_again
 from streams.ledger_view import LedgerView
 from streams.metrics import LEDGER_LAG, OPEN_SECONDS
@@ -38,7 +38,7 @@ class Ledger(LedgerView):
         super().__init__()
         self._kafka = kafka
         self._settings = settings
-        self._partitions = range(settings.ledger_partitions)
+        self._partitions = range(ledger_width(settings.ledger_partitions))
         # A transaction left open by a crash ends at its time-out, for which the broker looks every 10 s.
         self._limit_s = (settings.transaction_timeout_ms + 15_000) / 1000
         self._marks = Marks(kafka, settings.ledger_topic)
@@ -105,9 +105,11 @@ class Ledger(LedgerView):
         partitions = sorted(self._undecided.open_for(_SAID_AFTER_S))
         if not partitions:
             return None
+        of_drains = partitions[0] >= self._settings.ledger_partitions
+        who = "drains whose progress lies" if of_drains else "whoever asks about a queue or an id that lies"
         return (
-            f"a transaction is open in {self._settings.ledger_topic}, partitions {partitions}: whoever asks about a "
-            'queue or an id that lies there waits for its end (docs/runbook.md, "A transaction hangs")'
+            f"a transaction is open in {self._settings.ledger_topic}, partitions {partitions}: {who} there "
+            'waits for its end (docs/runbook.md, "A transaction hangs")'
         )
 
     async def stop(self) -> None:
@@ -126,7 +128,11 @@ class Ledger(LedgerView):
 
     def partition_of(self, name: str) -> int:
         """The ledger partition for a queue's topic (or for the id of a command that names no queue)."""
-        return zlib.crc32(name.encode()) % self._settings.ledger_partitions
+        return partition_of(name, self._settings.ledger_partitions)
+
+    def progress_partition(self, topic: str, partition: int) -> int:
+        """The ledger partition for the progress of drains of one queue partition."""
+        return progress_partition(topic, partition, self._settings.ledger_partitions)
 
     async def barrier(self, name: str) -> None:
         """Wait until all that was written to the ledger partition of `name` before this call is known, for sure.
@@ -139,6 +145,11 @@ class Ledger(LedgerView):
             Unavailable: it could not be written, or took too long to come.
         """
         await self._pass(self.partition_of(name))
+
+    async def drain_barrier(self, topic: str, partition: int) -> None:
+        """The same for all that a drain of the queue partition goes by: the queue's claims, and its own progress."""
+        places = (self.partition_of(topic), self.progress_partition(topic, partition))
+        await asyncio.gather(*map(self._pass, places))
 
     async def barrier_all(self) -> None:
         """The same for all of the ledger."""
@@ -192,17 +203,33 @@ class Ledger(LedgerView):
                 raise Refused(f"{name} has more partitions than one claim can take")
         return Write(self._settings.ledger_topic, self.partition_of(name), batch)
 
+    def write_progress(self, producer: Producer, claim: Claim, partition: int, progress: Progress) -> Write:
+        """How far a range has been drained, as part of a transaction."""
+        batch = producer.batch(_BATCH_BYTES)
+        key = progress_key(claim.topic, partition, claim.id).encode()
+        batch.append(timestamp=None, key=key, value=progress.to_bytes(), headers=[])
+        return Write(self._settings.ledger_topic, self.progress_partition(claim.topic, partition), batch)
+
     async def record_status(self, name: str, status: Status) -> None:
         """Write a status outside any transaction, durably before this returns."""
         await self.record(name, [(command_key(status.id), status.to_bytes())])
 
     async def record(self, name: str, values: Iterable[tuple[str, bytes | None]]) -> None:
         """Write ledger records outside any transaction, in the partition of `name`; a null removes."""
-        await self._kafka.publish(
-            self._settings.ledger_topic,
-            [(key.encode(), value) for key, value in values],
-            partition=self.partition_of(name),
-        )
+        await self._publish(self.partition_of(name), values)
+
+    async def forget_progress(self, claim: Claim) -> None:
+        """Remove how far the ranges have been drained, of a claim that is not there any more."""
+        topic, id = claim.topic, claim.id
+        earlier = [p for p in claim.ranges if self.has_earlier_progress(topic, p, id)]
+        await self.record(topic, [(earlier_progress_key(topic, p, id), None) for p in earlier])
+        keys = [(self.progress_partition(topic, p), progress_key(topic, p, id)) for p in claim.ranges]
+        await asyncio.gather(*(self._publish(where, [(key, None)]) for where, key in keys))
+
+    async def _publish(self, partition: int, values: Iterable[tuple[str, bytes | None]]) -> None:
+        records = [(key.encode(), value) for key, value in values]
+        if records:
+            await self._kafka.publish(self._settings.ledger_topic, records, partition=partition)
 
     # ---- reading it again
 

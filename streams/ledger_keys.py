@@ -1,6 +1,6 @@
 """The keys of the ledger's records.
 
-`claim/<topic>/<id>`, `progress/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`; those of
+`claim/<topic>/<id>`, `drained/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`; those of
 transfers, `selection/<topic>/<id>/<nonce>/<number>`, `passed/<topic>/<id>`, `tally/<topic>/<id>`; `id/<id>/<nonce>`
 (`streams.ids`); and `waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on.
 """
@@ -17,6 +17,11 @@ def claim_key(topic: str, id: str) -> str:
 
 def progress_key(topic: str, partition: int, id: str) -> str:
     """The ledger key of one range's progress."""
+    return f"drained/{topic}/{partition}/{id}"
+
+
+def earlier_progress_key(topic: str, partition: int, id: str) -> str:
+    """The same as earlier versions had it, which wrote it into the ledger partition of the claim."""
     return f"progress/{topic}/{partition}/{id}"
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Hashable, Iterator
 from typing import TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from streams.domain.claim import Claim, Head, Owned, Progress, Tally, Waiting
 from streams.domain.counts import Counts
@@ -16,10 +16,12 @@ from streams.domain.timestamp import InvalidTime, known_time
 from streams.ledger_keys import HEADS, UNCONFIRMED
 from streams.metrics import UNREADABLE
 from streams.ports import Record
+from streams.range_progress import PROGRESS_KINDS, RangeProgress
 
 _Outer = TypeVar("_Outer", bound=Hashable)
 _Inner = TypeVar("_Inner", bound=Hashable)
 _Value = TypeVar("_Value")
+_Said = TypeVar("_Said", bound=BaseModel)
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +31,7 @@ class LedgerView:
 
     def __init__(self) -> None:
         self._claims: dict[str, dict[str, Claim]] = {}
-        self._progress: dict[tuple[str, int], dict[str, Progress]] = {}
+        self._progress = RangeProgress()
         self._heads: dict[str, dict[int, Head]] = {}
         self._statuses: dict[str, Status] = {}
         self._owners: dict[str, dict[str, Owned]] = {}
@@ -65,7 +67,11 @@ class LedgerView:
 
     def progress(self, topic: str, partition: int, id: str) -> Progress | None:
         """How far the claim's range in that partition has been drained."""
-        return self._progress.get((topic, partition), {}).get(id)
+        return self._progress.of(topic, partition, id, self.claim(topic, id))
+
+    def has_earlier_progress(self, topic: str, partition: int, id: str) -> bool:
+        """Whether an earlier version has written how far the range has been drained."""
+        return self._progress.has_earlier(topic, partition, id)
 
     def heads(self, topic: str, topic_id: str) -> dict[int, int]:
         """The ends of the topic's last claims by partition; a topic that was deleted has none."""
@@ -172,11 +178,9 @@ class LedgerView:
 
     def become(self, other: "LedgerView") -> None:
         """Take over all that the other view holds, which is of no use afterwards."""
-        self._claims, self._progress, self._heads = other._claims, other._progress, other._heads
-        self._statuses, self._topics_of, self._tallies = other._statuses, other._topics_of, other._tallies
-        self._waiting, self._waiting_of, self.unreadable = other._waiting, other._waiting_of, other.unreadable
-        self._recorded_ms, self._counts, self._left = other._recorded_ms, other._counts, other._left
-        self._selections, self._owners = other._selections, other._owners
+        on_left, on_drained = self.on_left, self.on_drained
+        vars(self).update(vars(other))
+        self.on_left, self.on_drained = on_left, on_drained
         for (topic, partition), ids in self._left.items():
             for id in ids:
                 self.on_left(topic, partition, id)
@@ -188,44 +192,34 @@ class LedgerView:
         try:
             if kind == "claim":
                 topic, id = rest.split("/")
-                self._apply_claim(topic, id, None if value is None else Claim.model_validate_json(value))
-            elif kind == "progress":
+                self._apply_claim(topic, id, _read(Claim, value))
+            elif kind in PROGRESS_KINDS:
                 topic, partition, id = rest.split("/")
-                step = None if value is None else Progress.model_validate_json(value)
-                self._apply_progress(topic, int(partition), id, step)
+                self._apply_progress(kind, topic, int(partition), id, _read(Progress, value))
             elif kind == "head":
                 topic, partition = rest.split("/")
-                _put(self._heads, topic, int(partition), None if value is None else Head.model_validate_json(value))
+                _put(self._heads, topic, int(partition), _read(Head, value))
             elif kind == "waiting":
                 topic, where, id = rest.split("/")
-                wait = None if value is None else Waiting.model_validate_json(value)
-                _put(self._waiting, (topic, id), where, wait)
+                _put(self._waiting, (topic, id), where, _read(Waiting, value))
                 _put(self._waiting_of, id, topic, True if (topic, id) in self._waiting else None)
             elif kind == "id":
                 id, nonce = rest.split("/")
-                owned = None if value is None else Owned.model_validate_json(value).written_at(record.timestamp)
-                _put(self._owners, id, nonce, owned)
+                owned = _read(Owned, value)
+                _put(self._owners, id, nonce, owned and owned.written_at(record.timestamp))
             elif kind == "selection":
                 _, id, nonce, number = rest.split("/")
-                chunk = None if value is None else Chunk.model_validate_json(value)
-                self._select(id, lambda selection: selection.put(nonce, int(number), chunk))
+                self._select(id, lambda selection: selection.put(nonce, int(number), _read(Chunk, value)))
             elif kind == "passed":
                 topic, id = rest.split("/")
-                passed = None if value is None else Passed.model_validate_json(value)
-                self._select(id, lambda selection: selection.put_passed(topic, passed))
+                self._select(id, lambda selection: selection.put_passed(topic, _read(Passed, value)))
             elif kind == "tally":
                 _, id = rest.split("/")
-                if value is None:
-                    self._tallies.pop(id, None)
-                else:
-                    self._tallies[id] = Tally.model_validate_json(value)
-                    self._say_drained(id)
-            elif kind == "command" and value is None:
-                self._statuses.pop(rest, None)
-                self._recorded_ms.pop(rest, None)
-            elif kind == "command" and value is not None:
-                self._statuses[rest] = Status.model_validate_json(value)
-                self._recorded_ms[rest] = record.timestamp
+                _set(self._tallies, id, _read(Tally, value))
+                self._say_drained(id)
+            elif kind == "command":
+                _set(self._statuses, rest, _read(Status, value))
+                _set(self._recorded_ms, rest, None if value is None else record.timestamp)
         except (ValidationError, ValueError) as error:
             if kind == "claim":
                 self.unreadable.add(rest.partition("/")[0])
@@ -251,12 +245,14 @@ class LedgerView:
             del self._counts[id]
         for partition in {*(before.ranges if before else ()), *(claim.ranges if claim else ())}:
             self._mark_left(topic, partition, id)
+        self._say_drained(id)  # where its progress was read before it, from another partition
 
-    def _apply_progress(self, topic: str, partition: int, id: str, step: Progress | None) -> None:
+    def _apply_progress(self, kind: str, topic: str, partition: int, id: str, step: Progress | None) -> None:
+        before = self.progress(topic, partition, id)
+        self._progress.put(kind, topic, partition, id, step)
         claim = self.claim(topic, id)
         if claim is not None:
-            self._counts[id].replace(claim, partition, self.progress(topic, partition, id), step)
-        _put(self._progress, (topic, partition), id, step)
+            self._counts[id].replace(claim, partition, before, self.progress(topic, partition, id))
         self._mark_left(topic, partition, id)
         self._say_drained(id)
 
@@ -287,6 +283,19 @@ def _age(status: Status) -> tuple[float, str]:
         return known_time(status.requested_at or "").timestamp(), status.id
     except InvalidTime:
         return 0.0, status.id
+
+
+def _read(model: type[_Said], value: bytes | None) -> _Said | None:
+    """What a record says; None for one that removes."""
+    return None if value is None else model.model_validate_json(value)
+
+
+def _set(view: dict[_Inner, _Value], key: _Inner, value: _Value | None) -> None:
+    """Set or, with None, remove `view[key]`."""
+    if value is None:
+        view.pop(key, None)
+    else:
+        view[key] = value
 
 
 def _put(view: dict[_Outer, dict[_Inner, _Value]], outer: _Outer, inner: _Inner, value: _Value | None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from streams.domain.topic import is_queue_topic
 from streams.errors import XferqError
 from streams.kafka.cluster import Cluster
-from streams.kafka.layout import unsafe_queues
+from streams.kafka.unsafe_queues import unsafe_queues
 from streams.metrics import FOREIGN_GROUPS, GROUP_KINDS, UNSAFE_QUEUES
 from streams.settings import Settings
 

@@ -19,7 +19,6 @@ from streams.domain.topic import topic_of
 from streams.errors import Abandoned, OutOfRange, Unavailable, XferqError
 from streams.health import Health
 from streams.ledger import Ledger
-from streams.ledger_keys import progress_key
 from streams.metrics import LOST, MESSAGES, RETURNED, TRANSACTION_SECONDS, TRANSACTIONS, error_of
 from streams.pace import Pace
 from streams.ports import Kafka, Producer, Reader, Record
@@ -69,9 +68,10 @@ class RangeDrain:
         self._gathered: Outbox | None = None
         self._topics: frozenset[str] = frozenset()
         self._committing: asyncio.Task[None] | None = None
-        self._progress = self._ledger.progress(claim.topic, partition, claim.id) or Progress(
+        progress = self._ledger.progress(claim.topic, partition, claim.id) or Progress(
             topic_id=claim.topic_id, offset=self._start, at=claim.claimed_at
         )
+        self._progress = progress.model_copy(update={"claimed_at": claim.claimed_at})
         self._transform = Transform(
             claim,
             node_id=str(self._settings.node_id),
@@ -289,10 +289,9 @@ class RangeDrain:
     async def _commit(self, outbox: Outbox, progress: Progress) -> None:
         """One transaction: what was gathered, and the progress with it."""
         claim = self._claim
-        key = progress_key(claim.topic, self._partition, claim.id)
-        # The ledger last, when all else is written: other queues share its partition, and its readers wait
+        # The ledger last, when all else is written: other drains share its partition, and its readers wait
         # from its first record to the commit, or after a crash to the transaction's time-out.
-        writes = [*outbox.writes, self._ledger.write(self._producer, claim.topic, [(key, progress.to_bytes())])]
+        writes = [*outbox.writes, self._ledger.write_progress(self._producer, claim, self._partition, progress)]
         started = time.monotonic()
         try:
             with self._traces.span("transaction", attributes={"messaging.batch.message_count": outbox.messages}):

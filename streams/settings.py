@@ -76,7 +76,9 @@ class Settings(BaseSettings):
     drains_partitions: int = Field(
         32, ge=1, description="partitions of drain tasks; at least one per worker; never changed"
     )
-    ledger_partitions: int = Field(32, ge=1, description="partitions of the ledger; never changed")
+    ledger_partitions: int = Field(
+        32, ge=1, description="partitions of the ledger, which has as many more for drains' progress; never changed"
+    )
     log_partitions: int = Field(8, ge=1, description="partitions of the delivery log")
     queue_partitions: int = Field(4, ge=1, description="partitions of a queue topic that xferq creates")
     replication_factor: int = Field(

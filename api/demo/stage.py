@@ -25,6 +25,7 @@ from streams.kafka.connection import Connection
 from streams.kafka.layout import INTERNAL_CONFIG, apply_layout
 from streams.kafka.reachable import require_reachable
 from streams.kafka.topics import Topics
+from streams.ledger_partitions import ledger_width
 from streams.settings import EMBEDDED, Settings
 
 _START_S = 60.0
@@ -175,7 +176,7 @@ class Stage:
             for role, name, partitions in (
                 ("commands", settings.commands_topic, settings.commands_partitions),
                 ("drains", settings.drains_topic, settings.drains_partitions),
-                ("ledger", settings.ledger_topic, settings.ledger_partitions),
+                ("ledger", settings.ledger_topic, ledger_width(settings.ledger_partitions)),
                 ("log", settings.log_topic, settings.log_partitions),
             ):
                 self.made(name)

@@ -64,9 +64,11 @@ class Progress(LedgerValue):
 
     `offset` is the next one to drain. `done` alone says that the range is finished. `lost` is set where
     records were gone before they could be drained: the topic deleted, or its log cut off at the start.
+    `claimed_at` is the claim's, which tells it from a later one of an id that was forgotten; earlier versions had none.
     """
 
     topic_id: str
+    claimed_at: str | None = None
     offset: int
     restored: int = 0
     returned: int = 0
@@ -74,6 +76,10 @@ class Progress(LedgerValue):
     done: bool = False
     lost: bool = False
     at: str
+
+    def is_of(self, claim: Claim) -> bool:
+        """Whether it is this claim's: the two come from different partitions of the ledger, in whatever order."""
+        return self.claimed_at in (None, claim.claimed_at)
 
 
 class Tally(LedgerValue):

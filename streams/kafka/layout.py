@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -14,6 +14,9 @@ from streams.errors import Misconfigured, Refused, Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.connection import Connection
 from streams.kafka.topics import CLEAN_ELECTIONS, KEEPS_ALL, QUEUE_CONFIG, Topics
+from streams.kafka.unsafe_queues import is_same
+from streams.kafka.widen_ledger import widen_ledger
+from streams.ledger_partitions import ledger_width, wrong_width
 from streams.patience import find_topic
 from streams.settings import Settings
 
@@ -21,7 +24,6 @@ Outcome = Literal["ok", "created", "changed", "missing", "drift", "failed"]
 GOOD: frozenset[str] = frozenset({"ok", "created", "changed"})
 _DAY_MS = 24 * 60 * 60 * 1000
 _VISIBLE_S = 15.0
-_LOOK_AT_ONCE = 100
 _log = logging.getLogger(__name__)
 
 # The broker's time: Kafka turns down a record that claims to be from an hour ahead, and with a clock that is wrong
@@ -144,6 +146,8 @@ async def apply_layout(
             TopicReport(wanted.name, "missing") if check else await _create(topics, wanted, settings.replication_factor)
         )
     present = [wanted for wanted in internal if wanted.name in names]
+    if not check and await widen_ledger(connection, settings):
+        _log.info("topics.widened topic=%s", settings.ledger_topic)
     queues = [
         _Wanted(name, "QUEUE", 0, False, layout.config["queues"]) for name in sorted(names) if is_queue_topic(name)
     ]
@@ -193,36 +197,11 @@ async def require_sound(connection: Connection, settings: Settings) -> None:
 def _require_sound(wanted: _Wanted, config: Mapping[str, str]) -> None:
     """What Kafka does not tell counts as right."""
     for key, value in _FIXED[wanted.setting.lower()].items():
-        if key in config and not _same(config[key], value):
+        if key in config and not is_same(config[key], value):
             raise Misconfigured(
                 f"topic {wanted.name} (XFERQ_{wanted.setting}_TOPIC): {key} is {config.get(key)}, must be {value}, or "
                 "records would be lost: `xferq topics` puts it right"
             )
-
-
-async def unsafe_queues(connection: Connection, names: Collection[str]) -> dict[str, str]:
-    """Those of these queue topics that Kafka may drop messages from by itself, or keep some out of; with the reasons.
-
-    Those that messages may be lost from come first.
-
-    Raises:
-        Unavailable: Kafka does not answer.
-        Refused: Kafka does not let us look.
-    """
-    topics = Topics(connection)
-    wanted = sorted(names)
-    found: dict[str, tuple[bool, str]] = {}
-    for start in range(0, len(wanted), _LOOK_AT_ONCE):
-        for name, config in (await topics.configs(wanted[start : start + _LOOK_AT_ONCE])).items():
-            differing = {
-                key: f"{key} is {config[key]}, should be {value}"
-                for key, value in QUEUE_CONFIG.items()
-                if key in config and not _same(config[key], value)
-            }
-            if differing:
-                loses_nothing = differing.keys().isdisjoint(_FIXED["queues"])
-                found[name] = loses_nothing, "; ".join(differing.values())
-    return {name: why for name, (_, why) in sorted(found.items(), key=lambda item: (item[1][0], item[0]))}
 
 
 def _internal(settings: Settings, layout: Layout) -> list[_Wanted]:
@@ -231,7 +210,7 @@ def _internal(settings: Settings, layout: Layout) -> list[_Wanted]:
         for role, name, count in (
             ("commands", settings.commands_topic, settings.commands_partitions),
             ("drains", settings.drains_topic, settings.drains_partitions),
-            ("ledger", settings.ledger_topic, settings.ledger_partitions),
+            ("ledger", settings.ledger_topic, ledger_width(settings.ledger_partitions)),
             ("log", settings.log_topic, settings.log_partitions),
         )
     ]
@@ -259,7 +238,7 @@ async def _compare(topics: Topics, wanted: _Wanted, config: Mapping[str, str] | 
         found = await topics.describe(wanted.name)
         if found is not None and found.partitions != wanted.partitions:
             return TopicReport(wanted.name, "drift", (_wrong_count(wanted, found.partitions),))
-    differing = {key: value for key, value in wanted.config.items() if not _same(config.get(key), value)}
+    differing = {key: value for key, value in wanted.config.items() if not is_same(config.get(key), value)}
     if not differing:
         return TopicReport(wanted.name, "ok")
     details = tuple(f"{key} is {config.get(key)}, should be {value}" for key, value in differing.items())
@@ -286,18 +265,11 @@ async def _gone(topics: Topics, wanted: _Wanted) -> TopicReport:
 
 
 def _wrong_count(wanted: _Wanted, partitions: int) -> str:
+    if wanted.setting == "LEDGER":
+        return wrong_width(wanted.name, partitions, wanted.partitions // 2)
     return (
         f"topic {wanted.name} has {partitions} partitions, but XFERQ_{wanted.setting}_PARTITIONS is {wanted.partitions}"
     )
-
-
-def _same(there: str | None, wanted: str) -> bool:
-    if there == wanted:
-        return True
-    try:
-        return there is not None and float(there) == float(wanted)  # Kafka writes 0.20 as it was given
-    except ValueError:
-        return False
 
 
 def _as_text(value: Any) -> str | None:

@@ -11,6 +11,7 @@ from streams.broker import EmbeddedBroker
 from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
+from streams.ledger_partitions import ledger_width
 from streams.settings import Settings
 from tests.api.running import CANCEL, START, problem_of, published, running, until_missing, until_ready
 from tests.support.patience import stretched_ms
@@ -60,7 +61,9 @@ async def test_topics_are_missing_at_first(settings: Settings) -> None:
 async def test_another_partition_count(settings: Settings, kafka: Cluster) -> None:
     wrong = settings.model_copy(update={"ledger_partitions": settings.ledger_partitions + 1})
     async with running(create_app(wrong), is_ready=False) as client:
-        await until_missing(client, f"topic {settings.ledger_topic} has {settings.ledger_partitions} partitions")
+        await until_missing(
+            client, f"topic {settings.ledger_topic} has {ledger_width(settings.ledger_partitions)} partitions"
+        )
 
 
 @pytest.fixture

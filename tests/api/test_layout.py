@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer
 
 from streams.domain.topic import topic_of
 from streams.errors import Misconfigured
@@ -53,7 +54,7 @@ async def test_missing_topics_are_created(settings: Settings) -> None:
         assert [configs[name]["cleanup.policy"] for name in names] == ["delete", "delete", "compact", "delete"]
         assert configs[settings.commands_topic]["retention.ms"] == str(7 * 86_400_000)
         counts = [(await kafka.topic(name)).partitions for name in names]  # type: ignore[union-attr]
-        assert counts == [2, 2, 3, 2]
+        assert counts == [2, 2, 6, 2]
 
 
 # Others run `xferq topics` on the same Kafka, which puts all queues' settings right.
@@ -97,6 +98,32 @@ async def test_a_partition_count_that_must_not_differ(settings: Settings, kafka:
     assert found[settings.log_topic].is_good  # a log may have as many as its owner likes
     with pytest.raises(Misconfigured, match="XFERQ_DRAINS_PARTITIONS is 7"):
         await require_topics(kafka, more)
+
+
+async def test_a_ledger_of_an_earlier_version_gets_its_partitions_once_no_worker_is_left(settings: Settings) -> None:
+    count = settings.ledger_partitions
+    async with Cluster(settings) as kafka:
+        assert await Topics(kafka.connection).create({settings.ledger_topic: count}, {}, -1) == {}
+        await seen(kafka, settings.ledger_topic)
+        worker = Consumer(
+            {"bootstrap.servers": settings.bootstrap_servers, "group.id": settings.worker_group, "log_level": 0}
+        )
+        worker.subscribe([settings.ledger_topic])
+        await asyncio.to_thread(worker.poll, 0)
+        async with asyncio.timeout(WAIT_S):
+            while not await kafka.members(settings.worker_group):
+                await asyncio.to_thread(worker.poll, 0.1)
+        found = await reports_of(kafka, settings, settings.ledger_topic)
+        assert found[settings.ledger_topic].outcome == "drift"
+        assert "stop all workers, then run `xferq topics`" in found[settings.ledger_topic].details[0]
+        await asyncio.to_thread(worker.close)
+
+        await apply_layout(kafka.connection, settings, check=True)
+        with pytest.raises(Misconfigured, match="is one of an earlier version"):
+            await require_topics(kafka, settings)
+        found = await reports_of(kafka, settings, settings.ledger_topic)
+        assert found[settings.ledger_topic].is_good
+        await require_topics(kafka, settings)
 
 
 async def test_a_topic_that_can_not_be_created(settings: Settings) -> None:

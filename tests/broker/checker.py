@@ -171,7 +171,7 @@ class LedgerView:
         found = {}
         for key, value in self.values.items():
             kind, _, rest = key.partition("/")
-            if kind == "progress":
+            if kind == "drained":
                 where, partition, claim = rest.split("/")
                 if (where, claim) == (topic, id):
                     found[int(partition)] = value
@@ -219,13 +219,13 @@ def problems(
         *_overlapping(ledger.claims(source)),
         *_miscounted(ledger, ids, source, len(restored)),
     ]
-    ledger_partitions = len(log_starts(servers, ledger_topic))
+    ledger_partitions = len(log_starts(servers, ledger_topic)) // 2
     for key, partition in ledger.partitions.items():
         kind, _, rest = key.partition("/")
-        if (
-            kind not in ("command", "barrier")
-            and partition != zlib.crc32(rest.split("/")[0].encode()) % ledger_partitions
-        ):
+        belongs = zlib.crc32(rest.split("/")[0].encode()) % ledger_partitions
+        if kind == "drained":
+            belongs = ledger_partitions + zlib.crc32(rest.rpartition("/")[0].encode()) % ledger_partitions
+        if kind not in ("command", "barrier") and partition != belongs:
             wrong.append(f"{key} is in ledger partition {partition}")
     return wrong
 

@@ -20,6 +20,7 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, To
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.domain.topic import topic_of
+from streams.ledger_partitions import ledger_width
 from streams.settings import Settings
 from tests.broker import checker
 from tests.broker.checker import Found, LedgerView, Sent
@@ -196,7 +197,7 @@ class Scene:
             {
                 settings.commands_topic: settings.commands_partitions,
                 settings.drains_topic: settings.drains_partitions,
-                settings.ledger_topic: settings.ledger_partitions,
+                settings.ledger_topic: ledger_width(settings.ledger_partitions),
                 settings.log_topic: settings.log_partitions,
                 self.topic: settings.queue_partitions,
             }
@@ -387,7 +388,7 @@ class Scene:
                     "log_level": 0,
                 }
             )
-            partitions = range(self.settings.ledger_partitions)
+            partitions = range(ledger_width(self.settings.ledger_partitions))
             self._follower.assign([TopicPartition(self.settings.ledger_topic, number, 0) for number in partitions])
         message = self._follower.poll(wait_s)
         while message is not None:

@@ -489,19 +489,19 @@ class Heedless(Stage):
 async def test_a_ledger_read_to_its_last_stable_offset_claims_twice_for_one_command(
     scene: Scene, ledger: type[Ledger]
 ) -> None:
-    """1. While the queue is claimed, the drain of another queue begins a transaction in the ledger. The claim is
+    """1. While the queue is claimed, the claim of another queue begins a transaction in the ledger. The claim is
     committed, behind the last stable offset as long as that transaction is open.
-    2. The claimer dies; messages come; the command comes to another claimer. 3. The drain ends its transaction."""
-    drain = LibrdkafkaProducer({"bootstrap.servers": scene.servers, "transactional.id": f"{scene.name}.drain"})
+    2. The claimer dies; messages come; the command comes to another claimer. 3. That transaction ends."""
+    other = LibrdkafkaProducer({"bootstrap.servers": scene.servers, "transactional.id": f"{scene.name}.other"})
 
-    async def begin_drain() -> None:
-        drain.init_transactions(WAIT_S)
-        drain.begin_transaction()
-        drain.produce(scene.settings.ledger_topic, None, b"progress/queue.other/0/x", 0)
-        drain.flush(WAIT_S)
+    async def begin_other() -> None:
+        other.init_transactions(WAIT_S)
+        other.begin_transaction()
+        other.produce(scene.settings.ledger_topic, None, b"claim/queue.other/x", 0)
+        other.flush(WAIT_S)
 
     async with claiming(scene) as (stage, claimer):
-        stage.at["transact"] = begin_drain
+        stage.at["transact"] = begin_other
         claim = await claimer.claim(request(scene, "a"))
     scene.put(2)
     async with claiming(scene, ledger=ledger, stage=Heedless) as (_, claimer):
@@ -511,7 +511,7 @@ async def test_a_ledger_read_to_its_last_stable_offset_claims_twice_for_one_comm
             assert not again.done()
         else:
             await asyncio.wait([again], timeout=WAIT_S)
-        await asyncio.to_thread(drain.commit_transaction, WAIT_S)
+        await asyncio.to_thread(other.commit_transaction, WAIT_S)
         second = await again
     assert offsets_of(claim) == set(range(_ALL))
     assert (second.ranges != claim.ranges) == (ledger is ShortSighted)

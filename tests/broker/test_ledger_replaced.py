@@ -13,6 +13,7 @@ from streams.broker import EmbeddedBroker
 from streams.errors import Misconfigured
 from streams.kafka.cluster import Cluster
 from streams.kafka.ledger_id import LedgerId
+from streams.ledger_partitions import ledger_width
 from tests.broker import checker
 from tests.broker.checker import LedgerView
 from tests.broker.moments import claimed
@@ -35,7 +36,7 @@ def operator(scene: Scene) -> Iterator[None]:
     def watch() -> None:
         while not stop.wait(0.05):
             if scene.settings.ledger_topic not in scene.admin.list_topics(timeout=10).topics:
-                scene.create({scene.settings.ledger_topic: scene.settings.ledger_partitions})
+                scene.create({scene.settings.ledger_topic: ledger_width(scene.settings.ledger_partitions)})
                 return
 
     thread = threading.Thread(target=watch)

@@ -6,6 +6,7 @@ from streams.broker import EmbeddedBroker
 from streams.domain.topic import topic_of
 from streams.engine import Engine
 from streams.kafka.cluster import Cluster
+from streams.ledger_partitions import ledger_width
 from tests.broker import checker
 from tests.broker.moments import claimed
 from tests.broker.scene import Scene, wait_until
@@ -90,7 +91,7 @@ async def test_what_was_claimed_a_moment_ago_is_not_taken_for_dispatched(broker:
             freeing = asyncio.create_task(engine.keeper.free(scene.topic))
             await asyncio.wait([freeing], timeout=1)
             assert checker.log_starts(scene.servers, scene.topic) == dict.fromkeys(range(4), 0)
-            reader.replace(range(scene.settings.ledger_partitions))
+            reader.replace(range(ledger_width(scene.settings.ledger_partitions)))
             await freeing
             assert checker.log_starts(scene.servers, scene.topic) == dict.fromkeys(range(4), 0)
             await engine.stop()

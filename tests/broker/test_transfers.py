@@ -215,9 +215,7 @@ def kill_in_the_middle(scene: Scene, id: str, total: int) -> None:
     """Start a worker, kill it when the command is half-way, and start another one."""
 
     def moved(ledger: checker.LedgerView) -> int:
-        steps = [
-            value for key, value in ledger.values.items() if key.startswith("progress/") and key.endswith(f"/{id}")
-        ]
+        steps = [value for key, value in ledger.values.items() if key.startswith("drained/") and key.endswith(f"/{id}")]
         return sum(step["restored"] for step in steps)
 
     worker = scene.worker()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.broker import EmbeddedBroker
+from streams.ledger_partitions import ledger_width
 from tests.broker.scene import WAIT_S, wait_until
 from tests.broker.world import World, XferQueue
 
@@ -84,6 +85,23 @@ def test_any_number_of_tasks_holds_up_no_command(broker: EmbeddedBroker) -> None
             ids = (uuid.uuid4().hex for _ in range(1_000))
             id = next(id for id in ids if ledger_partition(world, id) != other)
             assert world.done(queue.cancel(id))["restored"] == 3
+
+
+def test_the_open_transactions_of_drains_hold_up_no_id_no_claim_and_no_end(broker: EmbeddedBroker) -> None:
+    with World(broker.bootstrap_servers) as world:
+        world.worker()
+        queues = [world.queue(partitions=1) for _ in range(8)]
+        for queue in queues[:-1]:
+            queue.put(*queue.messages(3, partitions=1))
+        count = world.settings.ledger_partitions
+        with hanging(world) as drain:
+            for partition in range(count, ledger_width(count)):
+                hold_up(world, drain, partition)
+            ids = [queue.cancel() for queue in queues]
+            wait_until(lambda: all(_state(world, id) == "claimed" for id in ids[:-1]))
+            assert world.done(ids[-1])["total"] == 0
+            assert {_state(world, id) for id in ids[:-1]} == {"claimed"}
+        assert [world.done(id)["restored"] for id in ids[:-1]] == [3] * 7
 
 
 def test_a_transfer_and_its_end_wait_for_the_partitions_of_its_own_queues_only(broker: EmbeddedBroker) -> None:

@@ -15,6 +15,7 @@ from streams.errors import Unavailable
 from streams.health import Health
 from streams.kafka.cluster import Cluster
 from streams.ledger import Ledger
+from streams.ledger_partitions import progress_partition
 from streams.settings import Settings
 from tests.broker import checker
 from tests.broker.moments import claimed
@@ -46,13 +47,13 @@ def place_of(id: str, partitions: int) -> int:
 
 @contextmanager
 def scene_with_zombie(servers: str) -> Iterator[tuple[_Scene, int]]:
-    """A queue, and the leader of its ledger partition, where the drain's coordinator is another node.
+    """A queue, and the leader of its drain's ledger partition, where the drain's coordinator is another node.
 
     Whoever asks the zombie would not get so far as to drain where that one were the coordinator as well.
     """
     for _ in range(20):
         with _Scene(servers, queue_partitions=1) as scene:
-            partition = Ledger(Cluster(scene.settings), scene.settings).partition_of(scene.topic)
+            partition = progress_partition(scene.topic, 0, scene.settings.ledger_partitions)
             zombie = leaders(servers, scene.settings.ledger_topic)[partition]
             coordinators = leaders(servers, _TRANSACTIONS)
             if coordinators[place_of(f"xferq.drain.{scene.topic}.0", len(coordinators))] != zombie:

@@ -47,7 +47,7 @@ class Checker:
     def _progress(self) -> dict[tuple[str, int, str], Progress]:
         found = {}
         for key, value in self._ledger().items():
-            if key.startswith("progress/"):
+            if key.startswith("drained/"):
                 _, topic, partition, id = key.split("/")
                 found[(topic, int(partition), id)] = Progress.model_validate_json(value)
         return found

@@ -14,6 +14,7 @@ from streams.domain.topic import topic_of
 from streams.errors import Unavailable
 from streams.ledger import Ledger
 from streams.ledger_keys import command_key
+from streams.ledger_partitions import ledger_width
 from streams.ledger_view import LedgerView
 from streams.metrics import UNREADABLE
 from streams.ports import Header, Record
@@ -269,7 +270,7 @@ async def test_views_of_whatever_version_pass_over_marks_in_silence(caplog: pyte
                 assert record.value is None  # to compaction a deletion: it goes by itself
                 view.apply(record)
                 marks += 1
-        assert marks == world.settings.ledger_partitions
+        assert marks == ledger_width(world.settings.ledger_partitions)
         assert UNREADABLE._value.get() == before
         assert not caplog.records
         assert not vars(view)["_statuses"]
@@ -347,7 +348,7 @@ async def test_an_offset_proves_nothing_in_a_ledger_that_was_made_again() -> Non
             await ledger.barrier(TOPIC)
             kafka.cut()
             world.broker.delete(name)
-            world.broker.create(name, world.settings.ledger_partitions)
+            world.broker.create(name, ledger_width(world.settings.ledger_partitions))
             kafka.believed = False
             # Our mark has offset 0 there, and is long behind us by that.
             with pytest.raises(Unavailable):

@@ -23,7 +23,7 @@ def offsets_committed(world: World) -> list[int]:
     """Where the progress of the range stood, transaction by transaction."""
     ledger = world.broker.topics[world.settings.ledger_topic]
     steps = [record for log in ledger.logs for record in log.records(log.start, log.end)]
-    return [json.loads(step.value)["offset"] for step in steps if (step.key or b"").startswith(b"progress/")]
+    return [json.loads(step.value)["offset"] for step in steps if (step.key or b"").startswith(b"drained/")]
 
 
 @pytest.mark.parametrize(

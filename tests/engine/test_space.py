@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from streams.domain.topic import topic_of
 from streams.engine import Engine
 from streams.ledger_keys import claim_key, command_key, head_key
+from streams.ledger_partitions import ledger_width
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
 from tests.engine.world import XFER_QUEUE, World
@@ -114,7 +115,7 @@ async def test_a_claim_of_another_ledger_between_two_looks_at_the_offsets() -> N
         await world.until(lambda: bool(worker.engine._shares))
         faults = Faults()
         settings = world.settings.model_copy(update={"ledger_topic": "another.ledger"})
-        world.broker.create(settings.ledger_topic, settings.ledger_partitions)
+        world.broker.create(settings.ledger_topic, ledger_width(settings.ledger_partitions))
         engine = Engine(FakeKafka(world.broker, settings, faults), settings, now)
         await engine.ledger.start()
         stands = faults.stand_still(f"committed:{TOPIC}")

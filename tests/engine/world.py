@@ -10,6 +10,7 @@ import orjson
 from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.ledger import Ledger
+from streams.ledger_partitions import ledger_width
 from streams.settings import Settings
 from tests.fakes.broker import Broker
 from tests.fakes.clock import now
@@ -75,7 +76,7 @@ class World:
         for name, count in (
             (self.settings.commands_topic, self.settings.commands_partitions),
             (self.settings.drains_topic, self.settings.drains_partitions),
-            (self.settings.ledger_topic, self.settings.ledger_partitions),
+            (self.settings.ledger_topic, ledger_width(self.settings.ledger_partitions)),
             (self.settings.log_topic, self.settings.log_partitions),
         ):
             self.broker.create(name, count)

@@ -196,7 +196,7 @@ class Reading:
             number = self._numbers[topic]
             for partition, (start, end) in line["ranges"].items():
                 self.history.ranges[(number, int(partition))].append(Range(start, end, id, line["claimed_at"]))
-        elif kind == "progress":
+        elif kind == "drained":
             topic, partition, id = rest.split("/")
             where = self._numbers[topic], int(partition), id
             self.history.drained[where] = Drained(

@@ -5,6 +5,7 @@ import random
 
 from confluent_kafka import KafkaException
 
+from streams.ledger_partitions import ledger_width
 from tests.broker.scene import WAIT_S
 from tests.faults.stage import Stage
 
@@ -33,7 +34,7 @@ def _holder_of(stage: Stage, role: str, dice: random.Random) -> int:
     except KafkaException:
         return 0
     if role == "ledger":
-        topic, partition = settings.ledger_topic, dice.randrange(settings.ledger_partitions)
+        topic, partition = settings.ledger_topic, dice.randrange(ledger_width(settings.ledger_partitions))
     elif role == "group":
         topic, partition = "__consumer_offsets", _java_hash(settings.worker_group) % _INTERNAL_PARTITIONS
     else:

@@ -14,6 +14,7 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from streams.ledger_partitions import ledger_width
 from streams.settings import Settings
 from tests.broker.scene import WAIT_S, WorkerProcess, wait_until
 from tests.faults import worker
@@ -146,7 +147,7 @@ class Stage:
         wanted = {
             settings.commands_topic: settings.commands_partitions,
             settings.drains_topic: settings.drains_partitions,
-            settings.ledger_topic: settings.ledger_partitions,
+            settings.ledger_topic: ledger_width(settings.ledger_partitions),
             settings.log_topic: settings.log_partitions,
             book_of(names): 1,
             **dict.fromkeys(names.topics, PARTITIONS),

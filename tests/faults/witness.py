@@ -7,6 +7,7 @@ from collections import defaultdict
 import orjson
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from streams.ledger_partitions import ledger_width
 from streams.settings import Settings
 from tests.faults.waits import Waited, Waits
 
@@ -67,7 +68,7 @@ class Witness:
 
     def start(self) -> None:
         """Begin."""
-        partitions = range(self._settings.ledger_partitions)
+        partitions = range(ledger_width(self._settings.ledger_partitions))
         self._consumer.assign([TopicPartition(self._settings.ledger_topic, number, 0) for number in partitions])
         self._thread.start()
 
@@ -160,7 +161,7 @@ class Witness:
                     self._ranges[(topic, id)] = ranges
                 self._sign(id, f"claimed {topic}")
                 return True
-            elif kind == "progress":
+            elif kind == "drained":
                 topic, partition, id = rest.split("/")
                 step = orjson.loads(value)
                 self._restored[rest] = step["restored"]

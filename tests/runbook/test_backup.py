@@ -1,7 +1,7 @@
 """A backup of the ledger: what goes in comes out, and nothing else is taken for one. No Kafka is needed for that."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from streams.acls import acl_commands
 from streams.backup import dump_backup, load_backup, read_ledger, write_ledger
 from streams.errors import Misconfigured, Refused
 from streams.ledger import Ledger
+from streams.ledger_partitions import ledger_width, partition_of, progress_partition
 from streams.settings import Settings
 from tests.api.processes import environment, xferq
 from tests.fakes.broker import Broker
@@ -25,6 +26,7 @@ VALUES = {
     f"claim/{TOPIC}/a".encode(): b'{"a": 1}',
     f"head/{TOPIC}/0".encode(): b'{"offset": 3}',
     f"tally/{TOPIC}/a".encode(): b'{"queues": 1}',
+    f"drained/{TOPIC}/1/a".encode(): b'{"offset": 2}',
     b"command/a": json.dumps({"queue_name": QUEUE}).encode(),
     b"command/none": b"{}",
     b"command/odd": b'{"queue_name": "\\ud800"}',
@@ -46,6 +48,11 @@ def test_what_goes_in_comes_out() -> None:
     assert load_backup(lines({})) == {}
 
 
+def test_one_of_an_earlier_version_is_understood() -> None:
+    first, *others = lines()
+    assert load_backup([first.replace('"version": 2', '"version": 1'), *others]) == VALUES
+
+
 def broken() -> Iterator[list[str]]:
     whole = lines()
     yield []
@@ -53,7 +60,7 @@ def broken() -> Iterator[list[str]]:
     yield whole[1:]
     yield [*whole[:2], *whole[3:]]
     yield [*whole[:3], whole[3][: len(whole[3]) // 2]]
-    yield [whole[0].replace('"version": 1', '"version": 2'), *whole[1:]]
+    yield [whole[0].replace('"version": 2', '"version": 3'), *whole[1:]]
     yield ["{}", "{}"]
     yield ["[]", "[]"]
     yield [whole[0], '{"key": 1, "value": "x"}', '{"records": 1}']
@@ -67,7 +74,7 @@ def test_what_is_no_whole_backup_is_refused(text: list[str]) -> None:
 
 async def fake(values: Settings) -> tuple[Broker, FakeKafka]:
     broker = Broker()
-    broker.create(values.ledger_topic, values.ledger_partitions)
+    broker.create(values.ledger_topic, ledger_width(values.ledger_partitions))
     return broker, FakeKafka(broker, values)
 
 
@@ -80,6 +87,9 @@ async def test_restored_each_record_is_where_it_belongs(partitions: int) -> None
     await write_ledger(kafka, wanted, VALUES)  # broken off, perhaps
     ledger = Ledger(kafka, wanted)
     topic = kafka.broker.topics[wanted.ledger_topic]
+    progress = f"drained/{TOPIC}/1/a".encode()
+    (where,) = {p for p, log in enumerate(topic.logs) for record in log.all_records() if record.key == progress}
+    assert where == ledger.progress_partition(TOPIC, 1)
     of_queue = {b"command/a": TOPIC, f"claim/{TOPIC}/a".encode(): TOPIC, f"tally/{TOPIC}/a".encode(): TOPIC}
     for key, name in {**of_queue, b"command/none": "none"}.items():
         (where,) = {p for p, log in enumerate(topic.logs) for record in log.all_records() if record.key == key}
@@ -92,6 +102,36 @@ async def test_what_was_removed_is_not_backed_up() -> None:
     await kafka.publish(wanted.ledger_topic, [(b"command/a", b"1"), (b"command/b", b"2")], partition=0)
     await kafka.publish(wanted.ledger_topic, [(b"command/a", b"3"), (b"command/b", None)], partition=0)
     assert await read_ledger(kafka, wanted) == {b"command/a": b"3"}
+
+
+async def test_of_what_is_forgotten_meanwhile_no_claim_is_kept_without_its_progress() -> None:
+    """1. The marks are taken up to which is read. 2. The claim is removed, and then its progress."""
+    wanted = settings()
+    claim, progress = f"claim/{TOPIC}/a", f"drained/{TOPIC}/1/a"
+    broker = Broker()
+    broker.create(wanted.ledger_topic, ledger_width(wanted.ledger_partitions))
+    kafka = _Forgetting(broker, wanted, claim, progress)
+    places = partition_of(TOPIC, 5), progress_partition(TOPIC, 1, 5)
+    for key, where in zip((claim, progress), places, strict=True):
+        await kafka.publish(wanted.ledger_topic, [(key.encode(), b"1")], partition=where)
+    found = await read_ledger(kafka, wanted)
+    assert progress.encode() in found or claim.encode() not in found
+
+
+class _Forgetting(FakeKafka):
+    """Forgets a claim while marks are taken."""
+
+    def __init__(self, broker: Broker, settings: Settings, *keys: str) -> None:
+        super().__init__(broker, settings)
+        self._keys = keys
+
+    async def high_watermarks(self, topic: str, partitions: Iterable[int], **options: Any) -> dict[int, int]:
+        marks = await super().high_watermarks(topic, partitions, **options)
+        if len(self.broker.topics[topic].logs) != len(marks):  # the first of two looks
+            claim, progress = self._keys
+            await self.publish(topic, [(claim.encode(), None)], partition=partition_of(TOPIC, 5))
+            await self.publish(topic, [(progress.encode(), None)], partition=progress_partition(TOPIC, 1, 5))
+        return marks
 
 
 async def test_a_ledger_with_anything_else_in_it_is_refused() -> None:
@@ -114,7 +154,7 @@ async def test_nothing_is_written_while_workers_run() -> None:
 
 async def test_a_ledger_that_is_not_there_or_not_as_the_settings_say() -> None:
     _, kafka = await fake(settings())
-    with pytest.raises(Misconfigured, match="has 5 partitions, but XFERQ_LEDGER_PARTITIONS is 6"):
+    with pytest.raises(Misconfigured, match="has 10 partitions, and must have 12, twice XFERQ_LEDGER"):
         await write_ledger(kafka, settings(ledger_partitions=6), VALUES)
     with pytest.raises(Misconfigured, match=r"no-such-topic .* does not exist"):
         await read_ledger(kafka, settings(ledger_topic="no-such-topic"))

@@ -187,7 +187,7 @@ def test_the_sizes_on_the_page(installation: Installation) -> None:
     sizes = {key: len(key) + len(json.dumps(value)) + _BATCH for key, value in values.items()}
     topic = queue.topic
     command = sizes[f"command/{id}"] + sizes[f"claim/{topic}/{id}"]
-    progress, head = sizes[f"progress/{topic}/0/{id}"], sizes[f"head/{topic}/0"]
+    progress, head = sizes[f"drained/{topic}/0/{id}"], sizes[f"head/{topic}/0"]
     lines = [
         len(record.key or b"") + len(record.value or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
         for record, _ in queue.log()
