@@ -23,12 +23,14 @@ from typing import Any
 
 import faust
 import faust.auth
+from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT
 
-from streams.commands import CommandRecord
+from streams.command_record import CommandRecord
 from streams.engine import Engine
 from streams.kafka.connection import Connection
+from streams.kafka.worker_group import ASSIGNOR
 from streams.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -36,13 +38,16 @@ _log = logging.getLogger(__name__)
 _NEVER_S = 10.0 * 365 * 24 * 3600
 _IN_HAND = 10_000
 """Commands at work or waiting for their turn. More would back up into Faust, which then delivers nothing any more."""
+_BEHIND = 1_000
+"""So many that are not acknowledged behind one are too many: after a crash they all come again."""
 _RETRY_S = 5.0
 _REBALANCE_S = 15.0
 """A rebalance of the workers' group is nobody's business for so long."""
 _CANCEL_S = 1.0
 _SEEK_AGAIN_S = 0.2
 IsOurs = Callable[[], bool]
-Work = Callable[[IsOurs], Awaitable[bool]]
+Work = Callable[[IsOurs, asyncio.Future[None]], Awaitable[bool]]
+"""Told whether the event is still ours, and when its acknowledgement is wanted, as too much waits behind it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +55,7 @@ class _InHand:
     """An event that was handed over; `live` until its partition is revoked."""
 
     event: EventT[Any]
+    wanted: asyncio.Future[None]
     live: bool = True
     done: bool = False
 
@@ -64,8 +70,10 @@ class Handoff:
 
     async def take(self, event: EventT[Any], work: Work) -> None:
         """Begin the work of an event; waits while too many are at work."""
-        item = _InHand(event)
+        item = _InHand(event, asyncio.get_running_loop().create_future())
         self._queues.setdefault(event.message.tp, deque()).append(item)
+        for queue in self._queues.values() if self._slots.locked() else [self._queues[event.message.tp]]:
+            self._want_first(queue)
         await self._slots.acquire()
         task = asyncio.create_task(self._carry_out(item, work))
         self._tasks.add(task)
@@ -75,7 +83,7 @@ class Handoff:
         try:
             while item.live:
                 try:
-                    item.done = await work(lambda: item.live)
+                    item.done = await work(lambda: item.live, item.wanted)
                     break
                 except Exception:  # noqa: BLE001 - Faust would acknowledge the event and lose it
                     # A bug of ours: say so, keep the event, and keep the others going.
@@ -86,10 +94,15 @@ class Handoff:
         if item.live:
             self._acknowledge(self._queues[item.event.message.tp])
 
-    @staticmethod
-    def _acknowledge(queue: deque[_InHand]) -> None:
+    def _acknowledge(self, queue: deque[_InHand]) -> None:
         while queue and queue[0].done:
             queue.popleft().event.ack()
+        self._want_first(queue)
+
+    def _want_first(self, queue: deque[_InHand]) -> None:
+        """Where too many wait behind the first, or no more can be taken in: let it be done with soon."""
+        if queue and (len(queue) > _BEHIND or self._slots.locked()) and not queue[0].wanted.done():
+            queue[0].wanted.set_result(None)
 
     def drop(self, revoked: set[TP]) -> None:
         """These partitions are not ours any more, or about to be given out anew."""
@@ -170,6 +183,14 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
 
+class _Assignor(PartitionAssignor):  # type: ignore[misc]
+    """Faust's, by a name of our own."""
+
+    @property
+    def name(self) -> str:
+        return ASSIGNOR
+
+
 def create_app(settings: Settings, engine: Engine, connection: Connection, handoff: Handoff, scratch: str) -> faust.App:
     """The Faust app with its two agents. Made within the running event loop; nothing happens before `start`.
 
@@ -198,6 +219,7 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
         web_tables_enabled=False,
         web_router_enabled=False,
         worker_redirect_stdouts=False,
+        PartitionAssignor=_Assignor,
         autodiscover=False,
         datadir=scratch,
     )

@@ -7,13 +7,15 @@ repeated: a claim is made once per command and queue, a task only announces, a s
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from functools import partial
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import datetime
 
 from streams.admission import Admission, NotToDo
+from streams.announcements import ITS_TURN, Announcements
 from streams.claim import Claimer, Request
+from streams.command_record import CommandRecord
 from streams.domain.claim import Claim
 from streams.domain.command import (
     CancelCommand,
@@ -25,13 +27,13 @@ from streams.domain.command import (
 from streams.domain.status import Status, hash_of
 from streams.domain.timestamp import format_time
 from streams.domain.topic import drains_partition, topic_of
-from streams.errors import Abandoned, Refused, XferqError
+from streams.errors import Abandoned, Refused, Unavailable, XferqError
 from streams.health import Health
 from streams.ids import Ids, IdTaken
 from streams.lanes import Lanes
 from streams.ledger import Ledger
 from streams.metrics import COMMANDS
-from streams.ports import Header, Kafka
+from streams.ports import Kafka
 from streams.settings import Settings
 from streams.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Traces
 from streams.transfers import Transfers
@@ -40,21 +42,9 @@ from streams.wait import Wait
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
 _SOON_S = 2.0
-_TURN = "its turn: earlier commands for the same queue are not through; their status says what they wait for"
+_TURN_S = 0.5
 _QUEUES = "its queues, which are being claimed, some at a time"
 _LEDGER = "reading what the ledger says: a transaction is open in it, or Kafka is slow"
-
-
-@dataclass(frozen=True, slots=True)
-class CommandRecord:
-    """A record of the commands topic; `timestamp` in ms."""
-
-    topic: str
-    partition: int
-    offset: int
-    timestamp: int
-    value: bytes | None
-    headers: Sequence[Header] = ()
 
 
 class Commands:
@@ -80,6 +70,7 @@ class Commands:
         self._transfers = Transfers(kafka, ledger, self._claim, settings, now)
         self._admission = Admission(ledger, settings)
         self._ids = Ids(ledger)
+        self.announcements = Announcements(ledger, self._ids, self._admission, self.parse)
         self._lanes = Lanes()  # how many work at a time, the claimer sees to
         self._finishing: set[str] = set()
 
@@ -104,32 +95,39 @@ class Commands:
             return
         moment = format_time(self._now())
         status = Status(
-            id=error.id, state="refused", detail=error.reason, requested_at=_time(record), finished_at=moment
+            id=error.id, state="refused", detail=error.reason, requested_at=record.written_at, finished_at=moment
         )
         await self._ledger.record_status(error.id, status)
         self._ended(status)
 
     async def carry_out(
-        self, command: CancelCommand | StartCommand, record: CommandRecord, is_ours: Callable[[], bool]
+        self,
+        command: CancelCommand | StartCommand,
+        record: CommandRecord,
+        is_ours: Callable[[], bool],
+        *,
+        is_kept: bool = False,
     ) -> str:
         """Do all of it, or find that it was done; after all that came before for the same queue.
 
-        Tries again through every error of Kafka's. Its status says what it waits for.
-        Returns what came of it, in a word: `claimed`, `refused`, or `known` where it was carried out before.
+        Tries again through every error of Kafka's. Its status says what it waits for. `is_kept` where the ledger keeps
+        it, and it is its turn (`streams.pending`).
+        Returns what came of it, in a word: `claimed`, `refused`, `known` where it was carried out before, or `kept`
+        where somebody else goes on with it.
 
         Raises:
             Abandoned: `is_ours` became false.
         """
-        status = Status.of(command, state="waiting", requested_at=_time(record))
+        status = Status.of(command, state="waiting", requested_at=record.written_at)
         work = f"command {command.id}"
 
         async def say(why: str, for_s: float) -> bool:
             self._health.waits(work, why, for_s)
-            return await self._record_waiting(status, why, record)
+            return await self.announcements.say(status, why, record)
 
         try:
-            async with Wait(_TURN, say) as wait, self._lanes.lane(command.queue):
-                outcome = await self._until_carried_out(command, status, record, is_ours, wait)
+            async with Wait(ITS_TURN, say) as wait, nullcontext() if is_kept else self._lanes.lane(command.queue):
+                outcome = await self._until_carried_out(command, status, record, is_ours, wait, is_kept=is_kept)
         except BaseException:
             self._health.leaves(work)
             raise
@@ -143,11 +141,27 @@ class Commands:
         record: CommandRecord,
         is_ours: Callable[[], bool],
         wait: Wait,
+        *,
+        is_kept: bool,
     ) -> str:
         failures = 0
+        name = topic_of(command.queue)
+
+        def admit() -> Status:
+            if not is_kept and self._ledger.pending.holds(name, record.position):
+                raise NotToDo("kept")
+            if not is_kept and self._ledger.pending.is_behind(name, record.position):
+                raise Unavailable(ITS_TURN)
+            return self._admission.admit(status, record.timestamp)
+
         while is_ours():
+            if not is_kept and self._ledger.pending.holds(name, record.position):
+                return "kept"
+            if not is_kept and self._ledger.pending.is_behind(name, record.position):
+                await asyncio.sleep(_TURN_S)  # without a claim's fence, which would disturb whoever goes on with that
+                continue
             try:
-                return await self._carry_out(command, status, record, wait, is_again=failures > 0)
+                return await self._carry_out(command, status, admit, wait, is_again=failures > 0)
             except XferqError as error:
                 failures += 1
                 _log.warning("command.again id=%s queue=%r error=%s", command.id, command.queue, error)
@@ -159,13 +173,12 @@ class Commands:
         self,
         command: CancelCommand | StartCommand,
         status: Status,
-        record: CommandRecord,
+        admit: Callable[[], Status],
         wait: Wait,
         *,
         is_again: bool,
     ) -> str:
         name = topic_of(command.queue)
-        admit = partial(self._admission.admit, status, record.timestamp)
         if not is_again:
             wait.now(_LEDGER)
         try:
@@ -211,28 +224,6 @@ class Commands:
         except TimeoutError:
             await self._claimer.fence(name)
             await self._ledger.barrier(name)
-
-    async def _record_waiting(self, status: Status, why: str, record: CommandRecord) -> bool:
-        """Let the status say what the command waits for, if that can be had quickly; whether it does."""
-        name = topic_of(status.queue_name or status.id)
-        try:
-            # What failed may have come after the claim: its status must not be overwritten. Nor that of another
-            # command, whose id this is; one that waits for its turn has not asked yet.
-            async with asyncio.timeout(_SOON_S):
-                await asyncio.gather(self._ids.take(status.id, str(status.command)), self._ledger.barrier(name))
-            known = self._ledger.recorded_status(status.id)
-            if known is not None and (known.state not in ("accepted", "waiting") or known.command != status.command):
-                return True
-            if known is None and self._admission.is_old(name, record.timestamp):
-                return False  # by that it would be known
-            waiting = (known or status).model_copy(update={"state": "waiting", "detail": why})
-            await self._ledger.record_status(name, waiting)
-        except IdTaken:
-            return True
-        except (XferqError, TimeoutError) as error:
-            _log.info("command.unrecorded id=%s error=%r", status.id, error)
-            return False
-        return True
 
     async def _cancel(
         self, command: CancelCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
@@ -309,7 +300,3 @@ class Commands:
             "command.%s id=%s queue=%r restored=%d returned=%d detail=%r",
             status.state, status.id, status.queue_name, status.restored, status.returned, status.detail,
         )  # fmt: skip
-
-
-def _time(record: CommandRecord) -> str:
-    return format_time(datetime.fromtimestamp(max(record.timestamp, 0) / 1000, UTC))

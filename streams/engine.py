@@ -5,14 +5,16 @@ import logging
 import zlib
 from collections.abc import Callable, Collection, Coroutine
 from datetime import UTC, datetime
+from functools import partial
 
 import orjson
 
 from streams.claim import Claimer
-from streams.commands import CommandRecord, Commands
+from streams.command_record import CommandRecord
+from streams.commands import Commands
 from streams.domain.command import InvalidCommand
 from streams.domain.status import name_of
-from streams.domain.topic import drains_partition, is_queue_topic
+from streams.domain.topic import drains_partition, is_queue_topic, topic_of
 from streams.domain.trace import trace_of
 from streams.drain import Drainer
 from streams.drains import Drains
@@ -22,6 +24,7 @@ from streams.health import Health
 from streams.held import HeldBack
 from streams.keeper import Keeper
 from streams.ledger import Ledger
+from streams.pending import Pending
 from streams.ports import Kafka
 from streams.settings import Settings
 from streams.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Span, Traces, about_record
@@ -60,6 +63,14 @@ class Engine:
         self.drains = Drains(
             self.drainer, self.ledger, self._drains_partition, settings.concurrent_drains, self._after_drain
         )
+        self.pending = Pending(
+            self.ledger,
+            settings,
+            partial(self._carry_out, is_kept=True),
+            self._name_of,
+            lambda name: not self._stopping and self.is_mine(name),
+            self.commands.announcements.say_its_turn,
+        )
         self._background: set[asyncio.Task[None]] = set()
         self._to_free: dict[str, bool] = {}
         """Topics of which something is being freed; whether more has been drained meanwhile."""
@@ -92,6 +103,7 @@ class Engine:
         """End the standing work. Stop feeding and let running work reach its edge before: `begin_stop`."""
         self.begin_stop()
         await self.drains.idle(0)
+        await self.pending.stop()
         await end(self._background)
         await self.keeper.stop()
         await self.claimer.stop()
@@ -114,6 +126,7 @@ class Engine:
         """
         self._shares = frozenset(commands)
         self.drains.take_share(drains)
+        self.pending.look()
 
     @property
     def shares(self) -> frozenset[int]:
@@ -124,18 +137,29 @@ class Engine:
         """Whether the standing work for this queue topic is ours: every one is somebody's."""
         return zlib.crc32(topic.encode()) % self._settings.commands_partitions in self._shares
 
-    async def on_command(self, record: CommandRecord, is_ours: Callable[[], bool]) -> bool:
-        """Carry out one record of the commands topic; whether it may be acknowledged."""
+    async def on_command(
+        self, record: CommandRecord, is_ours: Callable[[], bool], wanted: asyncio.Future[None] | None = None
+    ) -> bool:
+        """Carry out one record of the commands topic, or keep it; whether it may be acknowledged."""
+        wanted = wanted or asyncio.get_running_loop().create_future()
+        return await self.pending.done_or_kept(record, self._carry_out(record, is_ours), wanted)
 
+    def _name_of(self, record: CommandRecord) -> str:
+        try:
+            return topic_of(self.commands.parse(record).queue)
+        except InvalidCommand as error:
+            return error.id
+
+    async def _carry_out(self, record: CommandRecord, is_ours: Callable[[], bool], *, is_kept: bool = False) -> bool:
         def go_on() -> bool:
             return is_ours() and not self._stopping
 
         about = about_record(record.topic, "process", kind="process", partition=record.partition)
         about |= {"messaging.kafka.offset": record.offset, "messaging.consumer.group.name": self._settings.worker_group}
         with self._traces.span(f"process {record.topic}", "consumer", about, trace_of(record.headers)) as span:
-            return await self._on_command(record, go_on, span)
+            return await self._on_command(record, go_on, span, is_kept=is_kept)
 
-    async def _on_command(self, record: CommandRecord, go_on: Callable[[], bool], span: Span) -> bool:
+    async def _on_command(self, record: CommandRecord, go_on: Callable[[], bool], span: Span, *, is_kept: bool) -> bool:
         try:
             command = self.commands.parse(record)
         except InvalidCommand as error:
@@ -143,7 +167,7 @@ class Engine:
             return await self._refuse(record, error, go_on)
         span.set({COMMAND_ID: command.id, QUEUE: command.queue, "xferq.command.type": command.type})
         try:
-            span.set({OUTCOME: await self.commands.carry_out(command, record, go_on)})
+            span.set({OUTCOME: await self.commands.carry_out(command, record, go_on, is_kept=is_kept)})
         except Abandoned:
             span.set({OUTCOME: "abandoned"})
             return False

@@ -2,7 +2,8 @@
 
 `claim/<topic>/<id>`, `drained/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`; those of
 transfers, `selection/<topic>/<id>/<nonce>/<number>`, `passed/<topic>/<id>`, `tally/<topic>/<id>`; `id/<id>/<nonce>`
-(`streams.ids`); and `waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on.
+(`streams.ids`); `pending/<topic or id>/<partition>/<offset>/<timestamp>` (`streams.pending`); and
+`waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on.
 """
 
 HEADS = "heads"
@@ -53,6 +54,12 @@ def passed_key(topic: str, id: str) -> str:
 def tally_key(topic: str, id: str) -> str:
     """The ledger key of how many queues a transfer has claimed; `topic` is that of the xfer queue."""
     return f"tally/{topic}/{id}"
+
+
+def pending_key(name: str, position: tuple[int, int, int]) -> str:
+    """The ledger key of a command that waits for long: partition and offset of its record, and timestamp in ms."""
+    partition, offset, timestamp = position
+    return f"pending/{name}/{partition}/{offset}/{timestamp}"
 
 
 def command_key(id: str) -> str:

@@ -25,10 +25,10 @@ def progress_partition(topic: str, partition: int, count: int) -> int:
 
 def wrong_width(topic: str, found: int, count: int) -> str:
     """What to say of a ledger that has `found` partitions, not as many as it must."""
-    wanted = f"{ledger_width(count)}, twice XFERQ_LEDGER_PARTITIONS"
+    width = ledger_width(count)
     if found != count:
-        return f"topic {topic} has {found} partitions, and must have {wanted}"
+        return f"topic {topic} has {found} partitions, but XFERQ_LEDGER_PARTITIONS is {count}: it must have {width}"
     return (
-        f"topic {topic} is one of an earlier version, with {found} partitions instead of {wanted}: stop all workers, "
+        f"topic {topic} is one of an earlier version, with {found} partitions instead of {width}: stop all workers, "
         'then run `xferq topics` (docs/runbook.md, "Upgrade and roll back")'
     )

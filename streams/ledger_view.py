@@ -15,6 +15,7 @@ from streams.domain.status import Status
 from streams.domain.timestamp import InvalidTime, known_time
 from streams.ledger_keys import HEADS, UNCONFIRMED
 from streams.metrics import UNREADABLE
+from streams.pending_records import PendingRecords, position_of
 from streams.ports import Record
 from streams.range_progress import PROGRESS_KINDS, RangeProgress
 
@@ -46,12 +47,15 @@ class LedgerView:
         """By command, when its status was last written, by the broker's clock."""
         self._left: dict[tuple[str, int], dict[str, bool]] = {}
         """By queue partition, the commands whose range there is not drained."""
+        self.pending = PendingRecords()
         self.unreadable: set[str] = set()
         """Queue topics with a claim that can't be understood, written by a later version perhaps."""
         self.on_left: Callable[[str, int, str], None] = lambda *_: None
         """Told of each range that is to be drained, by topic, partition and command."""
         self.on_drained: Callable[[str], None] = lambda _: None
         """Told of each command when all ranges of its claims are drained, of those that there are."""
+        self.on_pending: Callable[[str], None] = lambda _: None
+        """Told the name of commands of which one more is kept, or one less."""
 
     def claim(self, topic: str, id: str) -> Claim | None:
         """What command `id` claimed of the queue topic."""
@@ -178,9 +182,10 @@ class LedgerView:
 
     def become(self, other: "LedgerView") -> None:
         """Take over all that the other view holds, which is of no use afterwards."""
-        on_left, on_drained = self.on_left, self.on_drained
-        vars(self).update(vars(other))
-        self.on_left, self.on_drained = on_left, on_drained
+        told = {name: value for name, value in vars(self).items() if name.startswith("on_")}
+        vars(self).update(vars(other) | told)
+        for name in self.pending.names():
+            self.on_pending(name)
         for (topic, partition), ids in self._left.items():
             for id in ids:
                 self.on_left(topic, partition, id)
@@ -203,6 +208,10 @@ class LedgerView:
                 topic, where, id = rest.split("/")
                 _put(self._waiting, (topic, id), where, _read(Waiting, value))
                 _put(self._waiting_of, id, topic, True if (topic, id) in self._waiting else None)
+            elif kind == "pending":
+                name, *numbers = rest.split("/")
+                self.pending.put(name, position_of(numbers), value)
+                self.on_pending(name)
             elif kind == "id":
                 id, nonce = rest.split("/")
                 owned = _read(Owned, value)

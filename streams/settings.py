@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     stalled_ms: int = Field(
         30_000, ge=100, description="time (ms) without progress until a claim's tasks are republished"
     )
+    pending_after_ms: int = Field(
+        60_000, ge=0, description="time (ms) after which the ledger keeps a command that waits, and not the topic"
+    )
     gone_s: float = Field(
         60.0,
         ge=0,

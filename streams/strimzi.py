@@ -14,6 +14,7 @@ import yaml
 from streams.acls import PARTS, Acl, Part, acls, user_of
 from streams.errors import XferqError
 from streams.kafka.layout import Layout, read_layout
+from streams.ledger_partitions import ledger_width
 from streams.settings import Settings, load_settings
 
 API_VERSION = "kafka.strimzi.io/v1"
@@ -36,6 +37,8 @@ def topics(settings: Settings, layout: Layout, cluster: str = CLUSTER) -> list[R
     found = []
     for role in ("commands", "drains", "ledger", "log"):
         name, partitions = getattr(settings, f"{role}_topic"), getattr(settings, f"{role}_partitions")
+        if role == "ledger":
+            partitions = ledger_width(partitions)
         spec: Resource = {"topicName": name, "partitions": partitions}
         if settings.replication_factor > 0:
             spec["replicas"] = settings.replication_factor

@@ -23,6 +23,7 @@ from streams.kafka.layout import require_sound, require_topics
 from streams.kafka.ledger_id import LedgerId
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
+from streams.kafka.worker_group import require_one_version
 from streams.logs import complain, set_up_logging
 from streams.metrics import show_health
 from streams.patience import SURE_S
@@ -211,6 +212,7 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings, l
             await require_permissions(kafka, settings, "worker")
             await require_topics(kafka, settings)
             await require_clean_elections(kafka.connection)
+            await require_one_version(kafka, settings)
             await ledger_id.open(remember=True)
             await engine.start()
             await ledger_id.look()  # what was read is that topic's, and none that took its place meanwhile

@@ -146,14 +146,17 @@ async def apply_layout(
             TopicReport(wanted.name, "missing") if check else await _create(topics, wanted, settings.replication_factor)
         )
     present = [wanted for wanted in internal if wanted.name in names]
-    if not check and await widen_ledger(connection, settings):
-        _log.info("topics.widened topic=%s", settings.ledger_topic)
+    widened = not check and await widen_ledger(connection, settings)
     queues = [
         _Wanted(name, "QUEUE", 0, False, layout.config["queues"]) for name in sorted(names) if is_queue_topic(name)
     ]
     configs = await topics.configs([wanted.name for wanted in [*present, *queues]])
     for wanted in [*present, *queues]:
-        reports.append(await _compare(topics, wanted, configs.get(wanted.name), check=check))
+        report = await _compare(topics, wanted, configs.get(wanted.name), check=check)
+        if widened and report.is_good and wanted.setting == "LEDGER":
+            details = (f"{wanted.partitions} partitions, instead of {settings.ledger_partitions}", *report.details)
+            report = TopicReport(wanted.name, "changed", details)
+        reports.append(report)
     return reports
 
 

@@ -12,7 +12,7 @@ import pytest
 from confluent_kafka import ConsumerGroupState
 
 from streams.broker import EmbeddedBroker
-from streams.commands import CommandRecord
+from streams.command_record import CommandRecord
 from streams.engine import Engine
 from streams.errors import Refused
 from streams.kafka.cluster import Cluster

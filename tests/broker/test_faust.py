@@ -8,7 +8,7 @@ import pytest
 
 from streams.agents import Handoff, create_app
 from streams.broker import EmbeddedBroker
-from streams.commands import CommandRecord
+from streams.command_record import CommandRecord
 from streams.health import Health
 from streams.kafka.connection import Connection
 from tests.broker.scene import Scene
@@ -30,7 +30,7 @@ class Noting:
         if commands:
             self.has_place.set()
 
-    async def on_command(self, record: CommandRecord, is_ours: Any) -> bool:
+    async def on_command(self, record: CommandRecord, is_ours: Any, wanted: Any) -> bool:
         self.commands.append((record.partition, record.offset))
         return True
 

@@ -25,7 +25,7 @@ from confluent_kafka.admin import ResourceType as Kind
 
 from api.app import create_app
 from streams.acls import HOLD_TOPIC, Acl, Part, acls, acls_page
-from streams.commands import CommandRecord
+from streams.command_record import CommandRecord
 from streams.domain.topic import topic_of
 from streams.engine import Engine
 from streams.errors import XferqError

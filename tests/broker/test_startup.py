@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Consumer
 from confluent_kafka.admin import AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
 
 from api.app import create_app
@@ -161,6 +162,19 @@ def test_a_queue_from_which_kafka_may_drop_messages_is_named(running: EmbeddedBr
         scene.put(40)
         scene.cancel("a")
         scene.done()  # all the same: it is one queue among many
+
+
+def test_workers_of_a_version_that_must_not_run_beside_it_are_waited_for(broker: EmbeddedBroker) -> None:
+    with Scene(broker.bootstrap_servers) as scene:
+        options = {"bootstrap.servers": scene.servers, "group.id": scene.settings.worker_group, "log_level": 0}
+        earlier = Consumer(options | {"partition.assignment.strategy": "range"})
+        earlier.subscribe([scene.settings.commands_topic])
+        wait_until(lambda: earlier.poll(0.1) is None and bool(earlier.assignment()))
+        worker = scene.worker()
+        worker.says(f"1 workers of another version are in group {scene.settings.worker_group}")
+        assert "worker.assigned" not in worker.log
+        earlier.close()
+        worker.started()
 
 
 def test_what_no_start_can_mend_ends_the_worker_however_late_it_is_found(

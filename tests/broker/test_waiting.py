@@ -40,6 +40,14 @@ def hold_up(world: World, stranger: Producer, partition: int) -> None:
     assert stranger.flush(WAIT_S) == 0
 
 
+def leave_pending(dispatcher: Producer, queue: XferQueue) -> None:
+    """Let the dispatcher's transaction commit an offset of the queue's group, some day."""
+    consumer = Consumer({"bootstrap.servers": queue.servers, "group.id": queue.group, "log_level": 0})
+    where = [TopicPartition(queue.topic, 0, 1)]
+    dispatcher.send_offsets_to_transaction(where, consumer.consumer_group_metadata(), WAIT_S)
+    consumer.close()
+
+
 def test_cancels_that_wait_for_hours_leave_the_places_to_others(broker: EmbeddedBroker) -> None:
     """More of them than a worker claims at a time: in their groups a dispatcher's transaction is pending."""
     with World(broker.bootstrap_servers, concurrent_claims=2, confirm_ms=1_000) as world:
@@ -50,15 +58,42 @@ def test_cancels_that_wait_for_hours_leave_the_places_to_others(broker: Embedded
             queue.put(*queue.messages(3, partitions=1))
         with hanging(world) as dispatcher:
             for queue in stuck:
-                consumer = Consumer({"bootstrap.servers": world.servers, "group.id": queue.group, "log_level": 0})
-                where = [TopicPartition(queue.topic, 0, 1)]
-                dispatcher.send_offsets_to_transaction(where, consumer.consumer_group_metadata(), WAIT_S)
-                consumer.close()
+                leave_pending(dispatcher, queue)
             ids = [queue.cancel() for queue in stuck]
             wait_until(lambda: all(_state(world, id) == "waiting" for id in ids))
             assert good.cancelled()["restored"] == 3
             assert {_state(world, id) for id in ids} == {"waiting"}
         assert [world.done(id)["restored"] for id in ids] == [3] * 5
+
+
+def test_a_command_that_waits_longer_than_its_topic_keeps_it(broker: EmbeddedBroker) -> None:
+    with World(broker.bootstrap_servers, confirm_ms=1_000, pending_after_ms=500) as world:
+        first = world.scene.worker().started()
+        queue = world.queue(partitions=1)
+        queue.put(*queue.messages(3, partitions=1))
+        with hanging(world) as dispatcher:
+            leave_pending(dispatcher, queue)
+            id, later = queue.cancel(), queue.cancel(reason="another")
+            wait_until(lambda: acknowledged(world) == 2)
+            first.kill()
+            topic = world.settings.commands_topic
+            everything = [TopicPartition(topic, number, -1) for number in range(world.settings.commands_partitions)]
+            for deleted in world.scene.admin.delete_records(everything).values():
+                deleted.result(WAIT_S)
+            world.worker()
+            wait_until(lambda: {_state(world, id), _state(world, later)} == {"waiting"})
+        assert world.done(id)["restored"] == 3
+        assert world.done(later)["restored"] == 0
+
+
+def acknowledged(world: World) -> int:
+    """How many commands the workers need not get again."""
+    consumer = Consumer({"bootstrap.servers": world.servers, "group.id": world.settings.worker_group, "log_level": 0})
+    count = world.settings.commands_partitions
+    wanted = [TopicPartition(world.settings.commands_topic, number) for number in range(count)]
+    found = consumer.committed(wanted, timeout=WAIT_S)
+    consumer.close()
+    return sum(max(0, where.offset) for where in found)
 
 
 def _state(world: World, id: str) -> str | None:

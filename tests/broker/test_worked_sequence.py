@@ -14,7 +14,7 @@ import pytest
 
 from api.app import create_app
 from streams.broker import EmbeddedBroker
-from streams.commands import CommandRecord
+from streams.command_record import CommandRecord
 from streams.domain.topic import topic_of
 from streams.engine import Engine
 from streams.kafka.cluster import Cluster

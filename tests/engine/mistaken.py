@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import orjson
 
-from streams.commands import CommandRecord
+from streams.command_record import CommandRecord
 from streams.domain.topic import topic_of
 from streams.engine import Engine
 from tests.engine.world import XFER_QUEUE, World

@@ -225,7 +225,7 @@ def _event(tp: TP, offset: int, acked: list[tuple[TP, int]]) -> Any:
     return FakeEvent(FakeMessage(tp, offset), lambda *what: acked.append(what))
 
 
-async def _for_ever(_: IsOurs) -> bool:
+async def _for_ever(*_: Any) -> bool:
     await asyncio.sleep(1e6)
     return True
 
@@ -239,12 +239,12 @@ async def test_an_event_that_waits_for_its_turn_is_revoked_as_well() -> None:
         acked: list[tuple[TP, int]] = []
         end = asyncio.get_running_loop().create_future()
 
-        async def first(_: IsOurs) -> bool:
+        async def first(*_: Any) -> bool:
             return bool(await end)
 
         began: list[bool] = []
 
-        async def second(is_ours: IsOurs) -> bool:
+        async def second(is_ours: IsOurs, _: asyncio.Future[None]) -> bool:
             began.append(is_ours())
             return True
 

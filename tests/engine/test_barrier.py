@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from streams.claim import Request
-from streams.commands import CommandRecord
+from streams.command_record import CommandRecord
 from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.errors import Unavailable

@@ -16,7 +16,7 @@ from tests.fakes.clock import run
 from tests.fakes.faults import Faults
 from tests.support.examples import some
 
-SCENARIOS = ("cancel", "transfer")
+SCENARIOS = ("cancel", "transfer", "kept")
 
 
 def kinds_of(point: str) -> tuple[str, ...]:
@@ -40,8 +40,8 @@ def kinds_of(point: str) -> tuple[str, ...]:
 
 async def carry_out(scenario: str, faults: Faults, *, lose_tasks: bool = False) -> bool:
     """One command from beginning to end, with a worker that takes over where the first one crashed; whether it did."""
-    async with World() as world:
-        if scenario == "cancel":
+    async with World(pending_after_ms=0 if scenario == "kept" else 60_000) as world:
+        if scenario != "transfer":
             sources = [XFER_QUEUE]
             world.inject(9)
             world.inject_open(3).decide(commit=True)
@@ -61,7 +61,7 @@ async def carry_out(scenario: str, faults: Faults, *, lose_tasks: bool = False) 
             dispatcher.commit()
             dispatcher.poll(1)
         first = world.worker(faults)
-        if scenario == "cancel":
+        if scenario != "transfer":
             world.cancel("c")
         else:
             world.transfer("c")
@@ -86,7 +86,7 @@ async def carry_out(scenario: str, faults: Faults, *, lose_tasks: bool = False) 
         records, restored = checker.counts("c")
         assert status.state == "done"
         assert (status.total, status.restored) == (records, restored)
-        assert status.returned == {"cancel": 2, "transfer": 1}[scenario]
+        assert status.returned == {"cancel": 2, "transfer": 1, "kept": 2}[scenario]
         assert status.returned_reasons == {"no_envelope": status.returned}
         assert list(world.workers[-1].unacknowledged()) == []
         assert len(checker.claims()) == len(sources)
@@ -146,3 +146,4 @@ def test_the_steps_are_all_there() -> None:
             "delete_before:queue.",
         ):
             assert point in passed
+    assert "publish:xferq.ledger/pending" in steps("kept")

@@ -21,6 +21,7 @@ class Desk:
         self.handoff = Handoff()
         self.acked: list[tuple[TP, int]] = []
         self.is_ours: dict[tuple[TP, int], IsOurs] = {}
+        self.wanted: dict[tuple[TP, int], asyncio.Future[None]] = {}
         self._ends: dict[tuple[TP, int], asyncio.Future[bool]] = {}
 
     async def take(self, tp: TP, offset: int) -> None:
@@ -29,7 +30,8 @@ class Desk:
         await asyncio.sleep(0)
 
     def _work(self, tp: TP, offset: int) -> Work:
-        async def work(is_ours: IsOurs) -> bool:
+        async def work(is_ours: IsOurs, wanted: asyncio.Future[None]) -> bool:
+            self.wanted[(tp, offset)] = wanted
             self.is_ours[(tp, offset)] = is_ours
             self._ends[(tp, offset)] = asyncio.get_running_loop().create_future()
             return await self._ends[(tp, offset)]

@@ -30,6 +30,8 @@ seeds = st.integers(0, 2**16)
 class Machine(RuleBasedStateMachine):
     """One world."""
 
+    pending_after_ms = 60_000
+
     def __init__(self) -> None:
         super().__init__()
         self._restore = jumping_time()
@@ -42,7 +44,7 @@ class Machine(RuleBasedStateMachine):
         return self._runner.run(work)
 
     async def _begin(self) -> World:
-        world = World()
+        world = World(pending_after_ms=self.pending_after_ms)
         await world.__aenter__()
         for queue in _QUEUES:
             world.queue(queue)
@@ -217,5 +219,13 @@ class Machine(RuleBasedStateMachine):
         self.checker.check()
 
 
+class Impatient(Machine):
+    """Whose commands are kept almost at once."""
+
+    pending_after_ms = 50
+
+
 TestRandom = Machine.TestCase
 TestRandom.settings = RANDOM
+TestImpatient = Impatient.TestCase
+TestImpatient.settings = RANDOM

@@ -185,7 +185,7 @@ class FakeKafka:
                 raise Refused(f"publishing to {topic}: it is larger than Kafka takes")
             where = (murmur2(key) & 0x7FFFFFFF) % len(logs) if partition is None else partition
             logs[where].append([(self.broker.now_ms(), key, value, tuple(headers))])
-        await self.faults.point(f"publish:{topic}.done")
+        await self.faults.point(f"publish:{topic}/{kinds}.done")
 
     def _consumer_group(self, name: str) -> Group:
         group = self.broker.group(name)

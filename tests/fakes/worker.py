@@ -9,7 +9,7 @@ from typing import Any
 from faust.types import TP
 
 from streams.agents import Handoff, IsOurs, Work
-from streams.commands import CommandRecord
+from streams.command_record import CommandRecord
 from streams.engine import Engine
 from streams.errors import XferqError
 from streams.settings import Settings
@@ -158,8 +158,8 @@ class FakeWorker:
             event.ack()
 
     def _command(self, record: CommandRecord) -> Work:
-        async def work(is_ours: IsOurs) -> bool:
-            return await self.engine.on_command(record, is_ours)
+        async def work(is_ours: IsOurs, wanted: asyncio.Future[None]) -> bool:
+            return await self.engine.on_command(record, is_ours, wanted)
 
         return work
 

@@ -154,7 +154,7 @@ async def test_nothing_is_written_while_workers_run() -> None:
 
 async def test_a_ledger_that_is_not_there_or_not_as_the_settings_say() -> None:
     _, kafka = await fake(settings())
-    with pytest.raises(Misconfigured, match="has 10 partitions, and must have 12, twice XFERQ_LEDGER"):
+    with pytest.raises(Misconfigured, match="has 10 partitions, but XFERQ_LEDGER_PARTITIONS is 6"):
         await write_ledger(kafka, settings(ledger_partitions=6), VALUES)
     with pytest.raises(Misconfigured, match=r"no-such-topic .* does not exist"):
         await read_ledger(kafka, settings(ledger_topic="no-such-topic"))

@@ -1,0 +1,30 @@
+"""A record of the commands topic."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from streams.domain.timestamp import format_time
+from streams.ports import Header
+
+
+@dataclass(frozen=True, slots=True)
+class CommandRecord:
+    """What it says, and where it is; `timestamp` in ms since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+    headers: Sequence[Header] = ()
+
+    @property
+    def written_at(self) -> str:
+        """When it was written, as RFC 3339."""
+        return format_time(datetime.fromtimestamp(max(self.timestamp, 0) / 1000, UTC))
+
+    @property
+    def position(self) -> tuple[int, int, int]:
+        """Partition, offset and timestamp: the last tells it from one in a topic that was made again."""
+        return self.partition, self.offset, self.timestamp

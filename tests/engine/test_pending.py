@@ -1,0 +1,165 @@
+"""Commands that wait for long are kept in the ledger: whatever becomes of their topic and of who had them."""
+
+import asyncio
+
+import pytest
+from faust.types import TP
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streams import agents
+from streams.domain.topic import topic_of
+from streams.pending_records import PendingRecords
+from tests.engine.checker import Checker
+from tests.engine.profile import PROPERTY
+from tests.engine.world import XFER_QUEUE, World
+from tests.fakes.clock import timeless
+from tests.fakes.faults import Faults
+
+TOPIC = topic_of(XFER_QUEUE)
+OTHER = "http://other.example/.xfer.kumomta.internal"
+_AFTER_S = 10.0
+_STUCK = f"stable_ends:{TOPIC}"
+
+positions = st.tuples(st.integers(0, 1), st.integers(0, 5), st.integers(0, 3))
+
+
+@PROPERTY
+@given(st.lists(st.tuples(st.sampled_from("ab"), positions, st.booleans()), max_size=30))
+def test_records_go_in_the_order_of_their_partition(
+    said: list[tuple[str, tuple[int, int, int], bool]],
+) -> None:
+    records = PendingRecords()
+    kept: set[tuple[str, tuple[int, int, int]]] = set()
+    for name, position, is_kept in said:
+        records.put(name, position, b"x" if is_kept else None)
+        (kept.add if is_kept else kept.discard)((name, position))
+    assert set(records.names()) == {name for name, _ in kept}
+    for name in "ab":
+        mine = sorted(position for of, position in kept if of == name)
+        first = records.first(name)
+        assert (first is None) == (not mine)
+        if first is not None:
+            assert first[0] in mine
+            assert not records.is_behind(name, first[0])
+        for position in mine:
+            assert records.holds(name, position)
+            assert records.is_behind(name, position) == any(p[0] == position[0] and p < position for p in mine)
+
+
+def stuck(world: World) -> Faults:
+    """Of a worker that can't claim the xfer queue."""
+    faults = Faults()
+    faults.on(_STUCK, "unavailable", times=1_000)
+    world.inject(6)
+    return faults
+
+
+def acknowledged(world: World) -> int:
+    """How far the commands of the first partition are."""
+    return world.group.offsets[TP(world.settings.commands_topic, 0)]
+
+
+@timeless
+async def test_one_that_waits_for_longer_than_its_topic_keeps_it() -> None:
+    async with World(pending_after_ms=_AFTER_S * 1000) as world:
+        first = world.worker(stuck(world))
+        world.cancel("c1")
+        world.cancel("c2", reason="another")
+        await world.until(lambda: acknowledged(world) == 2, _AFTER_S + 5)
+        status = world.ledger.status("c1")
+        assert status is not None
+        assert status.state == "waiting"
+        await asyncio.sleep(5)
+        status = world.ledger.status("c2")
+        assert status is not None
+        assert "its turn" in str(status.detail)
+        first.kill()
+        log = world.broker.topics[world.settings.commands_topic].logs[0]
+        log.start = log.end
+        world.worker()
+        await world.ended("c1", "c2")
+        counts = [status.restored for id in ("c1", "c2") if (status := await world.status(id)) is not None]
+        assert counts == [6, 0]  # in their order
+        assert world.ledger.pending.names() == []
+        Checker(world).check()
+
+
+@timeless
+async def test_one_that_comes_later_does_not_overtake_it_nor_disturb_it() -> None:
+    async with World(pending_after_ms=_AFTER_S * 1000) as world:
+        faults = stuck(world)
+        worker = world.worker(faults)
+        world.cancel("c1")
+        await world.until(lambda: acknowledged(world) == 1, _AFTER_S + 5)
+        world.cancel("c2", reason="another")
+        await asyncio.sleep(_AFTER_S / 2)
+        status = world.ledger.status("c2")
+        assert status is not None
+        assert "its turn" in str(status.detail)
+        world.inject(6, OTHER)
+        world.cancel("good", OTHER)
+        await world.ended("good", within_s=3)
+        faults.clear()
+        assert (await world.ended("c1", "c2")).restored in (0, 6)
+        counts = [status.restored for id in ("c1", "c2") if (status := await world.status(id)) is not None]
+        assert counts == [6, 0]
+        assert worker.engine.health.waiting == 0
+        Checker(world).check()
+
+
+@timeless
+async def test_who_dies_before_it_is_acknowledged_leaves_it_to_one_and_not_to_two() -> None:
+    async with World(pending_after_ms=_AFTER_S * 1000) as world:
+        faults = stuck(world)
+        faults.on(f"publish:{world.settings.ledger_topic}/pending.done", "crash")
+        first = world.worker(faults)
+        world.cancel("c1")
+        await world.until(lambda: first.faults.dead, _AFTER_S + 5)
+        assert acknowledged(world) == 0
+        later = stuck(world)
+        world.worker(later)
+        # It comes again, and is acknowledged long before it would be kept once more.
+        await world.until(lambda: acknowledged(world) == 1, _AFTER_S / 2)
+        later.clear()
+        assert (await world.ended("c1")).restored == 12
+        Checker(world).check()
+
+
+@timeless
+async def test_thousands_behind_it_do_not_wait_for_its_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "_BEHIND", 5)
+    async with World() as world:
+        faults = stuck(world)
+        world.worker(faults)
+        world.cancel("c1")
+        for number in range(10):
+            queue = f"http://q{number}.example/.xfer.kumomta.internal"
+            world.inject(1, queue)
+            world.cancel(f"g{number}", queue)
+        await world.ended(*(f"g{number}" for number in range(10)))
+        await world.until(lambda: acknowledged(world) == 11, 10)
+        faults.clear()
+        assert (await world.ended("c1")).restored == 6
+        Checker(world).check()
+
+
+@timeless
+async def test_no_more_in_hand_than_there_are_places_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them for one queue that can't be claimed: what comes behind them gets on all the same."""
+    monkeypatch.setattr(agents, "_IN_HAND", 8)
+    async with World() as world:
+        faults = stuck(world)
+        world.worker(faults)
+        ids = [f"c{number}" for number in range(30)]
+        for id in ids:
+            world.cancel(id)
+        world.inject(1, OTHER)
+        world.cancel("good", OTHER)
+        await world.ended("good", within_s=30)
+        faults.clear()
+        await world.ended(*ids)
+        counts = [status.restored for id in ids if (status := await world.status(id)) is not None]
+        assert counts == [6, *[0] * 29]
+        assert world.ledger.pending.names() == []
+        Checker(world).check()
