@@ -22,7 +22,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -34,7 +34,7 @@ from streams.domain.selection import Passed
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.trace import TraceContext
-from streams.ending import end, say_failure
+from streams.ending import Background
 from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
 from streams.heads import Heads, Snapshot
 from streams.lanes import Lanes
@@ -96,8 +96,8 @@ class Claimer:
         self._lanes = Lanes()
         self._places = Places(settings.concurrent_claims)
         self.confirmation = Confirmation(ledger, settings, self._heads)
-        self._background: set[asyncio.Task[None]] = set()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._background = Background()
+        self._closing = Background()
 
     async def claim(self, request: Request) -> Claim:
         """Claim what is in the queue now, or go on with what this command has claimed of it before.
@@ -168,8 +168,8 @@ class Claimer:
         finally:
             entry.cancel()
             if producer is not None:
-                self._spawn(producer.close(), is_bounded=True)
-            self._spawn(seat.release(self._settings.hold_ms))
+                self._closing.begin(producer.close())
+            self._background.begin(seat.release(self._settings.hold_ms))
             await asyncio.gather(entry, return_exceptions=True)
 
     async def _known(self, request: Request) -> tuple[Claim | None, Status | None]:
@@ -182,7 +182,7 @@ class Claimer:
         """End the transaction of whoever was claiming the queue topic; one that is alive starts again."""
         async with self._lanes.lane(topic):
             producer = await self._kafka.producer(f"xferq.claim.{topic}")
-            self._spawn(producer.close(), is_bounded=True)
+            self._closing.begin(producer.close())
 
     async def _claimed_before(self, request: Request) -> Claim:
         """The claim of a queue whose topic has been deleted since."""
@@ -285,20 +285,13 @@ class Claimer:
                 await seat.evict()
                 await self.confirmation.confirm(claim, producer, seat)
         finally:
-            self._spawn(producer.close(), is_bounded=True)
-            self._spawn(seat.release(self._settings.hold_ms))
-
-    def _spawn(self, work: Coroutine[None, None, None], *, is_bounded: bool = False) -> None:
-        task = asyncio.create_task(work)
-        tasks = self._closing if is_bounded else self._background
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-        task.add_done_callback(say_failure)
+            self._closing.begin(producer.close())
+            self._background.begin(seat.release(self._settings.hold_ms))
 
     async def stop(self) -> None:
         """Release all holds and close what is open."""
         # What closes within its own time is left to do so: cut off, a producer leaves its connections to be collected.
-        await asyncio.gather(end(self._background), self.confirmation.stop(), *self._closing, return_exceptions=True)
+        await asyncio.gather(self._background.stop(), self.confirmation.stop(), self._closing.ended())
 
 
 def _count(outcome: str, started: float) -> None:

@@ -5,13 +5,12 @@ whoever dies: by the next owner of the command, which comes again, or by the gua
 the command has ended.
 """
 
-import asyncio
 import logging
 import time
 from collections.abc import Iterable
 
 from streams.domain.claim import Claim, Waiting
-from streams.ending import end, say_failure
+from streams.ending import Background
 from streams.errors import Refused, Unavailable, XferqError
 from streams.heads import Heads
 from streams.ledger import Ledger
@@ -32,7 +31,7 @@ class Confirmation:
         self._heads = heads
         self._seen: dict[str, dict[str, float]] = {}
         """By topic and command, since when a claim is known here that nobody has confirmed, or is about to."""
-        self._unsaying: set[asyncio.Task[None]] = set()
+        self._unsaying = Background()
         self.failed: dict[tuple[str, str], Claim] = {}
         """Claims that stand but whose step 7 ran out of time here; the guard goes on with them."""
 
@@ -107,10 +106,7 @@ class Confirmation:
         """The topic's heads are right now, for all of these."""
         for claim in claims:
             self.failed.pop((claim.topic, claim.id), None)
-            task = asyncio.create_task(self._unsay(claim))
-            self._unsaying.add(task)
-            task.add_done_callback(self._unsaying.discard)
-            task.add_done_callback(say_failure)
+            self._unsaying.begin(self._unsay(claim))
 
     async def _unsay(self, claim: Claim) -> None:
         """Nothing is to come any more; where this can't be written, the guard does it all once more."""
@@ -121,4 +117,4 @@ class Confirmation:
 
     async def stop(self) -> None:
         """Write no more."""
-        await end(self._unsaying)
+        await self._unsaying.stop()

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from streams.errors import XferqError
@@ -25,6 +25,28 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in ended:
             if not task.cancelled():
                 task.exception()  # nobody is to be told of it
+
+
+class Background:
+    """Tasks that nobody waits for, until they are stopped all together."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin one more; an error of it is told."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(say_failure)
+
+    async def ended(self) -> None:
+        """Wait until those that have begun have ended by themselves."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def stop(self) -> None:
+        """End them."""
+        await end(self._tasks)
 
 
 def say_failure(task: asyncio.Task[Any]) -> None:

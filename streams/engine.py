@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import zlib
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from functools import partial
 
@@ -18,7 +18,7 @@ from streams.domain.topic import drains_partition, is_queue_topic, topic_of
 from streams.domain.trace import trace_of
 from streams.drain import Drainer
 from streams.drains import Drains
-from streams.ending import end, say_failure
+from streams.ending import Background
 from streams.errors import Abandoned, XferqError
 from streams.health import Health
 from streams.held import HeldBack
@@ -71,7 +71,7 @@ class Engine:
             lambda name: not self._stopping and self.is_mine(name),
             self.commands.announcements.say_its_turn,
         )
-        self._background: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._to_free: dict[str, bool] = {}
         """Topics of which something is being freed; whether more has been drained meanwhile."""
         self.ledger.on_drained = self._on_drained
@@ -104,7 +104,7 @@ class Engine:
         self.begin_stop()
         await self.drains.idle(0)
         await self.pending.stop()
-        await end(self._background)
+        await self._background.stop()
         await self.keeper.stop()
         await self.claimer.stop()
         await self.ledger.stop()
@@ -202,7 +202,7 @@ class Engine:
     def _after_drain(self, topic: str) -> None:
         """Free what was drained, which the keeper would do later by itself: once more where that is being done."""
         if topic not in self._to_free:
-            self._spawn(self._free(topic))
+            self._background.begin(self._free(topic))
         self._to_free[topic] = True
 
     async def _free(self, topic: str) -> None:
@@ -215,17 +215,11 @@ class Engine:
         finally:
             del self._to_free[topic]
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        task.add_done_callback(say_failure)
-
     def _on_drained(self, id: str) -> None:
         """The view shows that all of a command is drained: one of the workers records its end."""
         status = self.ledger.recorded_status(id)
         if status is not None and status.state != "done" and self.is_mine(name_of(status)):
-            self._spawn(self._finish(id))
+            self._background.begin(self._finish(id))
 
     async def _finish(self, id: str) -> None:
         try:
