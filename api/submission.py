@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from api.link import Link
 from api.problem import Problem, invalid, shown
-from streams.domain.command import CancelCommand, StartCommand, is_command_id
+from streams.domain.command import MAX_COMMAND_BYTES, CancelCommand, StartCommand, is_command_id
 from streams.domain.status import Status, hash_of
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
@@ -54,6 +54,8 @@ class Submissions:
         Raises:
             Problem: the id is taken, the queue does not exist, or Kafka is not available.
         """
+        if len(command.to_bytes()) > MAX_COMMAND_BYTES:
+            raise Problem("too-large", f"as a command it is larger than {MAX_COMMAND_BYTES:,} bytes: name fewer queues")
         async with self._lanes.lane(command.id), self._places:
             try:
                 async with asyncio.timeout(self._limit_s):

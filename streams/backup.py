@@ -8,12 +8,10 @@ import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
 
 from streams.domain.timestamp import format_time
-from streams.domain.topic import topic_of
 from streams.errors import Misconfigured, Refused, Unavailable
-from streams.ledger_partitions import ledger_width, partition_of, progress_partition, wrong_width
+from streams.ledger_partitions import ledger_width, partition_of_record, wrong_width
 from streams.patience import find_topic
 from streams.ports import Kafka, Topic
 from streams.settings import Settings
@@ -47,12 +45,10 @@ async def read_ledger(kafka: Kafka, settings: Settings) -> dict[bytes, bytes]:
             for partition, mark in marks.items():
                 while await tail.position(partition) < mark:
                     for record in await tail.read(timeout_ms=500):
-                        if record.offset >= marks[record.partition]:
-                            continue
-                        if record.value is None:
-                            found.pop(record.key or b"", None)
-                        else:
+                        if record.value is not None:
                             found[record.key or b""] = record.value
+                        elif record.offset < marks[record.partition]:  # behind it, others may not be as far yet
+                            found.pop(record.key or b"", None)
     except TimeoutError:
         raise Unavailable(f"reading topic {topic.name}: it can't be read to its end") from None
     finally:
@@ -76,7 +72,7 @@ async def write_ledger(kafka: Kafka, settings: Settings, values: Mapping[bytes, 
         raise Refused(f"topic {topic.name} holds {others} records that are not in the backup: it must be a new one")
     by_partition: dict[int, list[tuple[bytes, bytes | None]]] = {}
     for key, value in sorted(values.items(), key=_claimed_at):
-        by_partition.setdefault(_partition_of(key, value, settings.ledger_partitions), []).append((key, value))
+        by_partition.setdefault(partition_of_record(key, value, settings.ledger_partitions), []).append((key, value))
     for partition, records in by_partition.items():
         for piece in _pieces(records):
             await kafka.publish(topic.name, piece, partition=partition)
@@ -116,24 +112,6 @@ async def _topic(kafka: Kafka, settings: Settings) -> Topic:
     if topic.partitions != ledger_width(settings.ledger_partitions):
         raise Misconfigured(wrong_width(topic.name, topic.partitions, settings.ledger_partitions))
     return topic
-
-
-def _partition_of(key: bytes, value: bytes, count: int) -> int:
-    """Where a record belongs: by the queue's topic; for a command by that of its queue, or else by its id.
-
-    Counted anew, as the new topic may have another number of partitions.
-    """
-    kind, _, rest = key.decode(errors="replace").partition("/")
-    if kind == "drained":
-        topic, partition, _ = rest.split("/")
-        return progress_partition(topic, int(partition), count)
-    if kind != "command":
-        return partition_of(rest.partition("/")[0], count)
-    try:
-        queue: Any = json.loads(value).get("queue_name")
-        return partition_of(topic_of(queue) if isinstance(queue, str) and queue else rest, count)
-    except (ValueError, AttributeError):
-        return partition_of(rest, count)
 
 
 def _claimed_at(record: tuple[bytes, bytes]) -> str:

@@ -3,12 +3,14 @@
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 
 from streams.errors import XferqError
 
 _log = logging.getLogger(__name__)
 _AGAIN_S = 0.5
+_Result = TypeVar("_Result")
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
@@ -25,6 +27,20 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in ended:
             if not task.cancelled():
                 task.exception()  # nobody is to be told of it
+
+
+async def uncut(work: Coroutine[Any, Any, _Result]) -> _Result:
+    """Do it to its end, also where whoever waits for it is cancelled meanwhile: that comes afterwards."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            with suppress(asyncio.CancelledError):  # it is cancelled already
+                await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()  # nobody is to be told of it
+        raise
 
 
 class Background:

@@ -67,7 +67,6 @@ class Engine:
             self.ledger,
             settings,
             partial(self._carry_out, is_kept=True),
-            self._name_of,
             lambda name: not self._stopping and self.is_mine(name),
             self.commands.announcements.say_its_turn,
         )
@@ -90,6 +89,7 @@ class Engine:
         """
         await self.ledger.look()
         self.health.notes("ledger", self.ledger.held_up)
+        self.pending.look()
         try:
             async with asyncio.timeout(_PATIENCE_OF_LOOKS_S):
                 await self._held_back.look()
@@ -142,7 +142,8 @@ class Engine:
     ) -> bool:
         """Carry out one record of the commands topic, or keep it; whether it may be acknowledged."""
         wanted = wanted or asyncio.get_running_loop().create_future()
-        return await self.pending.done_or_kept(record, self._carry_out(record, is_ours), wanted)
+        work = self._carry_out(record, is_ours)
+        return await self.pending.done_or_kept(self._name_of(record), record, work, wanted)
 
     def _name_of(self, record: CommandRecord) -> str:
         try:

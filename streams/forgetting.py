@@ -15,7 +15,6 @@ from streams.domain.timestamp import parse_time
 from streams.errors import XferqError
 from streams.ledger import Ledger
 from streams.ledger_keys import (
-    claim_key,
     command_key,
     id_key,
     passed_key,
@@ -101,9 +100,7 @@ class Forgetting:
 
     async def _forget(self, id: str, name: str, claims: Collection[Claim]) -> None:
         for claim in claims:
-            # The claim first: without its progress it would look like one that was never drained.
-            await self._ledger.record(claim.topic, [(claim_key(claim.topic, id), None)])
-            await self._ledger.forget_progress(claim)
+            await self._ledger.forget_claim(claim)
             keys = [waiting_key(claim.topic, where, id) for where in self._ledger.waiting(claim.topic, id)]
             await self._ledger.record(claim.topic, [(key, None) for key in keys])
         await self._unsay_passed(id)

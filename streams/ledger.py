@@ -14,7 +14,7 @@ from streams.domain.claim import Claim, Progress
 from streams.domain.status import Status
 from streams.ending import end
 from streams.errors import Refused, Unavailable, XferqError
-from streams.ledger_keys import command_key, earlier_progress_key, progress_key
+from streams.ledger_keys import claim_key, command_key, earlier_progress_key, progress_key
 from streams.ledger_partitions import ledger_width, partition_of, progress_partition
 from streams.ledger_reader import LedgerReader, read_again
 from streams.ledger_view import LedgerView
@@ -218,13 +218,21 @@ class Ledger(LedgerView):
         """Write ledger records outside any transaction, in the partition of `name`; a null removes."""
         await self._publish(self.partition_of(name), values)
 
-    async def forget_progress(self, claim: Claim) -> None:
-        """Remove how far the ranges have been drained, of a claim that is not there any more."""
+    async def forget_claim(self, claim: Claim) -> None:
+        """Remove a claim, and then how far its ranges have been drained.
+
+        In this order: without its progress it would look like one that was never drained.
+        """
         topic, id = claim.topic, claim.id
         earlier = [p for p in claim.ranges if self.has_earlier_progress(topic, p, id)]
-        await self.record(topic, [(earlier_progress_key(topic, p, id), None) for p in earlier])
-        keys = [(self.progress_partition(topic, p), progress_key(topic, p, id)) for p in claim.ranges]
-        await asyncio.gather(*(self._publish(where, [(key, None)]) for where, key in keys))
+        # One batch, so that no earlier version's progress is left, of which nothing tells whose it was.
+        keys = [claim_key(topic, id), *(earlier_progress_key(topic, p, id) for p in earlier)]
+        await self.record(topic, [(key, None) for key in keys])
+        await asyncio.gather(*(self.forget_progress(topic, p, id) for p in claim.ranges))
+
+    async def forget_progress(self, topic: str, partition: int, id: str) -> None:
+        """Remove how far a range has been drained, of a claim that is not there any more, for sure."""
+        await self._publish(self.progress_partition(topic, partition), [(progress_key(topic, partition, id), None)])
 
     async def _publish(self, partition: int, values: Iterable[tuple[str, bytes | None]]) -> None:
         records = [(key.encode(), value) for key, value in values]

@@ -5,7 +5,11 @@ progress of its drains. That has as many partitions of its own, behind those: a 
 holds up nobody but drains.
 """
 
+import json
 import zlib
+from typing import Any
+
+from streams.domain.topic import topic_of
 
 
 def ledger_width(count: int) -> int:
@@ -23,12 +27,27 @@ def progress_partition(topic: str, partition: int, count: int) -> int:
     return count + zlib.crc32(f"{topic}/{partition}".encode()) % count
 
 
+def partition_of_record(key: bytes, value: bytes, count: int) -> int:
+    """The partition for a record: by the queue's topic, or the id; for a status by its queue, where it names one."""
+    kind, _, rest = key.decode(errors="replace").partition("/")
+    if kind == "drained":
+        topic, partition, _ = rest.split("/")
+        return progress_partition(topic, int(partition), count)
+    if kind != "command":
+        return partition_of(rest.partition("/")[0], count)
+    try:
+        queue: Any = json.loads(value).get("queue_name")
+        return partition_of(topic_of(queue) if isinstance(queue, str) and queue else rest, count)
+    except (ValueError, AttributeError):
+        return partition_of(rest, count)
+
+
 def wrong_width(topic: str, found: int, count: int) -> str:
     """What to say of a ledger that has `found` partitions, not as many as it must."""
-    width = ledger_width(count)
+    wrong = f"topic {topic} has {found} partitions, but XFERQ_LEDGER_PARTITIONS is {count}: it must have twice as many"
     if found != count:
-        return f"topic {topic} has {found} partitions, but XFERQ_LEDGER_PARTITIONS is {count}: it must have {width}"
+        return wrong
     return (
-        f"topic {topic} is one of an earlier version, with {found} partitions instead of {width}: stop all workers, "
+        f"{wrong}. If the setting is what it always was, the topic is one of an earlier version: stop all workers, "
         'then run `xferq topics` (docs/runbook.md, "Upgrade and roll back")'
     )

@@ -21,10 +21,11 @@ class RangeProgress:
 
     def of(self, topic: str, partition: int, id: str, claim: Claim | None) -> Progress | None:
         """How far the range is, if that is said of this claim; None for any."""
-        for steps in self._steps.values():  # that of now is at least as far
-            step = steps.get((topic, partition, id))
-            if step is not None and (claim is None or step.is_of(claim)):
-                return step
+        step, earlier = (steps.get((topic, partition, id)) for steps in self._steps.values())
+        if step is not None and (claim is None or step.is_of(claim)):
+            return step  # at least as far
+        if earlier is not None and (claim is None or earlier.is_of_earlier(claim, partition)):
+            return earlier
         return None
 
     def has_earlier(self, topic: str, partition: int, id: str) -> bool:

@@ -162,7 +162,7 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
             looking.cancel()
         _log.info("worker.stopping")
         engine.begin_stop()
-        await asyncio.gather(handoff.idle(_EDGE_S), engine.drains.idle(_EDGE_S))
+        await asyncio.gather(handoff.idle(_EDGE_S), engine.drains.idle(_EDGE_S), engine.pending.idle(_EDGE_S))
         if app.started and not await _ended(app.stop(), _STOP_S):
             _log.warning("worker.stopping: the group was not left in time")
         await _ended(engine.stop(), _STOP_S)

@@ -79,7 +79,12 @@ class Progress(LedgerValue):
 
     def is_of(self, claim: Claim) -> bool:
         """Whether it is this claim's: the two come from different partitions of the ledger, in whatever order."""
-        return self.claimed_at in (None, claim.claimed_at)
+        return self.claimed_at == claim.claimed_at
+
+    def is_of_earlier(self, claim: Claim, partition: int) -> bool:
+        """The same for what an earlier version has written, as far as one can tell."""
+        start, end = claim.ranges.get(partition, (0, -1))
+        return self.topic_id == claim.topic_id and (self.lost or start <= self.offset <= end)
 
 
 class Tally(LedgerValue):

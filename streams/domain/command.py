@@ -14,6 +14,10 @@ from streams.domain.timestamp import TIME_SCHEMA, parse_time
 MAX_TEXT_BYTES = 1024
 """The longest queue name, reason or criterion, in bytes of UTF-8 (inclusive)."""
 
+MAX_COMMAND_BYTES = 1_000_000
+"""The largest command, in bytes of JSON (inclusive): a record of Kafka's default maximum size, 1 MiB, holds it
+with its key in the ledger, which keeps commands that wait for long."""
+
 MAX_QUEUE_NAMES = 10_000
 """The most queues that one transfer may name; a record of the default maximum size holds no more."""
 
@@ -171,6 +175,8 @@ def parse_command(value: bytes | None, *, fallback_id: str) -> CancelCommand | S
     """
     if value is None:
         raise InvalidCommand("the command is empty", fallback_id)
+    if len(value) > MAX_COMMAND_BYTES:
+        raise InvalidCommand(f"the command is larger than {MAX_COMMAND_BYTES:,} bytes", fallback_id)
     try:
         fields = orjson.loads(value)
     except orjson.JSONDecodeError:

@@ -20,6 +20,7 @@ from aiokafka import errors as aio
 from aiokafka.client import ConnectionGroup, CoordinationType
 
 import streams.kafka.produce  # noqa: F401 - lets every producer of ours send with fewer copies
+from streams.ending import uncut
 from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavailable, XferqError
 from streams.kafka.batches import COMPRESSION, DrainBatch
 from streams.kafka.connection import Connection
@@ -90,6 +91,14 @@ class TransactionalProducer:
         before_commit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """All of it or none of it; see `streams.ports.Producer.transact`."""
+        await uncut(self._transact(writes, offsets, before_commit))
+
+    async def _transact(
+        self,
+        writes: Sequence[Write],
+        offsets: GroupOffsets | None,
+        before_commit: Callable[[], Awaitable[None]] | None,
+    ) -> None:
         await self._look({(write.topic, write.partition) for write in writes})
         committing = False
         try:

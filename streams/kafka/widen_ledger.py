@@ -5,10 +5,12 @@ import time
 
 from confluent_kafka.admin import NewPartitions
 
+from streams.errors import Misconfigured
 from streams.kafka.connection import Connection
+from streams.kafka.contents import read_contents
 from streams.kafka.groups import Groups
 from streams.kafka.topics import Topics
-from streams.ledger_partitions import ledger_width
+from streams.ledger_partitions import ledger_width, partition_of_record
 from streams.settings import Settings
 
 _VISIBLE_S = 15.0
@@ -20,6 +22,7 @@ async def widen_ledger(connection: Connection, settings: Settings) -> bool:
     A worker of the earlier version would not see how far drains are, and would drain again. From then on, none starts.
 
     Raises:
+        Misconfigured: its records don't lie where the setting puts them: that was another one, say half of it.
         Refused: Kafka does not let us.
         Unavailable: it may have been done.
     """
@@ -30,6 +33,7 @@ async def widen_ledger(connection: Connection, settings: Settings) -> bool:
         return False
     if await Groups(connection).members(settings.worker_group):
         return False
+    await asyncio.to_thread(_require_in_place, connection, settings)
     timeout_s = settings.request_timeout_ms / 1000
     with connection.asking(f"adding partitions to topic {name}", f"Alter on topic {name}"):
         futures = connection.admin.create_partitions([NewPartitions(name, width)], operation_timeout=timeout_s)
@@ -40,3 +44,16 @@ async def widen_ledger(connection: Connection, settings: Settings) -> bool:
             break
         await asyncio.sleep(0.02)
     return True
+
+
+def _require_in_place(connection: Connection, settings: Settings) -> None:
+    """See that it is one of an earlier version, and no wider one with a setting that is wrong. Blocks."""
+    name, count = settings.ledger_topic, settings.ledger_partitions
+    for record in read_contents(connection, {name: {}})[name]:
+        key = record.key or b""
+        known = record.value is not None and not key.startswith(b"barrier/")
+        if known and partition_of_record(key, record.value or b"", count) != record.partition:
+            raise Misconfigured(
+                f"the records of topic {name} don't lie where XFERQ_LEDGER_PARTITIONS, which is {count}, puts them: "
+                f"the setting has been another one, perhaps {count // 2}. It must never change"
+            )

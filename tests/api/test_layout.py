@@ -11,6 +11,7 @@ from streams.errors import Misconfigured
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import Layout, TopicReport, apply_layout, read_layout, require_topics
 from streams.kafka.topics import Topics
+from streams.ledger_partitions import partition_of_record
 from streams.settings import Settings
 from tests.support.patience import WAIT_S, deadline
 
@@ -119,13 +120,24 @@ async def test_a_ledger_of_an_earlier_version_gets_its_partitions_once_no_worker
         await asyncio.to_thread(worker.close)
 
         await apply_layout(kafka.connection, settings, check=True)
-        with pytest.raises(Misconfigured, match="is one of an earlier version"):
+        with pytest.raises(Misconfigured, match="the topic is one of an earlier version"):
             await require_topics(kafka, settings)
         found = await reports_of(kafka, settings, settings.ledger_topic)
         assert found[settings.ledger_topic].outcome == "changed"
         assert found[settings.ledger_topic].details[0] == f"{2 * count} partitions, instead of {count}"
         await apply_layout(kafka.connection, settings)
         await require_topics(kafka, settings)
+
+
+async def test_a_ledger_whose_setting_has_been_doubled_is_left_alone(settings: Settings, kafka: Cluster) -> None:
+    count = settings.ledger_partitions
+    for key in ("drained/queue.x/0/a", "head/queue.x/0", "command/a"):
+        where = partition_of_record(key.encode(), b"{}", count)
+        await kafka.publish(settings.ledger_topic, [(key.encode(), b"{}")], partition=where)
+    doubled = settings.model_copy(update={"ledger_partitions": 2 * count})
+    with pytest.raises(Misconfigured, match=rf"the setting has been another one, perhaps {count}\."):
+        await apply_layout(kafka.connection, doubled)
+    await require_topics(kafka, settings)
 
 
 async def test_a_topic_that_can_not_be_created(settings: Settings) -> None:

@@ -150,6 +150,26 @@ async def test_a_tail_stops_at_what_is_open_and_goes_on_then(rig: Rig) -> None:
 # ---- transactions
 
 
+async def test_who_is_cancelled_in_the_middle_of_a_transaction_waits_for_its_end(rig: Rig) -> None:
+    topic = await rig.topic()
+    producer = await rig.kafka.producer(name())
+    written = asyncio.Event()
+
+    async def look() -> None:
+        written.set()
+        await asyncio.sleep(0.2)
+
+    transacting = asyncio.create_task(producer.transact([write(producer, topic, [b"a"])], before_commit=look))
+    await written.wait()
+    for _ in range(2):
+        transacting.cancel()
+        await asyncio.sleep(0.05)
+    with pytest.raises(asyncio.CancelledError):
+        await transacting
+    assert await keys_in(rig, topic) == [b"a"]
+    await producer.close()
+
+
 async def test_a_transaction_is_there_as_a_whole(rig: Rig) -> None:
     topic, group = await rig.topic(partitions=2), name()
     producer = await rig.kafka.producer(name())

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streams.domain.command import (
+    MAX_COMMAND_BYTES,
     MAX_QUEUE_NAMES,
     CancelCommand,
     Criteria,
@@ -169,6 +170,13 @@ def test_the_id_of_a_place_is_one_however_long_the_topic() -> None:
 def test_what_is_no_command_at_all(value: bytes | None, reason: str) -> None:
     error = refused(value)
     assert (error.reason, error.id) == (reason, FALLBACK)
+
+
+def test_the_largest_command_and_a_larger_one() -> None:
+    command = b'{"type": "xfer.cancel", "queue_name": "http://a.example/.xfer.kumomta.internal", "reason": "r"}'
+    assert parse_command(command.ljust(MAX_COMMAND_BYTES), fallback_id="x").id == "x"
+    with pytest.raises(InvalidCommand, match="larger than 1,000,000 bytes"):
+        parse_command(command.ljust(MAX_COMMAND_BYTES + 1), fallback_id="x")
 
 
 @given(

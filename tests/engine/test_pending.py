@@ -15,6 +15,7 @@ from tests.engine.profile import PROPERTY
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import timeless
 from tests.fakes.faults import Faults
+from tests.fakes.log import PartitionLog, Transaction
 
 TOPIC = topic_of(XFER_QUEUE)
 OTHER = "http://other.example/.xfer.kumomta.internal"
@@ -47,12 +48,22 @@ def test_records_go_in_the_order_of_their_partition(
             assert records.is_behind(name, position) == any(p[0] == position[0] and p < position for p in mine)
 
 
-def stuck(world: World) -> Faults:
-    """Of a worker that can't claim the xfer queue."""
-    faults = Faults()
+def stuck(world: World, seed: int = 0) -> Faults:
+    """Of a worker that can't claim the xfer queue, which has six messages."""
+    faults = Faults(seed)
     faults.on(_STUCK, "unavailable", times=1_000)
     world.inject(6)
     return faults
+
+
+async def restored(world: World, *ids: str) -> list[int]:
+    """How many messages each of the commands has restored."""
+    return [status.restored for id in ids if (status := await world.status(id)) is not None]
+
+
+def ledger_logs(world: World) -> list[PartitionLog]:
+    """The ledger's partitions."""
+    return world.broker.topics[world.settings.ledger_topic].logs
 
 
 def acknowledged(world: World) -> int:
@@ -79,8 +90,7 @@ async def test_one_that_waits_for_longer_than_its_topic_keeps_it() -> None:
         log.start = log.end
         world.worker()
         await world.ended("c1", "c2")
-        counts = [status.restored for id in ("c1", "c2") if (status := await world.status(id)) is not None]
-        assert counts == [6, 0]  # in their order
+        assert await restored(world, "c1", "c2") == [6, 0]  # in their order
         assert world.ledger.pending.names() == []
         Checker(world).check()
 
@@ -102,8 +112,7 @@ async def test_one_that_comes_later_does_not_overtake_it_nor_disturb_it() -> Non
         await world.ended("good", within_s=3)
         faults.clear()
         assert (await world.ended("c1", "c2")).restored in (0, 6)
-        counts = [status.restored for id in ("c1", "c2") if (status := await world.status(id)) is not None]
-        assert counts == [6, 0]
+        assert await restored(world, "c1", "c2") == [6, 0]
         assert worker.engine.health.waiting == 0
         Checker(world).check()
 
@@ -156,10 +165,99 @@ async def test_no_more_in_hand_than_there_are_places_for(monkeypatch: pytest.Mon
             world.cancel(id)
         world.inject(1, OTHER)
         world.cancel("good", OTHER)
-        await world.ended("good", within_s=30)
+        await world.ended("good", within_s=60)
         faults.clear()
         await world.ended(*ids)
-        counts = [status.restored for id in ids if (status := await world.status(id)) is not None]
-        assert counts == [6, *[0] * 29]
+        assert await restored(world, *ids) == [6, *[0] * 29]
         assert world.ledger.pending.names() == []
+        Checker(world).check()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@timeless
+async def test_one_whose_record_can_t_be_written_at_first_is_not_overtaken_by_a_later_one(seed: int) -> None:
+    async with World(pending_after_ms=_AFTER_S * 1000) as world:
+        faults = stuck(world, seed)
+        faults.on(f"publish:{world.settings.ledger_topic}/pending", "unavailable")
+        world.worker(faults)
+        world.cancel("c1")
+        await asyncio.sleep(seed / 4)
+        world.cancel("c2", reason="another")
+        await world.until(lambda: acknowledged(world) == 2, 60)
+        faults.clear()
+        await world.ended("c1", "c2")
+        assert await restored(world, "c1", "c2") == [6, 0]
+        Checker(world).check()
+
+
+@timeless
+async def test_a_claims_transaction_is_not_cut_off_by_its_being_kept() -> None:
+    async with World(pending_after_ms=_AFTER_S * 1000, transaction_timeout_ms=300_000) as world:
+        world.inject(6)
+        faults = Faults()
+        pause = faults.stand_still(f"transact:xferq.claim.{TOPIC}.offsets")
+        world.worker(faults)
+        world.cancel("c1")
+        await pause.begun.wait()
+        await asyncio.sleep(_AFTER_S + 10)  # it is to be kept long since
+        pause.over.set()
+        assert (await world.ended("c1", within_s=10)).restored == 6
+        await world.until(lambda: acknowledged(world) == 1, 10)
+        Checker(world).check()
+
+
+@timeless
+async def test_of_a_burst_without_trouble_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agents, "_BEHIND", 20)
+    async with World() as world:
+        ids = [f"g{number}" for number in range(100)]
+        for id in ids:
+            queue = f"http://{id}.example/.xfer.kumomta.internal"
+            world.inject(1, queue)
+            world.cancel(id, queue)
+        world.worker()
+        await world.ended(*ids)
+        written = [record.key or b"" for log in ledger_logs(world) for record in log.all_records()]
+        assert not [key for key in written if key.startswith(b"pending/")]
+        Checker(world).check()
+
+
+@timeless
+async def test_a_worker_that_ends_leaves_no_transaction_of_one_that_is_kept() -> None:
+    async with World(pending_after_ms=_AFTER_S * 1000, transaction_timeout_ms=300_000) as world:
+        faults = stuck(world)
+        first = world.worker(faults)
+        world.cancel("c1")
+        await world.until(lambda: acknowledged(world) == 1, _AFTER_S + 5)
+        pause = faults.stand_still(f"transact:xferq.claim.{TOPIC}.offsets")
+        faults.clear()
+        await pause.begun.wait()
+        asyncio.get_running_loop().call_later(2, pause.over.set)
+        await first.stop()
+        assert all(log.stable_end == log.end for log in ledger_logs(world))
+        world.worker()
+        assert (await world.ended("c1", within_s=10)).restored == 6
+        Checker(world).check()
+
+
+@timeless
+async def test_one_that_can_t_be_told_keeps_no_other_from_being_told() -> None:
+    """Of the second, whose the id is can't be known, where a stranger's transaction is open in the ledger."""
+    async with World(pending_after_ms=0) as world:
+        faults = stuck(world)
+        world.worker(faults)
+        await asyncio.sleep(1)
+        where = world.ledger.partition_of(TOPIC)
+        names = [f"x{number}" for number in range(100)]
+        dark = next(name for name in names if world.ledger.partition_of(name) != where)
+        first, *others = [name for name in names if world.ledger.partition_of(name) == where][:4]
+        stranger = Transaction()
+        ledger_logs(world)[world.ledger.partition_of(dark)].append([(0, b"z", b"z", ())], stranger)
+        for id in (first, dark, *others):
+            world.cancel(id, reason=id)
+        await asyncio.sleep(15)
+        assert [str(status.state) for id in others if (status := world.ledger.recorded_status(id))] == ["waiting"] * 3
+        world.broker.decide(stranger, commit=False)
+        faults.clear()
+        await world.ended(first, dark, *others)
         Checker(world).check()

@@ -51,6 +51,15 @@ def test_what_an_earlier_version_has_drained_is_drained() -> None:
     assert view.has_earlier_progress(TOPIC, 0, "c")
 
 
+def test_what_an_earlier_version_has_left_behind_is_no_progress_of_a_later_claim_of_its_id() -> None:
+    earlier = Progress(topic_id="t", offset=20, restored=10, done=True, at="2026-11-20T10:00:00Z")
+    for later in (a_claim(TOPIC, {0: (100, 200)}), _CLAIM.model_copy(update={"topic_id": "another"})):
+        view = view_of(
+            (earlier_progress_key(TOPIC, 0, "c"), earlier.to_bytes()), (claim_key(TOPIC, "c"), later.to_bytes())
+        )
+        assert view.left() == [(TOPIC, 0)]
+
+
 def test_what_was_gone_on_with_counts_wherever_it_comes() -> None:
     """An earlier version came to 15; this one has done the rest. The two lie in different partitions."""
     earlier = Progress(topic_id="t", offset=15, restored=5, at="2026-11-20T09:30:00Z")

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
+from streams.ending import uncut
 from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavailable, XferqError
 from streams.ports import Batch, GroupOffsets, Header, Write
 from streams.settings import Settings
@@ -70,6 +71,14 @@ class FakeProducer:
     ) -> None:
         """Points, in this order: `transact:<id>`, `.begun` (all but the last write are there), `.offsets`
         (the rest and the offsets, too), `.written` (all has been looked at), `.committed` (but no answer yet)."""
+        await uncut(self._transact(writes, offsets, before_commit))
+
+    async def _transact(
+        self,
+        writes: Sequence[Write],
+        offsets: GroupOffsets | None,
+        before_commit: Callable[[], Awaitable[None]] | None,
+    ) -> None:
         if self._spent:
             raise AssertionError("a producer was used after its first error")
         self._spent = True  # until it has gone well

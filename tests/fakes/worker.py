@@ -195,5 +195,6 @@ class FakeWorker:
         self.engine.begin_stop()
         await self._handoff.idle(60)
         await self.engine.drains.idle(60)
+        await self.engine.pending.idle(60)
         self.lose(list(self._feeding))
         await self.engine.stop()

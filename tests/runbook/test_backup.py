@@ -1,7 +1,7 @@
 """A backup of the ledger: what goes in comes out, and nothing else is taken for one. No Kafka is needed for that."""
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -132,6 +132,24 @@ class _Forgetting(FakeKafka):
             await self.publish(topic, [(claim.encode(), None)], partition=partition_of(TOPIC, 5))
             await self.publish(topic, [(progress.encode(), None)], partition=progress_partition(TOPIC, 1, 5))
         return marks
+
+
+async def test_what_compaction_has_left_of_a_key_is_there_however_late_it_was_written() -> None:
+    wanted = settings()
+    broker = Broker()
+    broker.create(wanted.ledger_topic, ledger_width(wanted.ledger_partitions))
+    kafka = _Rewriting(broker, wanted)
+    await kafka.publish(wanted.ledger_topic, [(b"command/a", b"1")], partition=0)
+    assert await read_ledger(kafka, wanted) == {b"command/a": b"2"}
+
+
+class _Rewriting(FakeKafka):
+    """Writes a key anew once the marks are taken; of what it said before, compaction leaves nothing."""
+
+    async def tail(self, topic: str, starts: Mapping[int, int]) -> Any:
+        await self.publish(topic, [(b"command/a", b"2")], partition=0)
+        self.broker.topics[topic].logs[0].start = 1
+        return await super().tail(topic, {**starts, 0: 1})
 
 
 async def test_a_ledger_with_anything_else_in_it_is_refused() -> None:
