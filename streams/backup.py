@@ -13,7 +13,7 @@ from streams.domain.timestamp import format_time
 from streams.errors import Misconfigured, Refused, Unavailable
 from streams.ledger_partitions import ledger_width, partition_of_record, wrong_width
 from streams.patience import find_topic
-from streams.ports import Kafka, Topic
+from streams.ports import Kafka, Tail, Topic
 from streams.settings import Settings
 
 _WHAT = "backup of xferq's ledger"
@@ -42,18 +42,26 @@ async def read_ledger(kafka: Kafka, settings: Settings) -> dict[bytes, bytes]:
     try:
         # As long as a transaction may be open that somebody has left there.
         async with asyncio.timeout((settings.transaction_timeout_ms + 15_000) / 1000):
-            for partition, mark in marks.items():
-                while await tail.position(partition) < mark:
-                    for record in await tail.read(timeout_ms=500):
-                        if record.value is not None:
-                            found[record.key or b""] = record.value
-                        elif record.offset < marks[record.partition]:  # behind it, others may not be as far yet
-                            found.pop(record.key or b"", None)
+            await _read_to(tail, marks, marks, found)
+            # What compaction has taken away before the marks while this was read stands behind them.
+            ends = await kafka.high_watermarks(topic.name, range(topic.partitions), latest_of=topic.id)
+            await _read_to(tail, ends, marks, found)
     except TimeoutError:
         raise Unavailable(f"reading topic {topic.name}: it can't be read to its end") from None
     finally:
         await tail.close()
     return found
+
+
+async def _read_to(tail: Tail, ends: Mapping[int, int], marks: Mapping[int, int], found: dict[bytes, bytes]) -> None:
+    """Read on. What was removed behind the marks stays: one partition may not be read as far as the other by then."""
+    for partition, end in ends.items():
+        while await tail.position(partition) < end:
+            for record in await tail.read(timeout_ms=500):
+                if record.value is not None:
+                    found[record.key or b""] = record.value
+                elif record.offset < marks[record.partition]:
+                    found.pop(record.key or b"", None)
 
 
 async def write_ledger(kafka: Kafka, settings: Settings, values: Mapping[bytes, bytes]) -> None:

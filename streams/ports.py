@@ -100,8 +100,7 @@ class Producer(Protocol):
         """Write all of it in one transaction, in order per partition, or none of it.
 
         The last write goes out when all the others have been accepted. `before_commit` is awaited when all of it
-        is written, offsets included; whatever it raises aborts the transaction. Who is cancelled meanwhile waits for
-        its end all the same: cut off, it would stay open until its time-out.
+        is written, offsets included; whatever it raises aborts the transaction. A cancellation waits for its end.
 
         Raises:
             Rejected: aborted; the error says which partitions were turned down and why.
