@@ -19,8 +19,8 @@ from api.origin import origin_of, peer_of
 from api.problem import Problem, answer, shown
 from api.users import UsersFile
 from streams.domain.network import is_within
-from streams.logs import printable
-from streams.settings import Settings
+from streams.settings.settings import Settings
+from streams.telemetry.logs import printable
 
 SUBJECT = "xferq.subject"
 """In the state of a connection: whose certificate the client has shown, where it has."""

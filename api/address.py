@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from streams.domain.network import parse_address
 from streams.errors import InvalidSettings
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 DEFAULT_HOST = "127.0.0.1"
 

@@ -21,9 +21,9 @@ from api.submission import Submissions
 from streams import __version__
 from streams.errors import Misconfigured
 from streams.kafka.cluster import Cluster
-from streams.metrics import REQUESTS
-from streams.settings import Settings
-from streams.traces import NO_TRACES, open_traces
+from streams.settings.settings import Settings
+from streams.telemetry.metrics import REQUESTS
+from streams.telemetry.traces import NO_TRACES, open_traces
 
 OPENAPI_PATH = "/api-docs/openapi.json"
 _TRACES_S = 2.0

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from api.problem import Problem
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _DISCARDED_BYTES = 14 << 20
 _GZIP = 16 + zlib.MAX_WBITS

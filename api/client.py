@@ -16,7 +16,7 @@ from api.paths import CANCEL_PATH, START_PATH
 from api.tls import client_context
 from streams.domain.command import is_command_id
 from streams.errors import Refused, Unavailable, XferqError
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _TIMEOUT_S = 60.0
 _CONNECT_S = 5.0

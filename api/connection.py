@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from api.access import SUBJECT
 from api.problem import Problem, answer
 from api.tls import subject_of
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _LINGER_S = 2.0
 _OTHER_FILES = 128

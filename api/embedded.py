@@ -9,7 +9,7 @@ from pathlib import Path
 
 from streams.broker.extra import not_installed
 from streams.errors import Misconfigured
-from streams.settings import EMBEDDED, Settings
+from streams.settings.settings import EMBEDDED, Settings
 
 
 @dataclass(frozen=True, slots=True)

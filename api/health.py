@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict
 from api.link import Link
 from api.problem import Problem
 from api.responses import problems
-from streams.metrics import REGISTRIES
+from streams.telemetry.metrics import REGISTRIES
 
 router = APIRouter(tags=["Health"])
 

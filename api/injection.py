@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.domain.topic import topic_of
+from streams.drain.transform import ENVELOPE
 from streams.errors import Rejected, Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import TransactionalProducer
 from streams.ports import Batch, Header, Write
-from streams.transform import ENVELOPE
 
 _VISIBLE_S = 15.0
 

@@ -5,7 +5,7 @@ import re
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.problem import Problem, answer, shown
-from streams.logs import printable
+from streams.telemetry.logs import printable
 
 _CONTROL = re.compile("[\\x00-\\x1f\\x7f]")
 _LENGTHS = frozenset({b"content-length", b"transfer-encoding"})

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable
 
 from api.failures import Failures
-from streams.ending import end
+from streams.concurrency.ending import end
 from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.kafka.cluster import Cluster
 from streams.kafka.elections import require_clean_elections
@@ -13,10 +13,10 @@ from streams.kafka.layout import require_topics
 from streams.kafka.ledger_id import LedgerId
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
-from streams.ledger import Ledger
-from streams.metrics import STALLED
+from streams.ledger.ledger import Ledger
 from streams.patience import find_topic
-from streams.settings import Settings
+from streams.settings.settings import Settings
+from streams.telemetry.metrics import STALLED
 
 _log = logging.getLogger(__name__)
 _RETRY_S = 0.5

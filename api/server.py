@@ -16,8 +16,8 @@ from api.address import require_guarded, url_host
 from api.app import create_app
 from api.connection import Connection, ConnectionConfig, raise_file_limit
 from api.tls import server_context
-from streams.logs import complain, set_up_logging
-from streams.settings import Settings
+from streams.settings.settings import Settings
+from streams.telemetry.logs import complain, set_up_logging
 
 _log = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 5

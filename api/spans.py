@@ -4,7 +4,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.paths import CANCEL_PATH, START_PATH
 from streams.domain.trace import trace_of
-from streams.traces import COMMAND_ID, Traces
+from streams.telemetry.traces import COMMAND_ID, Traces
 
 _PATHS = frozenset({CANCEL_PATH, START_PATH})
 _ID_HEADER = b"x-command-id"

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 
 from api.link import Link
 from api.problem import Problem, invalid, shown
+from streams.commands.ids import Ids, IdTaken
+from streams.concurrency.lanes import Lanes
 from streams.domain.command import MAX_COMMAND_BYTES, CancelCommand, StartCommand, is_command_id
 from streams.domain.status import Status, hash_of
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
 from streams.errors import XferqError
-from streams.ids import Ids, IdTaken
-from streams.lanes import Lanes
 from streams.patience import find_topic
-from streams.settings import Settings
-from streams.traces import COMMAND_ID, NO_TRACES, QUEUE, Traces, about_record
+from streams.settings.settings import Settings
+from streams.telemetry.traces import COMMAND_ID, NO_TRACES, QUEUE, Traces, about_record
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 256

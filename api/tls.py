@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.errors import InvalidSettings
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _SHORT = {
     "commonName": "CN",

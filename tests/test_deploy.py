@@ -28,8 +28,8 @@ from streams.errors import Misconfigured
 from streams.kafka.connection import Connection
 from streams.kafka.layout import apply_layout, read_layout
 from streams.kafka.topics import QUEUE_CONFIG, Topics
-from streams.settings import Settings, load_settings
-from streams.sources import NOT_SETTINGS, variable
+from streams.settings.settings import Settings, load_settings
+from streams.settings.sources import NOT_SETTINGS, variable
 from tests.api.running import running
 from tests.api.test_access import LINE
 from tests.support.names import own_name

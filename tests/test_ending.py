@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from streams.ending import end, say_failure
+from streams.concurrency.ending import end, say_failure
 from streams.errors import Unavailable
 from tests.fakes.clock import timeless
 

@@ -18,13 +18,13 @@ from api.address import require_guarded
 from api.app import create_app
 from api.tls import server_context
 from api.users import UsersFile
-from streams import strimzi
-from streams.acls import PARTS, acls, user_of
-from streams.health import Health
+from streams.kafka.acls import PARTS, acls, user_of
 from streams.kafka.layout import read_layout
 from streams.kafka.security import Security
-from streams.probes import Probes
-from streams.settings import Settings, load_settings
+from streams.ops import strimzi
+from streams.settings.settings import Settings, load_settings
+from streams.telemetry.health import Health
+from streams.worker.probes import Probes
 from tests.api.test_access import LINE
 from tests.manifests import KUBERNETES, Manifest, built, containers_of, documents, pod_of, require_valid
 from tests.pages import ROOT

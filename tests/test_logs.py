@@ -24,7 +24,7 @@ import pytest
 from pydantic import SecretStr
 
 from streams.broker.ports import free_ports
-from streams.logs import _QUIET, FIXED, JsonLine, complain, set_up_logging
+from streams.telemetry.logs import _QUIET, FIXED, JsonLine, complain, set_up_logging
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
 from tests.pages import ROOT
 from tests.support.patience import WAIT_S
@@ -66,14 +66,14 @@ def lines(text: str) -> list[dict[str, Any]]:
 
 
 def test_a_line_of_ours(written: io.StringIO) -> None:
-    log = logging.getLogger("streams.claim")
+    log = logging.getLogger("streams.claim.claimer")
     log.info("claim.committed id=%s topic=%s partitions=%d offsets=%d", "c-1", "queue.x", 4, 12)
     log.warning("drain.again id=%s topic=%s error=%s: 100%% sure", None, "queue.x", ValueError("why"))
     first, second = lines(written.getvalue())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", first.pop("time"))
     assert first == {
         "level": "INFO",
-        "logger": "streams.claim",
+        "logger": "streams.claim.claimer",
         "pid": os.getpid(),
         "event": "claim.committed",
         "command_id": "c-1",

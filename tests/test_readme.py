@@ -17,8 +17,8 @@ from api.models import CommandStatus, XferCancelRequest, XferRequest
 from streams.domain.command import parse_command
 from streams.domain.envelope import ReturnReason, parse_envelope
 from streams.domain.topic import topic_of
-from streams.settings import Settings, settings_table
-from streams.sources import NOT_SETTINGS
+from streams.settings.settings import Settings, settings_table
+from streams.settings.sources import NOT_SETTINGS
 from tests.pages import ROOT, functions_of
 from tests.support.patience import WAIT_S
 
@@ -93,7 +93,9 @@ def test_make_knows_what_is_to_be_made() -> None:
 
 
 def test_the_settings_are_those_of_today() -> None:
-    assert between("settings") == settings_table(), "put the output of `python -m streams.settings` into README.md"
+    assert between("settings") == settings_table(), (
+        "put the output of `python -m streams.settings.settings` into README.md"
+    )
 
 
 def test_every_variable_exists() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import pytest
 
-from streams.rounds import Rounds
+from streams.concurrency.rounds import Rounds
 
 
 class Desk:

@@ -16,13 +16,13 @@ from aiokafka import errors as aio
 from aiokafka.protocol.admin import SaslAuthenticateRequest
 
 from api.embedded import with_kafka
-from streams.agents import _credentials
 from streams.errors import Misconfigured, Unavailable
 from streams.kafka.security import Security
 from streams.kafka.token_command import TokenCommand
-from streams.logs import set_up_logging
-from streams.settings import Settings, load_settings
-from streams.supervisor import _Supervisor
+from streams.settings.settings import Settings, load_settings
+from streams.telemetry.logs import set_up_logging
+from streams.worker.agents import _credentials
+from streams.worker.supervisor import _Supervisor
 from tests.api.processes import environment, xferq
 from tests.broker.secured import KEY_PASSWORD, SECRET, Certificates, certificates, token_command
 

@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from streams.errors import InvalidSettings
-from streams.settings import Settings, load_settings, load_with_origins
+from streams.settings.settings import Settings, load_settings, load_with_origins
 from tests.api.processes import environment, xferq
 
 SECRET = "hunter2-5f0c"  # noqa: S105 - of nothing

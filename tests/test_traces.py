@@ -13,20 +13,20 @@ from pathlib import Path
 import pytest
 
 from streams.errors import Misconfigured
-from streams.logs import quiet_libraries
-from streams.otlp import open_otlp
-from streams.settings import Settings
-from streams.traces import NO_TRACES, open_traces
+from streams.settings.settings import Settings
+from streams.telemetry.logs import quiet_libraries
+from streams.telemetry.otlp import open_otlp
+from streams.telemetry.traces import NO_TRACES, open_traces
 from tests.api.processes import environment, xferq
 from tests.support.patience import WAIT_S, allowed_s
 
 # What FastAPI imports itself, later versions OpenTelemetry's API among it, is its own.
 OFF = """
 import sys
-import streams.worker
+import streams.worker.process
 print(*(name for name in sys.modules if name.startswith("opentelemetry")))
 import api.app, api.server
-from streams.settings import Settings
+from streams.settings.settings import Settings
 api.app.create_app(Settings(bootstrap_servers="127.0.0.1:1"))
 print(*(name for name in sys.modules if name.startswith(("opentelemetry.sdk", "opentelemetry.exporter"))))
 """

@@ -21,16 +21,16 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams import metrics, undecided
-from streams.backlog import Backlog
-from streams.claim import Request
+from streams.claim.claimer import Request
 from streams.domain.topic import topic_of
 from streams.errors import Abandoned, Misconfigured, Unavailable, XferqError
-from streams.health import Health
-from streams.metrics import METRICS, OTHER, REGISTRIES, error_of, metrics_page
-from streams.probes import Probes, serve_probes
-from streams.settings import Settings
-from streams.undecided import Undecided
+from streams.settings.settings import Settings
+from streams.telemetry import metrics, undecided
+from streams.telemetry.health import Health
+from streams.telemetry.metrics import METRICS, OTHER, REGISTRIES, error_of, metrics_page
+from streams.telemetry.undecided import Undecided
+from streams.worker.backlog import Backlog
+from streams.worker.probes import Probes, serve_probes
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import now, timeless
 from tests.fakes.faults import Faults
@@ -54,7 +54,7 @@ LISTED = {metric.name: metric for metric in METRICS}
 
 def test_the_page_of_metrics_is_current() -> None:
     page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    assert page == metrics_page(), "python -m streams.metrics > docs/metrics.md"
+    assert page == metrics_page(), "python -m streams.telemetry.metrics > docs/metrics.md"
 
 
 @pytest.mark.parametrize("part", ["worker", "api"])

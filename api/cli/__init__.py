@@ -11,7 +11,7 @@ from api.cli.configuration import configurable
 from api.cli.output import note
 from streams import __version__
 from streams.errors import InvalidSettings, XferqError
-from streams.logs import complain, quiet_libraries
+from streams.telemetry.logs import complain, quiet_libraries
 
 app = typer.Typer(
     name="xferq",

@@ -10,7 +10,7 @@ import typer
 
 from api.address import url_host
 from streams.errors import Misconfigured, Unavailable
-from streams.settings import Settings, load_settings
+from streams.settings.settings import Settings, load_settings
 
 _TIMEOUT_S = 4.0
 

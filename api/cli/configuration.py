@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from api.cli.output import print_columns, print_json
-from streams.settings import load_with_origins
-from streams.sources import CONFIG
+from streams.settings.settings import load_with_origins
+from streams.settings.sources import CONFIG
 
 ConfigFile = Annotated[
     Path | None,

@@ -20,7 +20,7 @@ from streams.domain.envelope import InvalidEnvelope, dump_envelope
 from streams.domain.queue_name import InvalidQueueName, is_xfer, validate_queue_name
 from streams.domain.schedule import InvalidSchedule, Schedule
 from streams.errors import XferqError
-from streams.logs import printable
+from streams.telemetry.logs import printable
 
 _MESSAGES_AT_ONCE = 1_000
 _BYTES_AT_ONCE = 8 << 20

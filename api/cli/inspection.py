@@ -18,8 +18,8 @@ from streams.errors import Misconfigured
 from streams.kafka.depths import queue_depths
 from streams.kafka.layout import TopicReport, apply_layout, read_layout
 from streams.kafka.reader import open_tail
-from streams.logs import printable
 from streams.ports import Record
+from streams.telemetry.logs import printable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 

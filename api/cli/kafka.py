@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from api.embedded import with_kafka
 from streams.kafka.cluster import Cluster
 from streams.kafka.reachable import require_reachable
-from streams.settings import Settings, load_settings
+from streams.settings.settings import Settings, load_settings
 
 
 @asynccontextmanager

@@ -10,11 +10,11 @@ import typer
 
 from api.cli.kafka import open_kafka
 from api.cli.output import note
-from streams.acls import Part, acl_commands
-from streams.backup import dump_backup, load_backup, read_ledger, write_ledger
 from streams.errors import Misconfigured
+from streams.kafka.acls import Part, acl_commands
 from streams.kafka.ledger_id import LedgerId
-from streams.settings import load_settings
+from streams.ledger.backup import dump_backup, load_backup, read_ledger, write_ledger
+from streams.settings.settings import load_settings
 
 
 def backup() -> None:

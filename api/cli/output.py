@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from streams.logs import printable
+from streams.telemetry.logs import printable
 
 _BLANKS = dict.fromkeys(map(ord, "\t\r\n"), " ")
 _OF = re.compile(r"(\d+) of (\d+)")

@@ -22,7 +22,7 @@ from streams.errors import Misconfigured, Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
 from streams.kafka.reachable import require_reachable
-from streams.settings import EMBEDDED, Settings, load_settings
+from streams.settings.settings import EMBEDDED, Settings, load_settings
 
 KAFKA_PORT = 9092
 _READY_S = 60.0
@@ -153,7 +153,7 @@ def worker(
 
     Example: `XFERQ_BOOTSTRAP_SERVERS=kafka-1:9092,kafka-2:9092 xferq worker`
     """
-    from streams.supervisor import run_workers
+    from streams.worker.supervisor import run_workers
 
     if with_parent:
         end_with_parent()

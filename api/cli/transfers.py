@@ -7,8 +7,8 @@ import typer
 from api.cli.output import note, print_columns, print_json, progress
 from api.client import ApiClient
 from api.models import CommandStatus
-from streams.logs import printable
-from streams.settings import load_settings
+from streams.settings.settings import load_settings
+from streams.telemetry.logs import printable
 
 Reason = Annotated[str, typer.Option("--reason", help="The reason; it goes into the delivery log.", show_default=False)]
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress until it is done, then print the counts.")]

@@ -8,7 +8,7 @@ from streams.domain.topic import topic_of
 from streams.errors import Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.contents import StoredRecord, read_contents
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _POLL_S = 0.02
 _SETTLED_S = 60.0

@@ -20,7 +20,7 @@ from api.demo.tally import tally
 from api.mail import read_all
 from streams.errors import Misconfigured, Refused, XferqError
 from streams.kafka.cluster import Cluster
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _COUNT = 4_000
 _COUNT_VARIABLE = "XFERQ_DEMO_MESSAGES"

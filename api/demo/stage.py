@@ -19,14 +19,14 @@ from api.children import Children
 from api.demo.report import Report
 from api.embedded import require_plain
 from streams.broker import EmbeddedBroker
+from streams.domain.ledger_partitions import ledger_width
 from streams.errors import Unavailable, XferqError
 from streams.kafka.cluster import Cluster
 from streams.kafka.connection import Connection
 from streams.kafka.layout import INTERNAL_CONFIG, apply_layout
 from streams.kafka.reachable import require_reachable
 from streams.kafka.topics import Topics
-from streams.ledger_partitions import ledger_width
-from streams.settings import EMBEDDED, Settings
+from streams.settings.settings import EMBEDDED, Settings
 
 _START_S = 60.0
 _POLL_S = 0.05

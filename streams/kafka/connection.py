@@ -15,11 +15,11 @@ from aiokafka.protocol.metadata import MetadataRequest
 from confluent_kafka.admin import AdminClient
 
 import streams.kafka.records  # noqa: F401 - lets every client of ours read any header name
-from streams.ending import end
+from streams.concurrency.ending import end
 from streams.errors import Unavailable
 from streams.kafka.security import Security
 from streams.kafka.translate import translating
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _OLD_S = 2.0
 """An admin client that fails is replaced when it is that old: not more often while Kafka is away."""

@@ -14,7 +14,7 @@ from streams.domain.topic import is_queue_topic
 from streams.errors import Unavailable
 from streams.kafka.connection import Connection
 from streams.kafka.groups import Groups
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _SIDE_BY_SIDE = 32
 _PARTITIONS_AT_ONCE = 5_000

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka import errors as aio
 
-from streams.ending import end
+from streams.concurrency.ending import end
 from streams.kafka.connection import Connection
 from streams.kafka.translate import translating
 from streams.ports import Record

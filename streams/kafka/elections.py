@@ -1,9 +1,9 @@
-"""Whether Kafka may elect a leader that lacks what was acknowledged: then no barrier holds (see `streams.barrier`)."""
+"""Whether Kafka may elect a leader that lacks what was acknowledged: no barrier holds then: see `ledger.barrier`."""
 
 import logging
 
-from streams.acls import KAFKAS_OWN
 from streams.errors import Misconfigured, Refused
+from streams.kafka.acls import KAFKAS_OWN
 from streams.kafka.connection import Connection
 from streams.kafka.topics import Topics
 

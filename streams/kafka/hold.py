@@ -14,8 +14,8 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.protocol.group import HeartbeatRequest, JoinGroupRequest
 from confluent_kafka import Consumer, KafkaError
 
-from streams.acls import HOLD_TOPIC
 from streams.errors import Refused, Unavailable
+from streams.kafka.acls import HOLD_TOPIC
 from streams.kafka.connection import Connection
 from streams.kafka.groups import Groups, coordinator, leave
 from streams.kafka.translate import not_permitted, reading, translating

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from streams.domain.ledger_partitions import ledger_width, wrong_width
 from streams.domain.topic import is_queue_topic
 from streams.errors import Misconfigured, Refused, Unavailable
 from streams.kafka.cluster import Cluster
@@ -16,9 +17,8 @@ from streams.kafka.connection import Connection
 from streams.kafka.topics import CLEAN_ELECTIONS, KEEPS_ALL, QUEUE_CONFIG, Topics
 from streams.kafka.unsafe_queues import is_same
 from streams.kafka.widen_ledger import widen_ledger
-from streams.ledger_partitions import ledger_width, wrong_width
 from streams.patience import find_topic
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 Outcome = Literal["ok", "created", "changed", "missing", "drift", "failed"]
 GOOD: frozenset[str] = frozenset({"ok", "created", "changed"})

@@ -17,14 +17,14 @@ from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.commit import OffsetCommitRequest
 
-from streams.acls import ledger_group
 from streams.errors import Misconfigured, Unavailable
+from streams.kafka.acls import ledger_group
 from streams.kafka.cluster import Cluster
 from streams.kafka.groups import coordinator
 from streams.kafka.offset_fetch import OffsetFetch
 from streams.kafka.translate import describing, reading, translating
 from streams.patience import SURE_S, find_topic
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _KEEP_MS = 10 * 365 * 24 * 3600 * 1000
 _NO_GENERATION = -1

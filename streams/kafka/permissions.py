@@ -8,11 +8,11 @@ import asyncio
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AclOperation
 
-from streams.acls import HOLD_TOPIC, Acl, Part, acls
 from streams.errors import Misconfigured
+from streams.kafka.acls import HOLD_TOPIC, Acl, Part, acls
 from streams.kafka.cluster import Cluster
 from streams.kafka.translate import not_permitted
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _LOOKED_AT = {"Describe": "DESCRIBE", "Read": "READ", "Write": "WRITE"}
 """What is asked for; what else is missing costs a warning (`streams.kafka.layout`)."""

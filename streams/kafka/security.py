@@ -12,8 +12,8 @@ from pydantic import SecretStr
 
 from streams.errors import Misconfigured
 from streams.kafka.token_command import TokenCommand
-from streams.settings import Settings
-from streams.sources import variable
+from streams.settings.settings import Settings
+from streams.settings.sources import variable
 
 _PROTOCOL = "kafka_security_protocol"
 _OF_TLS = (

@@ -15,13 +15,13 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from streams.concurrency.rounds import Rounds
 from streams.errors import Unavailable, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.leaders import latest_of as led_of
 from streams.kafka.metadata import Told, ask_all
 from streams.kafka.translate import not_permitted, translated, translating
 from streams.ports import Topic
-from streams.rounds import Rounds
 
 KEEPS_ALL = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 """A queue keeps every message until it was dispatched or moved: Kafka must not drop any by age or size."""

@@ -20,7 +20,7 @@ from aiokafka import errors as aio
 from aiokafka.client import ConnectionGroup, CoordinationType
 
 import streams.kafka.produce  # noqa: F401 - lets every producer of ours send with fewer copies
-from streams.ending import uncut
+from streams.concurrency.ending import uncut
 from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavailable, XferqError
 from streams.kafka.batches import COMPRESSION, DrainBatch
 from streams.kafka.connection import Connection

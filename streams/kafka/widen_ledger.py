@@ -5,13 +5,13 @@ import time
 
 from confluent_kafka.admin import NewPartitions
 
+from streams.domain.ledger_partitions import ledger_width, partition_of_record
 from streams.errors import Misconfigured
 from streams.kafka.connection import Connection
 from streams.kafka.contents import read_contents
 from streams.kafka.groups import Groups
 from streams.kafka.topics import Topics
-from streams.ledger_partitions import ledger_width, partition_of_record
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 _VISIBLE_S = 15.0
 

@@ -3,7 +3,7 @@
 from streams.errors import Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.groups import Groups
-from streams.settings import Settings
+from streams.settings.settings import Settings
 
 ASSIGNOR = "xferq-2"
 """What all workers call their way of sharing out partitions: Kafka lets nobody into the group who calls it otherwise.

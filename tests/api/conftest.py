@@ -9,7 +9,7 @@ from api.app import create_app
 from streams.broker import EmbeddedBroker
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.api.running import running
 from tests.support.names import given, own_name, remove_topics
 

@@ -10,7 +10,7 @@ import orjson
 from fastapi import FastAPI
 
 from streams.kafka.cluster import Cluster
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.support.patience import deadline
 
 CANCEL = "/api/admin/xfer/cancel/v1"

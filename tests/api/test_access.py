@@ -16,7 +16,7 @@ from api.users import user_line
 from streams.domain.network import parse_network
 from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.api.processes import ApiProcess, environment, xferq
 from tests.api.running import CANCEL, JSON, START, problem_of, published, running, until_ready
 

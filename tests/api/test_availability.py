@@ -8,11 +8,11 @@ import pytest
 
 from api.app import create_app
 from streams.broker import EmbeddedBroker
+from streams.domain.ledger_partitions import ledger_width
 from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
-from streams.ledger_partitions import ledger_width
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.api.running import CANCEL, START, problem_of, published, running, until_missing, until_ready
 from tests.support.patience import stretched_ms
 

@@ -12,8 +12,8 @@ import trustme
 from api.cli.checkup import Part, health
 from streams.broker.ports import free_ports, is_free
 from streams.errors import Misconfigured, Unavailable
-from streams.health import Health
-from streams.probes import Probes
+from streams.telemetry.health import Health
+from streams.worker.probes import Probes
 from tests.api.processes import ApiProcess, environment, xferq
 from tests.api.test_access import LINE
 

@@ -21,8 +21,8 @@ from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
 from streams.kafka.contents import StoredRecord, read_contents
-from streams.ledger import Ledger
-from streams.settings import Settings
+from streams.ledger.ledger import Ledger
+from streams.settings.settings import Settings
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
 from tests.support.names import given, own_name, remove_topics
 from tests.support.patience import WAIT_S, deadline, wait_until

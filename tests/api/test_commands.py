@@ -15,9 +15,9 @@ from streams.domain.command import CancelCommand
 from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
-from streams.ledger import Ledger
-from streams.ledger_keys import command_key
-from streams.settings import Settings
+from streams.ledger.keys import command_key
+from streams.ledger.ledger import Ledger
+from streams.settings.settings import Settings
 from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, START, problem_of, published, running
 
 Published = list[dict[str, Any]]

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer
 
+from streams.domain.ledger_partitions import partition_of_record
 from streams.domain.topic import topic_of
 from streams.errors import Misconfigured
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import Layout, TopicReport, apply_layout, read_layout, require_topics
 from streams.kafka.topics import Topics
-from streams.ledger_partitions import partition_of_record
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.support.patience import WAIT_S, deadline
 
 ROOT = Path(__file__).parent.parent.parent

@@ -12,7 +12,7 @@ import pytest
 from api.address import is_loopback
 from api.app import create_app
 from api.server import listen
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.api.processes import ApiProcess, environment, xferq
 from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, problem_of, running
 from tests.support.patience import WAIT_S

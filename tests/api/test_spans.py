@@ -9,8 +9,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from api import app as api_app
-from streams.otlp import OtlpTraces
-from streams.settings import Settings
+from streams.settings.settings import Settings
+from streams.telemetry.otlp import OtlpTraces
 from tests.api.running import CANCEL, START, running
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

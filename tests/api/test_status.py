@@ -11,9 +11,9 @@ from streams.domain.claim import Claim, Progress
 from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
-from streams.ledger import Ledger
-from streams.ledger_keys import claim_key, command_key, progress_key
-from streams.settings import Settings
+from streams.ledger.keys import claim_key, command_key, progress_key
+from streams.ledger.ledger import Ledger
+from streams.settings.settings import Settings
 from tests.api.running import CANCEL, problem_of, running
 
 FIELDS = [
@@ -144,7 +144,9 @@ async def test_the_counts_are_those_of_the_moment(
         claimed_at=MOMENT,
     )
     status = a_status("k", state="claimed", queues=1, requested_at=MOMENT, claimed_at=MOMENT)
-    some = Progress(topic_id="t", offset=14, restored=3, returned=1, reasons={"no_saved_info": 1}, at=MOMENT)
+    some = Progress(
+        topic_id="t", claimed_at=MOMENT, offset=14, restored=3, returned=1, reasons={"no_saved_info": 1}, at=MOMENT
+    )
     await ledger.record(
         topic,
         [

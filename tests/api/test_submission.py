@@ -7,7 +7,7 @@ from typing import Any
 from api.link import Link
 from api.submission import Submissions
 from streams.domain.command import StartCommand
-from streams.ledger import Ledger
+from streams.ledger.ledger import Ledger
 from tests.engine.world import World
 from tests.fakes.clock import now, timeless
 from tests.fakes.faults import Faults

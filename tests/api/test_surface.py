@@ -13,7 +13,7 @@ from openapi_spec_validator import validate
 from api.app import create_app
 from api.models import XferCancelRequest, XferRequest
 from api.problem import KINDS
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.api.running import CANCEL, START, problem_of, running
 
 

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from api.tls import server_context, subject_of
 from streams.errors import InvalidSettings
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.api.processes import ApiProcess, environment, xferq
 from tests.api.running import problem_of
 from tests.api.test_access import LINE, NAME, WORD, basic

@@ -14,7 +14,7 @@ import pytest
 from api.embedded import Running, announced, api_url, data_folder, find, state_file, with_kafka
 from streams.broker import EmbeddedBroker
 from streams.errors import Misconfigured
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.api.processes import XFERQ, environment, xferq
 from tests.support.names import own_name, remove_topics
 from tests.support.patience import WAIT_S, wait_until

@@ -13,7 +13,7 @@ import pytest
 from streams.broker import EmbeddedBroker
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import topic_of
-from streams.transform import Transform
+from streams.drain.transform import Transform
 from tests.bench.contenders import contenders
 from tests.bench.contenders.contender import NODE_ID, Contender
 from tests.bench.contenders.loops import claim_of

@@ -22,8 +22,8 @@ from streams.errors import Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
 from streams.kafka.topics import QUEUE_CONFIG, Topics
-from streams.ledger import Ledger
-from streams.settings import Settings
+from streams.ledger.ledger import Ledger
+from streams.settings.settings import Settings
 from tests.bench.contenders.contender import NODE_ID, REASON, Job, Ranges, Source, parallel
 from tests.bench.load import XFER_QUEUE, fill, scheduled_queues
 

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 from confluent_kafka import Consumer
 
-from streams.claim import Claimer, Request
+from streams.claim.claimer import Claimer, Request
 from streams.domain.claim import Claim
 from streams.domain.command import CancelCommand
 from streams.domain.status import Status
-from streams.engine import utc_now
 from streams.kafka.cluster import Cluster
-from streams.ledger import Ledger
+from streams.ledger.ledger import Ledger
+from streams.worker.engine import utc_now
 from tests.broker.scene import Scene
 from tests.support.patience import stretched_ms
 

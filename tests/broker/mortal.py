@@ -28,19 +28,19 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.transaction import EndTxnRequest
 
-from streams.claim import Claimer
-from streams.commands import Commands
-from streams.drain import Drainer
-from streams.drains import Drains
-from streams.engine import Engine
+from streams.claim.claimer import Claimer
+from streams.commands.commands import Commands
+from streams.drain.drainer import Drainer
+from streams.drain.drains import Drains
 from streams.kafka import transaction
 from streams.kafka.cluster import Cluster
 from streams.kafka.hold import GroupHold, GuestHold
 from streams.kafka.reader import RangeReader
 from streams.kafka.transaction import TransactionalProducer
-from streams.ledger import Ledger
-from streams.settings import Settings, load_settings
-from streams.worker import run_worker
+from streams.ledger.ledger import Ledger
+from streams.settings.settings import Settings, load_settings
+from streams.worker.engine import Engine
+from streams.worker.process import run_worker
 from tests.broker.orphan import end_later, end_with_parent
 from tests.broker.scene import WorkerProcess
 from tests.support.patience import deadline

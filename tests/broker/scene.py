@@ -19,9 +19,9 @@ from typing import Any, Self
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, Producer, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
+from streams.domain.ledger_partitions import ledger_width
 from streams.domain.topic import topic_of
-from streams.ledger_partitions import ledger_width
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.broker import checker
 from tests.broker.checker import Found, LedgerView, Sent
 from tests.support.names import own_name, remove_topics
@@ -37,7 +37,7 @@ A queue made a moment before has held 39 of 40 acknowledged messages. How that c
 3. Sent again, it is answered as one that was written before: it counts as acknowledged, and is not there.
 """
 _WORKER = (
-    "import sys; from streams.settings import load_settings; from streams.worker import run_worker; "
+    "import sys; from streams.settings.settings import load_settings; from streams.worker.process import run_worker; "
     "from tests.broker.orphan import end_with_parent, end_later; "
     "end_with_parent(); end_later(); sys.exit(run_worker(load_settings()))"
 )

@@ -20,9 +20,9 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.depths import queue_depths
 from streams.kafka.dispatcher import Dispatcher
 from streams.kafka.layout import apply_layout
-from streams.ledger import Ledger
+from streams.ledger.ledger import Ledger
 from streams.ports import GroupOffsets, Producer, Write
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.broker import checker
 from tests.broker.scene import Scene, wait_until
 from tests.support.names import own_name, remove_topics

@@ -19,15 +19,15 @@ from aiokafka import errors as aio
 from confluent_kafka import Producer as LibrdkafkaProducer
 
 from streams.broker import EmbeddedBroker
-from streams.claim import Claimer, Request
+from streams.claim.claimer import Claimer, Request
 from streams.domain.claim import Claim
-from streams.engine import utc_now
 from streams.errors import Overtaken
 from streams.kafka.cluster import Cluster
 from streams.kafka.hold import GroupHold, GuestHold
 from streams.kafka.transaction import TransactionalProducer
-from streams.ledger import Ledger
+from streams.ledger.ledger import Ledger
 from streams.ports import GroupOffsets, Producer, Write
+from streams.worker.engine import utc_now
 from tests.broker.moments import request
 from tests.broker.scene import Scene
 from tests.support.patience import WAIT_S, stretched_ms

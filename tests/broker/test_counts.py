@@ -14,13 +14,12 @@ import orjson
 import pytest
 from aiokafka.conn import AIOKafkaConnection
 
-from streams import range_drain
 from streams.broker import EmbeddedBroker
-from streams.drain import Drainer
-from streams.engine import utc_now
-from streams.health import Health
+from streams.drain.drainer import Drainer, range_drain
 from streams.kafka.cluster import Cluster
-from streams.ledger import Ledger
+from streams.ledger.ledger import Ledger
+from streams.telemetry.health import Health
+from streams.worker.engine import utc_now
 from tests.broker.moments import claimed
 from tests.broker.scene import Scene
 from tests.support.draining import drain

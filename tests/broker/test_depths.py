@@ -6,7 +6,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from streams.kafka.cluster import Cluster
 from streams.kafka.depths import queue_depths
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.broker import checker
 from tests.faults.links import LinkedCluster
 from tests.support.names import own_name, remove_topics

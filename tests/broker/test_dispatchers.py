@@ -12,11 +12,11 @@ import pytest
 from confluent_kafka import ConsumerGroupState
 
 from streams.broker import EmbeddedBroker
-from streams.command_record import CommandRecord
-from streams.engine import Engine
+from streams.commands.command_record import CommandRecord
 from streams.errors import Refused
 from streams.kafka.cluster import Cluster
 from streams.kafka.groups import Groups
+from streams.worker.engine import Engine
 from tests.broker.dispatching import DispatcherProcess, Kind, dispatching
 from tests.broker.scene import wait_until
 from tests.broker.world import Place, World, XferQueue

@@ -5,14 +5,14 @@ import asyncio
 import pytest
 from confluent_kafka import Producer
 
-from streams import worker
 from streams.broker import EmbeddedBroker
-from streams.engine import Engine
 from streams.errors import Misconfigured
 from streams.kafka.cluster import Cluster
 from streams.kafka.elections import require_clean_elections
 from streams.kafka.ledger_id import LedgerId
 from streams.kafka.topics import Topics
+from streams.worker.engine import Engine
+from streams.worker.process import process as worker
 from tests.broker.scene import WAIT_S, Scene
 
 pytestmark = pytest.mark.alone

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from streams.agents import Handoff, create_app
 from streams.broker import EmbeddedBroker
-from streams.command_record import CommandRecord
-from streams.health import Health
+from streams.commands.command_record import CommandRecord
 from streams.kafka.connection import Connection
+from streams.telemetry.health import Health
+from streams.worker.agents import Handoff, create_app
 from tests.broker.scene import Scene
 from tests.support.patience import WAIT_S
 

@@ -13,7 +13,7 @@ from streams.kafka.batches import DrainBatch
 from streams.kafka.cluster import Cluster
 from streams.kafka.records import LenientRecords, UndecodedName
 from streams.kafka.topics import Topics
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.broker.scene import Scene, wait_until
 from tests.support.names import own_name, remove_topics
 from tests.support.patience import WAIT_S

@@ -24,20 +24,20 @@ from confluent_kafka.admin import (
 from confluent_kafka.admin import ResourceType as Kind
 
 from api.app import create_app
-from streams.acls import HOLD_TOPIC, Acl, Part, acls, acls_page
-from streams.command_record import CommandRecord
+from streams.commands.command_record import CommandRecord
 from streams.domain.topic import topic_of
-from streams.engine import Engine
 from streams.errors import XferqError
+from streams.kafka.acls import HOLD_TOPIC, Acl, Part, acls, acls_page
 from streams.kafka.cluster import Cluster
 from streams.kafka.connection import Connection
 from streams.kafka.depths import queue_depths
 from streams.kafka.dispatcher import Dispatcher
 from streams.kafka.layout import apply_layout
 from streams.kafka.ledger_id import LedgerId
-from streams.queue_watch import QueueWatch
-from streams.settings import Settings
-from streams.worker import _look, _start
+from streams.settings.settings import Settings
+from streams.worker.engine import Engine
+from streams.worker.process import _look, _start
+from streams.worker.queue_watch import QueueWatch
 from tests.api.running import CANCEL, START, until_ready
 from tests.api.running import running as serving
 from tests.broker import checker
@@ -119,7 +119,7 @@ class Stage:
 
 def test_the_page_is_made_of_the_table() -> None:
     page = (ROOT / "docs" / "acls.md").read_text(encoding="utf-8")
-    assert page == acls_page(Settings()), "put the output of `python -m streams.acls` into docs/acls.md"
+    assert page == acls_page(Settings()), "put the output of `python -m streams.kafka.acls` into docs/acls.md"
 
 
 async def test_the_whole_job(secured: Secured) -> None:

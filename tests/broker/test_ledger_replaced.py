@@ -8,12 +8,12 @@ from contextlib import contextmanager
 import pytest
 
 from api.link import Link
-from streams.backup import read_ledger, write_ledger
 from streams.broker import EmbeddedBroker
+from streams.domain.ledger_partitions import ledger_width
 from streams.errors import Misconfigured
 from streams.kafka.cluster import Cluster
 from streams.kafka.ledger_id import LedgerId
-from streams.ledger_partitions import ledger_width
+from streams.ledger.backup import read_ledger, write_ledger
 from tests.broker import checker
 from tests.broker.checker import LedgerView
 from tests.broker.moments import claimed

@@ -14,8 +14,8 @@ from streams.domain.topic import topic_of
 from streams.errors import Refused
 from streams.kafka.cluster import Cluster
 from streams.kafka.leave_group import LeaveGroup
-from streams.metrics import FOREIGN_GROUPS, UNSAFE_QUEUES
-from streams.queue_watch import QueueWatch
+from streams.telemetry.metrics import FOREIGN_GROUPS, UNSAFE_QUEUES
+from streams.worker.queue_watch import QueueWatch
 from tests.broker.other_groups import share_member, streams_member
 from tests.broker.scene import WAIT_S, wait_until
 from tests.broker.test_startup import configure

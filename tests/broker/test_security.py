@@ -19,7 +19,7 @@ from streams.kafka.contents import read_contents
 from streams.kafka.dispatcher import Dispatcher
 from streams.kafka.layout import apply_layout
 from streams.kafka.reachable import require_reachable
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.api.processes import environment, xferq
 from tests.api.running import CANCEL, START, until_missing
 from tests.api.running import running as serving

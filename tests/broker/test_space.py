@@ -3,10 +3,10 @@
 import asyncio
 
 from streams.broker import EmbeddedBroker
+from streams.domain.ledger_partitions import ledger_width
 from streams.domain.topic import topic_of
-from streams.engine import Engine
 from streams.kafka.cluster import Cluster
-from streams.ledger_partitions import ledger_width
+from streams.worker.engine import Engine
 from tests.broker import checker
 from tests.broker.moments import claimed
 from tests.broker.scene import Scene, wait_until

@@ -17,11 +17,11 @@ from api.app import create_app
 from streams.broker import EmbeddedBroker
 from streams.broker.ports import free_ports
 from streams.errors import Unavailable
-from streams.health import Health
 from streams.kafka.connection import Connection
 from streams.kafka.reachable import require_reachable
-from streams.probes import Probes
-from streams.settings import Settings
+from streams.settings.settings import Settings
+from streams.telemetry.health import Health
+from streams.worker.probes import Probes
 from tests.api.processes import environment, xferq
 from tests.api.running import running as serving
 from tests.api.running import until_missing, until_ready
@@ -185,7 +185,8 @@ def test_what_no_start_can_mend_ends_the_worker_however_late_it_is_found(
     running.stop()
     variables = {f"XFERQ_{name.upper()}": str(value) for name, value in scene.values.items()}
     log = tmp_path / "log"
-    program = "import sys; from streams.supervisor import run_workers; from streams.settings import load_settings; "
+    program = "import sys; from streams.worker.supervisor import run_workers; "
+    program += "from streams.settings.settings import load_settings; "
     with log.open("w") as out:
         process = WarmPopen(
             [sys.executable, "-c", f"{program} sys.exit(run_workers(load_settings()))"],

@@ -14,12 +14,13 @@ import pytest
 from streams.broker import EmbeddedBroker
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.support.patience import WAIT_S, allowed_s, wait_until
 from tests.support.warm import WarmPopen
 
 _PROGRAM = (
-    "import sys; from streams.settings import load_settings; from streams.supervisor import run_workers;"
+    "import sys; from streams.settings.settings import load_settings;"
+    "from streams.worker.supervisor import run_workers;"
     "sys.exit(run_workers(load_settings()))"
 )
 

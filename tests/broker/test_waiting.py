@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from streams.broker import EmbeddedBroker
-from streams.ledger_partitions import ledger_width
+from streams.domain.ledger_partitions import ledger_width
 from tests.broker.scene import WAIT_S, wait_until
 from tests.broker.world import World, XferQueue
 

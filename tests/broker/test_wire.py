@@ -6,12 +6,12 @@ from typing import Any
 import jsonschema
 from confluent_kafka.admin import ConfigResource, ResourceType
 
-from streams.asyncapi import asyncapi
 from streams.broker import EmbeddedBroker
 from streams.domain.schema import document
 from streams.kafka.connection import Connection
 from streams.kafka.layout import apply_layout
-from streams.settings import Settings
+from streams.ops.asyncapi import asyncapi
+from streams.settings.settings import Settings
 from tests.broker.checker import Found
 from tests.broker.scene import WAIT_S, Scene
 from tests.broker.world import World

@@ -14,10 +14,10 @@ import pytest
 
 from api.app import create_app
 from streams.broker import EmbeddedBroker
-from streams.command_record import CommandRecord
+from streams.commands.command_record import CommandRecord
 from streams.domain.topic import topic_of
-from streams.engine import Engine
 from streams.kafka.cluster import Cluster
+from streams.worker.engine import Engine
 from tests.api.running import CANCEL, START, running
 from tests.broker.scene import WAIT_S
 from tests.broker.world import XFER_SUFFIX, Message, World, XferQueue, in_order, without_due

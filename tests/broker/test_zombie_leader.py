@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager, contextmanager
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
+from streams.domain.ledger_partitions import progress_partition
 from streams.domain.topic import topic_of
-from streams.drain import Drainer
-from streams.engine import utc_now
+from streams.drain.drainer import Drainer
 from streams.errors import Unavailable
-from streams.health import Health
 from streams.kafka.cluster import Cluster
-from streams.ledger import Ledger
-from streams.ledger_partitions import progress_partition
-from streams.settings import Settings
+from streams.ledger.ledger import Ledger
+from streams.settings.settings import Settings
+from streams.telemetry.health import Health
+from streams.worker.engine import utc_now
 from tests.broker import checker
 from tests.broker.moments import claimed
 from tests.broker.scene import WAIT_S, Scene, wait_until

@@ -12,7 +12,7 @@ from aiokafka import errors as aio
 
 from streams.kafka.cluster import Cluster
 from streams.ports import GroupOffsets, Kafka
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.broker.other_groups import share_member
 from tests.fakes.broker import Broker
 from tests.fakes.dispatcher import FakeDispatcher

@@ -10,9 +10,9 @@ from api.demo.evidence import Book, Command, Evidence
 from api.demo.letters import written_letters
 from api.demo.queues import scheduled_queues
 from streams.domain.claim import Claim
+from streams.drain.transform import Transform
 from streams.kafka.contents import StoredRecord
 from streams.kafka.dispatcher import Polled
-from streams.transform import Transform
 
 XFER_QUEUE = "http://bogus.kumomta.internal.notavalidtld/.xfer.kumomta.internal"
 CLAIMED = datetime(2026, 11, 24, 10, 0, 0, 500, UTC)

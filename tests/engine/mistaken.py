@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import orjson
 
-from streams.command_record import CommandRecord
+from streams.commands.command_record import CommandRecord
 from streams.domain.topic import topic_of
-from streams.engine import Engine
+from streams.worker.engine import Engine
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import now
 from tests.fakes.kafka import FakeKafka

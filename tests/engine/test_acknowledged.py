@@ -8,9 +8,9 @@ import pytest
 from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
-from streams.agents import Handoff, create_app
 from streams.kafka.connection import Connection
-from streams.settings import Settings
+from streams.settings.settings import Settings
+from streams.worker.agents import Handoff, create_app
 
 WHERE = TP("xferq.commands", 1)
 

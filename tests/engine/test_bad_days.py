@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from streams import agents
-from streams.agents import Handoff, IsOurs
 from streams.domain.topic import topic_of
 from streams.errors import Refused, Unavailable
+from streams.worker.agents import Handoff, IsOurs
+from streams.worker.process import agents
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless

@@ -7,17 +7,17 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from streams.claim import Request
-from streams.command_record import CommandRecord
+from streams.claim.claimer import Request
+from streams.commands.command_record import CommandRecord
+from streams.domain.ledger_partitions import ledger_width
 from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.errors import Unavailable
-from streams.ledger import Ledger
-from streams.ledger_keys import command_key
-from streams.ledger_partitions import ledger_width
-from streams.ledger_view import LedgerView
-from streams.metrics import UNREADABLE
+from streams.ledger.keys import command_key
+from streams.ledger.ledger import Ledger
+from streams.ledger.view import LedgerView
 from streams.ports import Header, Record
+from streams.telemetry.metrics import UNREADABLE
 from tests.engine.checker import Checker
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import timeless

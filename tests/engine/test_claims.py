@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from streams.command_record import CommandRecord
+from streams.commands.command_record import CommandRecord
 from streams.domain.topic import topic_of
 from tests.engine.checker import Checker
 from tests.engine.mistaken import Mistaken

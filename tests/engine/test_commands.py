@@ -79,7 +79,8 @@ async def test_what_is_no_command_is_refused_and_the_next_one_carried_out() -> N
             (b"[]", "the command is not a JSON object"),
             (command | {"type": "else"}, "type must be xfer.cancel or xfer.start"),
             (command | {"queue_name": "a.example", "id": "bad2"}, "a.example is not an xfer queue"),
-            (command | {"reason": "x" * 1_000_000, "id": "bad3"}, "reason must be 1 to 1024 bytes of UTF-8"),
+            (command | {"reason": "x" * 900_000, "id": "bad3"}, "reason must be 1 to 1024 bytes of UTF-8"),
+            (command | {"reason": "x" * 1_000_000, "id": "bad4"}, "the command is larger than 1,000,000 bytes"),
         ]
         for value, _ in refused:
             world.publish(value)

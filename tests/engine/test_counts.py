@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from streams.domain.claim import Claim, Progress
 from streams.domain.counts import Counts
-from streams.ledger_keys import claim_key, progress_key
-from streams.ledger_view import LedgerView
+from streams.ledger.keys import claim_key, progress_key
+from streams.ledger.view import LedgerView
 from tests.engine.profile import PROPERTY
 
 TOPICS = ("queue.a", "queue.b")
@@ -18,6 +18,7 @@ ranges = st.dictionaries(st.sampled_from(PARTITIONS), st.just((10, 20)), max_siz
 steps = st.builds(
     Progress,
     topic_id=st.just("t"),
+    claimed_at=st.just("2026-11-20T09:00:00Z"),
     offset=st.integers(10, 20),
     restored=st.integers(0, 5),
     returned=st.integers(0, 5),

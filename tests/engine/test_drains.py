@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain.topic import topic_of
-from streams.drains import Turns
+from streams.drain.drains import Turns
 from streams.errors import Unavailable
-from streams.ledger_keys import HEADS
+from streams.ledger.keys import HEADS
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
 from tests.engine.world import QUEUES, XFER_QUEUE, World

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 
 import pytest
 
-from streams.engine import Engine
 from streams.errors import Unavailable
-from streams.metrics import REGISTRIES
+from streams.telemetry.metrics import REGISTRIES
+from streams.worker.engine import Engine
 from tests.engine.world import World
 from tests.fakes.clock import now, timeless
 from tests.fakes.kafka import FakeKafka

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.commands.ids import Ids, IdTaken
 from streams.domain.topic import topic_of
 from streams.errors import Unavailable
-from streams.ids import Ids, IdTaken
-from streams.ledger import Ledger
-from streams.ledger_keys import id_key
+from streams.ledger.keys import id_key
+from streams.ledger.ledger import Ledger
 from tests.engine.profile import PROPERTY
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import run, skip, timeless

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from streams.lanes import Lanes
-from streams.places import Places
+from streams.concurrency.lanes import Lanes
+from streams.concurrency.places import Places
 from tests.fakes.clock import timeless
 
 

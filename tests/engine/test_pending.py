@@ -7,9 +7,9 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import agents
 from streams.domain.topic import topic_of
-from streams.pending_records import PendingRecords
+from streams.ledger.pending_records import PendingRecords
+from streams.worker.process import agents
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
 from tests.engine.world import XFER_QUEUE, World

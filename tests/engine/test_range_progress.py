@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 
 from streams.domain.claim import Claim, Progress
 from streams.domain.topic import topic_of
-from streams.ledger_keys import claim_key, earlier_progress_key, progress_key
-from streams.ledger_view import LedgerView
+from streams.ledger.keys import claim_key, earlier_progress_key, progress_key
+from streams.ledger.view import LedgerView
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
 from tests.engine.test_counts import Said, a_claim

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from streams.domain.topic import topic_of
+from streams.drain.pace import Pace
 from streams.errors import Unavailable
-from streams.health import Health
-from streams.ledger import Ledger
-from streams.ledger_keys import HEADS, claim_key
-from streams.pace import Pace
+from streams.ledger.keys import HEADS, claim_key
+from streams.ledger.ledger import Ledger
 from streams.ports import GroupOffsets, Write
+from streams.telemetry.health import Health
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.domain.ledger_partitions import ledger_width
 from streams.domain.topic import topic_of
-from streams.engine import Engine
-from streams.ledger_keys import claim_key, command_key, head_key
-from streams.ledger_partitions import ledger_width
+from streams.ledger.keys import claim_key, command_key, head_key
+from streams.worker.engine import Engine
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
 from tests.engine.world import XFER_QUEUE, World

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from streams.claim import Request
+from streams.claim.claimer import Request
 from streams.errors import Unavailable
 from streams.ports import Topic
 from tests.engine.checker import Checker

@@ -11,8 +11,8 @@ import pytest
 
 from streams.domain.status import Status
 from streams.errors import Refused, Unavailable, XferqError
-from streams.ledger import Ledger
-from streams.ledger_keys import command_key
+from streams.ledger.keys import command_key
+from streams.ledger.ledger import Ledger
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless

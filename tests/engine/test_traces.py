@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from streams.domain.topic import topic_of
-from streams.otlp import OtlpTraces
+from streams.telemetry.otlp import OtlpTraces
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless

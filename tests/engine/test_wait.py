@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from streams.commands.wait import Wait
 from streams.domain.topic import topic_of
 from streams.errors import Refused
-from streams.wait import Wait
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless

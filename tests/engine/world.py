@@ -7,11 +7,11 @@ from typing import Any
 
 import orjson
 
+from streams.domain.ledger_partitions import ledger_width
 from streams.domain.status import Status
 from streams.domain.topic import topic_of
-from streams.ledger import Ledger
-from streams.ledger_partitions import ledger_width
-from streams.settings import Settings
+from streams.ledger.ledger import Ledger
+from streams.settings.settings import Settings
 from tests.fakes.broker import Broker
 from tests.fakes.clock import now
 from tests.fakes.dispatcher import FakeDispatcher

@@ -7,7 +7,7 @@ from aiokafka.partitioner import murmur2
 
 from streams.errors import Refused, Unavailable
 from streams.ports import Header, Topic
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.fakes.broker import Broker, FakeTopic
 from tests.fakes.faults import Faults
 from tests.fakes.groups import Group

@@ -3,10 +3,10 @@
 import zlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from streams.ending import uncut
+from streams.concurrency.ending import uncut
 from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavailable, XferqError
 from streams.ports import Batch, GroupOffsets, Header, Write
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.fakes.broker import Broker
 from tests.fakes.faults import Faults
 from tests.fakes.log import Transaction

@@ -8,12 +8,12 @@ from typing import Any
 
 from faust.types import TP
 
-from streams.agents import Handoff, IsOurs, Work
-from streams.command_record import CommandRecord
-from streams.engine import Engine
+from streams.commands.command_record import CommandRecord
 from streams.errors import XferqError
-from streams.settings import Settings
-from streams.traces import NO_TRACES, Traces
+from streams.settings.settings import Settings
+from streams.telemetry.traces import NO_TRACES, Traces
+from streams.worker.agents import Handoff, IsOurs, Work
+from streams.worker.engine import Engine
 from tests.fakes.broker import Broker
 from tests.fakes.clock import now
 from tests.fakes.faults import Crash, Faults

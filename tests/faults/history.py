@@ -12,8 +12,8 @@ from typing import Any
 import orjson
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from streams.ledger_keys import HEADS
-from streams.settings import Settings
+from streams.ledger.keys import HEADS
+from streams.settings.settings import Settings
 from tests.faults.mail import Headers, Names, message, number_of
 from tests.support.patience import WAIT_S, deadline
 

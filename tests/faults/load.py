@@ -9,7 +9,7 @@ from typing import Any
 
 from confluent_kafka import Producer
 
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.faults.mail import Names, message
 from tests.faults.witness import Witness
 

@@ -5,7 +5,7 @@ import random
 
 from confluent_kafka import KafkaException
 
-from streams.ledger_partitions import ledger_width
+from streams.domain.ledger_partitions import ledger_width
 from tests.broker.scene import WAIT_S
 from tests.faults.stage import Stage
 

@@ -14,8 +14,8 @@ from typing import Any, Self
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from streams.ledger_partitions import ledger_width
-from streams.settings import Settings
+from streams.domain.ledger_partitions import ledger_width
+from streams.settings.settings import Settings
 from tests.broker.scene import WAIT_S, WorkerProcess, wait_until
 from tests.faults import worker
 from tests.faults.dispatcher import Dispatcher

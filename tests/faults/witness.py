@@ -7,8 +7,8 @@ from collections import defaultdict
 import orjson
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from streams.ledger_partitions import ledger_width
-from streams.settings import Settings
+from streams.domain.ledger_partitions import ledger_width
+from streams.settings.settings import Settings
 from tests.faults.waits import Waited, Waits
 
 _DONE = ("done", "refused")

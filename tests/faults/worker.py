@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from streams.confirmation import Confirmation
+from streams.claim.confirmation import Confirmation
 from streams.domain.claim import Claim
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import TransactionalProducer

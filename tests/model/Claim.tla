@@ -1,6 +1,6 @@
 ------------------------------- MODULE Claim -------------------------------
 (*
-The claim of streams/claim.py, checked by TLC: tests/model/test_model.py runs it, with the *.cfg files here.
+The claim of streams/claim/claimer.py, checked by TLC: tests/model/test_model.py runs it, with the *.cfg files here.
 
 What is what. The queue has one partition; its log is `end`, its group's committed offset `committed`. The ledger is a
 log in which records stay undecided until their transaction's marker comes, each partition's in its own time; offsets
@@ -200,7 +200,7 @@ SeatLost(c) ==
     /\ UNCHANGED <<end, ledger, committed, pending, owner, claimers, members, assigned, dispatchers, displaced, acked,
                    sent, done>>
 
-(* ---- The claimers: streams/claim.py *)
+(* ---- The claimers: streams/claim/claimer.py *)
 
 IsOwner(c) == ~Fencing \/ owner = c
 IsStable == \A c \in Claimers : pending[c] = None
@@ -256,7 +256,7 @@ Take(c, k) ==
     /\ IF k \in acked THEN Spend("redeliveries")
        ELSE IF owner # None THEN Spend("fences") ELSE UNCHANGED left
 
-\* streams/keeper.py: the committed offset lies below a claim.
+\* streams/worker/keeper.py: the committed offset lies below a claim.
 Look(c) ==
     /\ IsStable /\ committed < HeadOf(Visible) /\ HeadOf(Visible) > 0
     /\ Start(c, Guard)

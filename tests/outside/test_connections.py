@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from api.connection import raise_file_limit
-from streams.settings import load_settings
+from streams.settings.settings import load_settings
 from tests.api.processes import ApiProcess, environment
 from tests.api.running import CANCEL
 from tests.outside.conftest import NO_KAFKA

@@ -22,8 +22,8 @@ from api.client import ApiClient, without_credentials
 from streams.broker import EmbeddedBroker
 from streams.domain.topic import topic_of
 from streams.errors import Unavailable
-from streams.logs import OneLine, printable
-from streams.settings import Settings, load_settings
+from streams.settings.settings import Settings, load_settings
+from streams.telemetry.logs import OneLine, printable
 from tests.api.processes import ApiProcess, environment, xferq
 from tests.api.running import CANCEL
 from tests.broker.scene import wait_until

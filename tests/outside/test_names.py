@@ -16,7 +16,7 @@ from streams.domain.envelope import NotRestorable, parse_envelope, restore
 from streams.domain.queue_name import MAX_NAME_BYTES, QueueName
 from streams.domain.topic import MAX_TOPIC_LENGTH, TOPIC_PREFIX, is_queue_topic, queue_of, topic_of
 from streams.kafka.cluster import Cluster
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.outside.mutations import ENVELOPE, XFER_QUEUE
 from tests.outside.test_parsers import NOW
 from tests.support.examples import examples

@@ -23,8 +23,8 @@ from streams.domain.status import State, Status
 from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
-from streams.ledger import Ledger
-from streams.settings import Settings
+from streams.ledger.ledger import Ledger
+from streams.settings.settings import Settings
 from tests.api.processes import ApiProcess, environment
 from tests.broker.scene import wait_until
 from tests.support.names import own_name, remove_topics

@@ -22,9 +22,9 @@ from streams.domain.command import InvalidCommand, is_command_id, parse_command
 from streams.domain.envelope import InvalidEnvelope, NotRestorable, ReturnReason, dump_envelope, parse_envelope
 from streams.domain.queue_name import is_xfer, validate_queue_name
 from streams.domain.topic import topic_of
-from streams.engine import Engine
-from streams.settings import load_settings
-from streams.transform import Moved, Transform
+from streams.drain.transform import Moved, Transform
+from streams.settings.settings import load_settings
+from streams.worker.engine import Engine
 from tests.fakes.broker import Broker
 from tests.fakes.kafka import FakeKafka
 from tests.outside.mutations import BASES, ENVELOPE, XFER_QUEUE, mutated, rotten

@@ -11,7 +11,7 @@ import uvicorn
 
 from api.app import create_app
 from api.server import connection_config, listen
-from streams.settings import Settings
+from streams.settings.settings import Settings
 from tests.api.running import CANCEL
 from tests.support.patience import WAIT_S
 

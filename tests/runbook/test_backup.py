@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from streams.acls import acl_commands
-from streams.backup import dump_backup, load_backup, read_ledger, write_ledger
+from streams.domain.ledger_partitions import ledger_width, partition_of, progress_partition
 from streams.errors import Misconfigured, Refused
-from streams.ledger import Ledger
-from streams.ledger_partitions import ledger_width, partition_of, progress_partition
-from streams.settings import Settings
+from streams.kafka.acls import acl_commands
+from streams.ledger.backup import dump_backup, load_backup, read_ledger, write_ledger
+from streams.ledger.ledger import Ledger
+from streams.settings.settings import Settings
 from tests.api.processes import environment, xferq
 from tests.fakes.broker import Broker
 from tests.fakes.kafka import FakeKafka

@@ -6,8 +6,8 @@ from functools import cache
 import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
-from streams import metrics
-from streams.settings import Settings
+from streams.settings.settings import Settings
+from streams.telemetry import metrics
 from tests.pages import ROOT, sections
 from tests.runbook.installation import RUNBOOK
 

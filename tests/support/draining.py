@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Callable
 
-from streams.drain import Drainer
+from streams.drain.drainer import Drainer
 
 
 async def drain(drainer: Drainer, topic: str, partition: int, is_ours: Callable[[], bool] = lambda: True) -> list[str]:
-    """Attempt after attempt, as `streams.drains` does it; the commands of which a range was finished.
+    """Attempt after attempt, as `streams.drain.drains` does it; the commands of which a range was finished.
 
     Raises:
         Abandoned: `is_ours` became false.

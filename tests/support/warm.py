@@ -33,7 +33,7 @@ _SUBREAPER = 36
 _IMPORTS = (
     *("api.app", "api.server", "api.cli.checkup", "api.cli.configuration", "api.cli.injecting", "api.cli.inspection"),
     *("api.cli.keeping", "api.cli.passwords", "api.cli.processes", "api.cli.transfers"),
-    *("streams.worker", "streams.supervisor", "uvicorn", "tests.broker.orphan"),
+    *("streams.worker.process", "streams.worker.supervisor", "uvicorn", "tests.broker.orphan"),
 )
 _READ_AT_THE_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "FAKETIME")
 _MAX_REQUEST = 1 << 20

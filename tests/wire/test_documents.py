@@ -12,11 +12,11 @@ import jsonschema
 import pytest
 from jsonschema.validators import validator_for
 
-from streams.asyncapi import asyncapi, documents, to_text
 from streams.domain.schema import DOCUMENTS, UNSAID, document
 from streams.kafka.layout import INTERNAL_CONFIG
 from streams.kafka.topics import QUEUE_CONFIG
-from streams.settings import Settings
+from streams.ops.asyncapi import asyncapi, documents, to_text
+from streams.settings.settings import Settings
 from tests.pages import ROOT
 from tests.support.patience import WAIT_S
 
@@ -51,13 +51,13 @@ def complaints(value: object) -> list[str]:
 def test_they_are_those_of_today() -> None:
     for path, value in documents(DEFAULTS).items():
         written = (ROOT / "docs" / path).read_text(encoding="utf-8")
-        assert written == to_text(value), "run `python -m streams.asyncapi docs`"
+        assert written == to_text(value), "run `python -m streams.ops.asyncapi docs`"
     assert {file.name for file in (ROOT / "docs" / "schemas").iterdir()} == {f"{name}.json" for name in DOCUMENTS}
 
 
 def test_the_command_writes_them_with_the_names_of_the_settings(tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("XFERQ_")}
-    command = [sys.executable, "-m", "streams.asyncapi", str(tmp_path / "a" / "b")]
+    command = [sys.executable, "-m", "streams.ops.asyncapi", str(tmp_path / "a" / "b")]
     subprocess.run(command, check=True, env=environment | {"XFERQ_LOG_TOPIC": "elsewhere"}, cwd=ROOT, timeout=WAIT_S)
     expected = documents(Settings.model_construct(log_topic="elsewhere"))
     for path, value in expected.items():

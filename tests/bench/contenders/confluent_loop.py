@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import confluent_kafka
 
 from streams.domain.topic import topic_of
-from streams.transform import Transform
+from streams.drain.transform import Transform
 from tests.bench.contenders.child import Ready, serve
 from tests.bench.contenders.contender import Job, Source
 from tests.bench.contenders.loops import LOG_HEADERS, claim_of

@@ -16,11 +16,11 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 
 from streams.domain.topic import topic_of
+from streams.drain.transform import Transform
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import TransactionalProducer
 from streams.ports import Batch, Header, Record, Write
-from streams.settings import Settings
-from streams.transform import Transform
+from streams.settings.settings import Settings
 from tests.bench.contenders.child import Ready, serve
 from tests.bench.contenders.contender import Job, Source
 from tests.bench.contenders.loops import LOG_HEADERS, claim_of

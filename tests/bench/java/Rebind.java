@@ -18,7 +18,7 @@ import org.apache.kafka.common.header.internals.RecordHeader;
 import org.apache.kafka.common.header.internals.RecordHeaders;
 
 /**
- * What a cancel does to a message, as streams/transform.py: its envelope as it was before the transfer, the topic of
+ * What a cancel does to a message, as streams/drain/transform.py: its envelope as it was before the transfer, the topic of
  * its scheduled queue, its AdminRebind record. In one pass over the envelope's tokens, without a tree. One per thread.
  */
 final class Rebind {

@@ -1,0 +1,299 @@
+"""The claim: take everything that is in a queue at this instant, in milliseconds and at any depth.
+
+A queue's head is the committed offset of its dispatchers' consumer group. A claim moves it past all that is
+there and writes the ranges it passed over into the ledger, in one transaction. Precondition of every step is
+the one before it; a crash anywhere leaves either no claim (before 6) or a whole one (from 6 on), and the
+command, which is acknowledged after 8, comes again and goes on.
+
+1. Fence: take over `xferq.claim.<topic>`. An earlier claimer's transaction is over, its claim known or gone.
+2. Read the ledger up to a mark of our own (`streams.ledger.barrier`). A command that has claimed already goes on at 7.
+3. Beside 1 and 2, settle: give transactions that were open on entry a moment; what is still open then is not
+   considered. And see that the queue's group can be evicted: behind one of another kind no head is true.
+4. Hold and evict, if there was anybody in 3: nobody in the queue's group has a partition until the hold is released.
+5. Read the ends (last stable offsets) and the heads.
+6. Commit: group offsets to the ends, the claim and its heads to the ledger; one transaction. Before its end,
+   look whether the heads are still those of 5: whoever stood still in between starts again.
+7. (`streams.claim.confirmation`) Look again: once the commit is visible, evict whoever came meanwhile; at once the
+   offsets must be right. Who drains has begun by then: since 6, what is claimed is restored, whatever becomes of 7.
+8. (`streams.commands.commands`) Publish the drain tasks, then acknowledge the command.
+"""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+
+from streams.claim.confirmation import Confirmation
+from streams.claim.heads import Heads, Snapshot
+from streams.claim.seat import Seat
+from streams.concurrency.ending import Background
+from streams.concurrency.lanes import Lanes
+from streams.concurrency.places import Places
+from streams.domain.claim import Claim, Head, Kind
+from streams.domain.counts import counts_of
+from streams.domain.selection import Passed
+from streams.domain.status import Status
+from streams.domain.timestamp import format_time
+from streams.domain.trace import TraceContext
+from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
+from streams.ledger.keys import claim_key, command_key, head_key, passed_key
+from streams.ledger.ledger import Ledger
+from streams.patience import find_topic, require_gone
+from streams.ports import GroupOffsets, Kafka, Producer, Topic
+from streams.settings.settings import Settings
+from streams.telemetry.metrics import CLAIM_SECONDS, CLAIMS, PRODUCERS_REPLACED, error_of
+
+_log = logging.getLogger(__name__)
+_POLL_S = 0.005
+_ATTEMPTS = 20
+_MOST_PAUSE_S = 10.0
+_PLACE = "a place: this worker claims as many queues as it may at a time (XFERQ_CONCURRENT_CLAIMS)"
+_FENCE = "taking over the queue's transactional id: the transaction of an earlier claim is ending, or Kafka is slow"
+_BARRIER = "reading what the ledger says: a transaction is open in its partition, or Kafka is slow"
+_HEADS = (
+    "the heads of the queue: members of group {0} are being evicted, a transaction that commits its offsets is open "
+    "(somebody has to end it), or Kafka is slow"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One queue to claim, for one command.
+
+    `admit` is asked behind a barrier, before anything is claimed: the command's status by the ledger, to be written in
+    the same transaction as the claim. What it raises ends the claim. It says None where a command claims many queues:
+    of an empty one, the ledger then remembers only that it was passed by. `is_again` where the command has been tried
+    before, in vain.
+    """
+
+    id: str
+    kind: Kind
+    queue: str
+    topic: str
+    xfer_queue: str
+    reason: str
+    admit: Callable[[], Status | None] = lambda: None
+    trace: TraceContext | None = None
+    is_again: bool = False
+    on_step: Callable[[str], None] = lambda _: None
+    """Told what the claim waits for from now on, in words for people."""
+
+
+class Claimer:
+    """Claims queues, and stands by what was claimed."""
+
+    def __init__(self, kafka: Kafka, ledger: Ledger, settings: Settings, now: Callable[[], datetime]) -> None:
+        self._kafka = kafka
+        self._ledger = ledger
+        self._settings = settings
+        self._now = now
+        self._heads = Heads(kafka, ledger, settings)
+        # Two claims of one queue in this very process would only fence each other.
+        self._lanes = Lanes()
+        self._places = Places(settings.concurrent_claims)
+        self.confirmation = Confirmation(ledger, settings, self._heads)
+        self._background = Background()
+        self._closing = Background()
+
+    async def claim(self, request: Request) -> Claim:
+        """Claim what is in the queue now, or go on with what this command has claimed of it before.
+
+        Returns the claim; one without ranges where there was nothing.
+
+        Raises:
+            Refused: the queue does not exist, its topic was truncated, or its group can't be held.
+            Unavailable: Kafka did not let it happen in time; it may have claimed. Call again.
+        """
+        started = time.monotonic()
+        try:
+            claim, is_new = await self._until_claimed(request)
+        except XferqError as error:
+            _count("refused" if isinstance(error, Refused) else "failed", started)
+            raise
+        _count("resumed" if not is_new else "claimed" if claim.ranges else "empty", started)
+        return claim
+
+    async def _until_claimed(self, request: Request) -> tuple[Claim, bool]:
+        """The claim, and whether it was made here: not by this command before."""
+        may_be_ours = False
+        for attempt in range(_ATTEMPTS):
+            began = time.monotonic()
+            try:
+                is_again = request.is_again or attempt > 0
+                request.on_step(_PLACE)
+                async with self._places.place(is_again=is_again), self._lanes.lane(request.topic):
+                    claim, is_new = await self._attempt(request)
+            except (Fenced, OutcomeUnknown, Overtaken) as error:
+                # Another claimer or a dispatcher was here: let one of us finish, then look what is there. Claimers
+                # that each need longer than they pause would fence each other for ever: so by what it took.
+                _log.info("claim.again id=%s topic=%s error=%s", request.id, request.topic, error)
+                PRODUCERS_REPLACED.labels(work="claim", error=error_of(error)).inc()
+                may_be_ours = may_be_ours or isinstance(error, OutcomeUnknown)
+                took_s = max(0.01, time.monotonic() - began)
+                pause_s = random.uniform(0.5, 1) * took_s * 2 ** min(attempt, 6)  # noqa: S311 - no secret
+                await asyncio.sleep(min(pause_s, _MOST_PAUSE_S))
+                continue
+            return claim, is_new or may_be_ours
+        raise Unavailable(f"claiming {request.queue}: other claims of it came in between again and again")
+
+    async def _attempt(self, request: Request) -> tuple[Claim, bool]:
+        topic = await find_topic(self._kafka, request.topic)
+        if topic is None:
+            return await self._claimed_before(request), False
+        seat = Seat(self._kafka, self._settings.group_of(topic.name))
+        entry = asyncio.gather(seat.is_needed(), self._settle(topic))  # 3
+        producer = None
+        try:
+            request.on_step(_FENCE)
+            producer = await self._kafka.producer(f"xferq.claim.{topic.name}")  # 1
+            request.on_step(_BARRIER)
+            claim, status = await self._known(request)  # 2
+            is_new = claim is None
+            if claim is None:
+                request.on_step(_HEADS.format(seat.group))
+                is_needed, _ = await entry
+                snapshot = await self._heads.snapshot(topic)  # 5
+                if is_needed and snapshot.ranges:
+                    await seat.evict()  # 4, where there is somebody; and for nothing, nobody is evicted
+                    snapshot = await self._heads.snapshot(topic)
+                claim = await self._commit(request, status, snapshot, producer)  # 6
+            is_due = is_new or self.confirmation.is_due(claim) or not self._ledger.is_finished(claim)
+            if is_due and claim.ranges and claim.topic_id == topic.id:
+                await self.confirmation.confirm(claim, producer, seat)  # 7
+            return claim, is_new
+        finally:
+            entry.cancel()
+            if producer is not None:
+                self._closing.begin(producer.close())
+            self._background.begin(seat.release(self._settings.hold_ms))
+            await asyncio.gather(entry, return_exceptions=True)
+
+    async def _known(self, request: Request) -> tuple[Claim | None, Status | None]:
+        """What the command has claimed of the queue before, and its status, by all that the ledger says."""
+        await self._ledger.barrier(request.topic)
+        status = request.admit()
+        return self._ledger.claim(request.topic, request.id), status
+
+    async def fence(self, topic: str) -> None:
+        """End the transaction of whoever was claiming the queue topic; one that is alive starts again."""
+        async with self._lanes.lane(topic):
+            producer = await self._kafka.producer(f"xferq.claim.{topic}")
+            self._closing.begin(producer.close())
+
+    async def _claimed_before(self, request: Request) -> Claim:
+        """The claim of a queue whose topic has been deleted since."""
+        claim, _ = await self._known(request)
+        if claim is None:
+            await require_gone(self._kafka, request.topic)
+            raise NotAQueue(f"{request.queue} is not a current scheduled queue")
+        return claim
+
+    async def _settle(self, topic: Topic) -> None:
+        """Wait until all that was in the log on entry is decided, or the time for it has passed."""
+        entered = await self._kafka.high_watermarks(topic.name, range(topic.partitions))
+        deadline = time.monotonic() + self._settings.settle_ms / 1000
+        while True:
+            ends = await self._kafka.stable_ends(topic.name, entered)
+            if all(ends[p] >= mark for p, mark in entered.items()) or time.monotonic() >= deadline:
+                return
+            await asyncio.sleep(_POLL_S)
+
+    async def _commit(self, request: Request, status: Status | None, snapshot: Snapshot, producer: Producer) -> Claim:
+        topic = snapshot.topic
+        claim = Claim(
+            id=request.id,
+            kind=request.kind,
+            topic=topic.name,
+            topic_id=topic.id,
+            queue=request.queue,
+            xfer_queue=request.xfer_queue,
+            reason=request.reason,
+            group=self._settings.group_of(topic.name),
+            ranges=snapshot.ranges,
+            claimed_at=format_time(self._now()),
+            traceparent=request.trace.traceparent if request.trace else None,
+            tracestate=(request.trace.state or None) if request.trace else None,
+        )
+        values: list[tuple[str, bytes | None]] = [(claim_key(topic.name, claim.id), claim.to_bytes())]
+        if not claim.ranges and status is None:  # one of many queues, and an empty one
+            values = [(passed_key(topic.name, claim.id), Passed().to_bytes())]
+        values += [
+            (head_key(topic.name, p), Head(topic_id=topic.id, offset=end).to_bytes())
+            for p, (_, end) in claim.ranges.items()
+        ]
+        if claim.ranges:
+            values.append(self.confirmation.note(claim))
+        if status is not None:
+            status = status.model_copy(
+                update={"state": "claimed", "queues": 1, "claimed_at": claim.claimed_at, "detail": None}
+            ).with_counts(counts_of([claim]))
+            values.append((command_key(claim.id), status.to_bytes()))
+        offsets = None
+        if claim.ranges:
+            # Never back: where a head lies beyond the end, the head it stays.
+            ends = {p: max(head, snapshot.ends[p]) for p, head in snapshot.heads.items()}
+            earlier = self._ledger.heads(topic.name, topic.id)
+            stamped = claim.ranges.keys() | {p for p, end in ends.items() if end == earlier.get(p)}
+            offsets = GroupOffsets(claim.group, topic.name, ends, snapshot.committed, stamped)
+        await producer.transact(
+            [self._ledger.write(producer, topic.name, values)],
+            offsets,
+            None if offsets is None else partial(self._heads.hold_to, topic),
+        )
+        if claim.ranges or status is not None:
+            _log.info(
+                "claim.committed id=%s topic=%s partitions=%d offsets=%d",
+                claim.id, topic.name, len(claim.ranges), claim.offsets_total,
+            )  # fmt: skip
+        return claim
+
+    async def is_rewound(self, claim: Claim) -> bool:
+        """Whether the group's committed offsets lie below a claim of its queue somewhere.
+
+        Offsets that have expired count as well: a dispatcher would start from the log's beginning.
+        """
+        return bool((await self._heads.rewound(claim)).heads)
+
+    async def reassert(self, claim: Claim, *, evict: bool = True) -> None:
+        """Go back to 4 and 7: evict the group's members and put its heads back where the claims left them.
+
+        For the guard. Fences whoever is claiming the queue just now; that claimer starts again. Without `evict`
+        only the heads are put back: where none of the claimed messages is there to be dispatched any more.
+        """
+        async with self._lanes.lane(claim.topic):
+            await self._reassert(claim, evict)
+
+    async def _reassert(self, claim: Claim, evict: bool) -> None:
+        producer = await self._kafka.producer(f"xferq.claim.{claim.topic}")
+        seat = Seat(self._kafka, claim.group)
+        try:
+            await self._ledger.barrier(claim.topic)
+            topic = await self._kafka.topic(claim.topic)
+            if topic is None or topic.id != claim.topic_id:
+                return  # heads of a topic that is gone: written for a new one they would hide its messages
+            if not evict:
+                rewound = await self._heads.rewound(claim)
+                if rewound.heads:
+                    await self._heads.put_back(claim, rewound, producer)
+                return
+            # Or it was being done while this waited for its turn.
+            if self.confirmation.is_overdue(claim.topic) or await self.is_rewound(claim):
+                await seat.evict()
+                await self.confirmation.confirm(claim, producer, seat)
+        finally:
+            self._closing.begin(producer.close())
+            self._background.begin(seat.release(self._settings.hold_ms))
+
+    async def stop(self) -> None:
+        """Release all holds and close what is open."""
+        # What closes within its own time is left to do so: cut off, a producer leaves its connections to be collected.
+        await asyncio.gather(self._background.stop(), self.confirmation.stop(), self._closing.ended())
+
+
+def _count(outcome: str, started: float) -> None:
+    CLAIMS.labels(outcome=outcome).inc()
+    CLAIM_SECONDS.labels(outcome=outcome).observe(time.monotonic() - started)

@@ -1,0 +1,120 @@
+"""Step 7 of a claim: its dispatchers' group shows it, also to those who came in the middle of it.
+
+That it is to come stands in the ledger from the claim's own transaction on, and goes once it is through. So it is made
+whoever dies: by the next owner of the command, which comes again, or by the guard, where the drains were quicker and
+the command has ended.
+"""
+
+import logging
+import time
+from collections.abc import Iterable
+
+from streams.claim.heads import Heads
+from streams.claim.seat import Seat
+from streams.concurrency.ending import Background
+from streams.domain.claim import Claim, Waiting
+from streams.errors import Refused, Unavailable, XferqError
+from streams.ledger.keys import HEADS, UNCONFIRMED, waiting_key
+from streams.ledger.ledger import Ledger
+from streams.ports import Producer
+from streams.settings.settings import Settings
+
+_log = logging.getLogger(__name__)
+
+
+class Confirmation:
+    """Looks at a group after a claim, and keeps in mind, and in the ledger, where that is still to be done."""
+
+    def __init__(self, ledger: Ledger, settings: Settings, heads: Heads) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._heads = heads
+        self._seen: dict[str, dict[str, float]] = {}
+        """By topic and command, since when a claim is known here that nobody has confirmed, or is about to."""
+        self._unsaying = Background()
+        self.failed: dict[tuple[str, str], Claim] = {}
+        """Claims that stand but whose step 7 ran out of time here; the guard goes on with them."""
+
+    @staticmethod
+    def note(claim: Claim) -> tuple[str, bytes]:
+        """The ledger record that says that this is to come, for the claim's own transaction."""
+        return waiting_key(claim.topic, HEADS, claim.id), Waiting(why=UNCONFIRMED).to_bytes()
+
+    def is_due(self, claim: Claim) -> bool:
+        """Whether it is still to come, as the ledger says."""
+        return HEADS in self._ledger.waiting(claim.topic, claim.id)
+
+    def is_overdue(self, topic: str) -> bool:
+        """Whether somebody has to do it for a claim of the topic: whoever has claimed has given up, or seems gone."""
+        now = time.monotonic()
+        waits = {claim.id: self._ledger.waiting(topic, claim.id).get(HEADS) for claim in self._ledger.claims(topic)}
+        # By our own clock, from our first look: no two workers' clocks are the same.
+        before = self._seen.pop(topic, {})
+        seen = {id: before.get(id, now) for id, wait in waits.items() if wait is not None}
+        if seen:
+            self._seen[topic] = seen
+        return any(
+            (topic, id) in self.failed
+            or (wait is not None and (wait.why != UNCONFIRMED or now - seen[id] > self._settings.confirm_ms / 1000))
+            for id, wait in waits.items()
+        )
+
+    async def confirm(self, claim: Claim, producer: Producer, seat: Seat) -> None:
+        """Evict and look until the group shows the claim, or the time for it is over. Why the second look:
+
+        1. A dispatcher D joins after 4 (nobody held the group, as it was empty) and gets the old head.
+        2. Our commit becomes pending; D commits plainly, its record lies behind ours.
+        3. Our marker arrives and makes our offsets the group's - but a plain commit behind a pending one
+           wins over it. The head is back below the claim, and D goes on dispatching what we drain.
+        So: wait for the marker, evict, read again; where an offset lies lower write the end again, wait for that
+        and evict once more: who comes before its marker gets the old head. Never because somebody has come back.
+
+        Nobody must get a partition between the eviction that counts and the look behind it. Our seat sees to that;
+        where we have none, as nobody was there, newcomers are made to wait for longer than this may take.
+        """
+        deadline = time.monotonic() + self._settings.confirm_ms / 1000
+        try:
+            while True:
+                await self._heads.rewound(claim)  # only to wait for all that is pending
+                began = time.monotonic()
+                # Not what is claimed behind this: its own look is still to come.
+                due = self._due(claim)
+                await seat.evict()
+                rewound = await self._heads.rewound(claim)
+                if rewound.heads:
+                    await self._heads.put_back(claim, rewound, producer)
+                elif time.monotonic() - began < seat.keeps_out_s:
+                    self._say_confirmed(due)
+                    return
+                if time.monotonic() >= deadline:
+                    raise Unavailable("commits of its dispatchers came in between again and again")
+        except (Unavailable, Refused) as error:
+            # Refused as well: what is committed can't be refused any more.
+            self.failed[(claim.topic, claim.id)] = claim
+            _log.warning("claim.unconfirmed id=%s topic=%s error=%s", claim.id, claim.topic, error)
+            # Before the command is acknowledged: if this worker dies then, others must know. Else it comes again.
+            wait = Waiting(why=f"its dispatchers' group does not show the claim: {error}").to_bytes()
+            await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), wait)])
+
+    def _due(self, latest: Claim) -> list[Claim]:
+        """All claims of the topic for which this is to come; the latest one, our view may not show yet."""
+        claims = {claim.id: claim for claim in self._ledger.claims(latest.topic) if self.is_due(claim)}
+        claims |= {id: claim for (topic, id), claim in self.failed.items() if topic == latest.topic}
+        return list((claims | {latest.id: latest}).values())
+
+    def _say_confirmed(self, claims: Iterable[Claim]) -> None:
+        """The topic's heads are right now, for all of these."""
+        for claim in claims:
+            self.failed.pop((claim.topic, claim.id), None)
+            self._unsaying.begin(self._unsay(claim))
+
+    async def _unsay(self, claim: Claim) -> None:
+        """Nothing is to come any more; where this can't be written, the guard does it all once more."""
+        try:
+            await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), None)])
+        except XferqError as error:
+            _log.info("claim.unrecorded id=%s topic=%s error=%s", claim.id, claim.topic, error)
+
+    async def stop(self) -> None:
+        """Write no more."""
+        await self._unsaying.stop()

@@ -1,0 +1,158 @@
+"""A queue's heads: where its dispatchers' group stands, and what the ledger says was claimed."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from streams.domain.claim import Claim
+from streams.errors import Overtaken, Refused, Unavailable
+from streams.ledger.ledger import Ledger
+from streams.ports import GroupOffsets, Kafka, Producer, Topic
+from streams.settings.settings import Settings
+from streams.telemetry.metrics import HEADS_RESTORED
+
+_log = logging.getLogger(__name__)
+_POLL_S = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a queue holds at an instant: by partition, the head and the end (excluded)."""
+
+    topic: Topic
+    heads: dict[int, int]
+    ends: dict[int, int]
+    committed: dict[int, int]
+    """The group's own offsets, from which the heads were taken."""
+
+    @property
+    def ranges(self) -> dict[int, tuple[int, int]]:
+        """The partitions that hold something."""
+        return {p: (head, self.ends[p]) for p, head in self.heads.items() if head < self.ends[p]}
+
+
+@dataclass(frozen=True, slots=True)
+class Rewound:
+    """The partitions whose committed offset lies below a claim."""
+
+    heads: dict[int, int]
+    """The offsets that they should have."""
+    committed: dict[int, int]
+    """Those that they have; -1 for none."""
+
+
+def unknown_heads(stamped: Mapping[int, int], claimed: Mapping[int, int], ends: Mapping[int, int]) -> list[int]:
+    """The partitions with a claim's stamp beyond the head that the ledger knows (`claimed`); all by partition.
+
+    A stamp beyond the log's end (excluded) is of an earlier topic of the name.
+    """
+    return sorted(p for p, offset in stamped.items() if claimed.get(p, 0) < offset <= ends[p])
+
+
+class Heads:
+    """Reads them, and puts them back where somebody has rewound them."""
+
+    def __init__(self, kafka: Kafka, ledger: Ledger, settings: Settings) -> None:
+        self._kafka = kafka
+        self._ledger = ledger
+        self._settings = settings
+
+    async def snapshot(self, topic: Topic) -> Snapshot:
+        """Heads and ends. The ends come before the group's offsets: those are then never below what was dispatched.
+
+        And what was claimed before comes before the ends, or a claimer that stands still would call that lost:
+        1. We read the ends, and this process stands still. The queue's id is another claimer's meanwhile.
+        2. It claims what we saw, and again what has come since. Our view of the ledger follows, once we go on.
+        3. The head in it lies beyond the ends that we have read, although nothing is missing.
+        """
+        partitions, group = range(topic.partitions), self._settings.group_of(topic.name)
+        claimed = self._ledger.heads(topic.name, topic.id)
+        ends, starts, stamped = await asyncio.gather(
+            self._kafka.stable_ends(topic.name, partitions, latest_of=topic.id),
+            self._kafka.log_starts(topic.name, partitions),
+            self._kafka.stamped(group, topic.name, partitions),
+        )
+        await self._require_known(topic, stamped, ends)
+        committed = await self._stable_offsets(group, topic.name, topic.partitions)
+        for partition, head in claimed.items():
+            if partition in ends and ends[partition] < head:
+                await self.hold_to(topic)  # else it is the end of another topic of the name
+                raise Refused(
+                    f"truncated: partition {partition} of topic {topic.name} ends at {ends[partition]}, "
+                    f"but {head} was claimed before; messages were lost in Kafka"
+                )
+        heads = {p: max(committed.get(p, 0), starts[p], claimed.get(p, 0)) for p in partitions}
+        return Snapshot(topic, heads, ends, committed)
+
+    async def _require_known(self, topic: Topic, stamped: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        """See that the ledger knows of the claims that have left their stamps in the group's offsets.
+
+        One that was committed a moment ago, it knows behind a barrier. If not then, it is older than that claim; a new
+        claim would hide this, and what the forgotten one has taken and not drained would be freed.
+
+        Raises:
+            Refused: the ledger is older than a claim of the queue.
+        """
+        if unknown_heads(stamped, self._ledger.heads(topic.name, topic.id), ends):
+            await self._ledger.barrier(topic.name)
+        if unknown := unknown_heads(stamped, self._ledger.heads(topic.name, topic.id), ends):
+            raise Refused(
+                f"more of topic {topic.name} was claimed than the ledger knows, in partitions {unknown}: was an old "
+                'backup restored? See docs/exactly-once.md, "A backup that is older"'
+            )
+
+    async def hold_to(self, topic: Topic) -> None:
+        """The last look before a claim's commit: what it is based on must still be so.
+
+        1. We read heads and ends (5), and this process stands still: a long pause, a machine that is moved.
+        2. Our seat in the group runs out; or there was none, as the group was empty. A dispatcher D joins, sends
+           messages and commits them, for as long as we stand still.
+        3. We go on with 6: the offsets of step 5 would become the claim, with all that D has sent since.
+        So all is written first, the offsets too, and then looked at again: at the topic here, at the group's offsets by
+        who writes them (`GroupOffsets.expected`). If we stand still only now, the broker ends the transaction, at its
+        time-out at the latest; and what D commits from now on wins over ours (7).
+
+        Raises:
+            Overtaken: the topic is another one: its offsets would be given up as lost later, under the old one's id.
+        """
+        if await self._kafka.topic(topic.name) != topic:
+            raise Overtaken(f"claiming {topic.name}: the topic was changed or deleted meanwhile")
+
+    async def rewound(self, claim: Claim) -> Rewound:
+        """The group's offsets once nothing is pending, and the heads below which they lie."""
+        heads = self._ledger.heads(claim.topic, claim.topic_id)
+        for partition, (_, end) in claim.ranges.items():
+            heads[partition] = max(heads.get(partition, 0), end)
+        if not heads:
+            return Rewound({}, {})
+        committed = await self._stable_offsets(claim.group, claim.topic, max(heads) + 1)
+        lower = {p: head for p, head in heads.items() if committed.get(p, -1) < head}
+        return Rewound(lower, {p: committed.get(p, -1) for p in lower})
+
+    async def put_back(self, claim: Claim, rewound: Rewound, producer: Producer) -> None:
+        """Put back the heads that lie below a claim.
+
+        Raises:
+            Overtaken: a dispatcher has committed meanwhile: what it has sent must not look as if it were still there.
+        """
+        offsets = GroupOffsets(claim.group, claim.topic, rewound.heads, rewound.committed, rewound.heads)
+        await producer.transact([], offsets)
+        HEADS_RESTORED.inc(len(rewound.heads))
+        _log.warning("claim.head_restored id=%s topic=%s partitions=%s", claim.id, claim.topic, sorted(rewound.heads))
+
+    async def _stable_offsets(self, group: str, topic: str, partitions: int) -> dict[int, int]:
+        """The group's offsets once no transaction that commits any is pending.
+
+        Raises:
+            Unavailable: one is pending beyond the bound.
+        """
+        deadline = time.monotonic() + self._settings.confirm_ms / 1000
+        while True:
+            try:
+                return await self._kafka.committed(group, topic, range(partitions))
+            except Unavailable:
+                if time.monotonic() >= deadline:
+                    raise
+            await asyncio.sleep(_POLL_S)

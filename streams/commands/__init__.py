@@ -1,0 +1,1 @@
+"""Commands, from their records to their ends."""

@@ -1,0 +1,302 @@
+"""Commands, from the record on the topic to their end: parse, claim, publish the drain tasks, finish.
+
+A command is acknowledged when this is through with it, so after a crash it comes again. Every step can be
+repeated: a claim is made once per command and queue, a task only announces, a status is rewritten.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import datetime
+
+from streams.claim.claimer import Claimer, Request
+from streams.commands.admission import Admission, NotToDo
+from streams.commands.announcements import ITS_TURN, Announcements
+from streams.commands.command_record import CommandRecord
+from streams.commands.ids import Ids, IdTaken
+from streams.commands.transfers import Transfers
+from streams.commands.wait import Wait
+from streams.concurrency.lanes import Lanes
+from streams.domain.claim import Claim
+from streams.domain.command import (
+    CancelCommand,
+    InvalidCommand,
+    StartCommand,
+    parse_command,
+    position_id,
+)
+from streams.domain.status import Status, hash_of
+from streams.domain.timestamp import format_time
+from streams.domain.topic import drains_partition, topic_of
+from streams.errors import Abandoned, Refused, Unavailable, XferqError
+from streams.ledger.ledger import Ledger
+from streams.ports import Kafka
+from streams.settings.settings import Settings
+from streams.telemetry.health import Health
+from streams.telemetry.metrics import COMMANDS
+from streams.telemetry.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Traces
+
+_log = logging.getLogger(__name__)
+_MOST_BACKOFF_S = 5.0
+_SOON_S = 2.0
+_TURN_S = 0.5
+_QUEUES = "its queues, which are being claimed, some at a time"
+_LEDGER = "reading what the ledger says: a transaction is open in it, or Kafka is slow"
+
+
+class Commands:
+    """Carries commands out."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        ledger: Ledger,
+        claimer: Claimer,
+        settings: Settings,
+        now: Callable[[], datetime],
+        health: Health,
+        traces: Traces = NO_TRACES,
+    ) -> None:
+        self._kafka = kafka
+        self._ledger = ledger
+        self._claimer = claimer
+        self._settings = settings
+        self._now = now
+        self._health = health
+        self._traces = traces
+        self._transfers = Transfers(kafka, ledger, self._claim, settings, now)
+        self._admission = Admission(ledger, settings)
+        self._ids = Ids(ledger)
+        self.announcements = Announcements(ledger, self._ids, self._admission, self.parse)
+        self._lanes = Lanes()  # how many work at a time, the claimer sees to
+        self._finishing: set[str] = set()
+
+    def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
+        """The command in the record.
+
+        Raises:
+            InvalidCommand: there is none.
+        """
+        fallback = position_id(record.topic, record.partition, record.offset, record.timestamp)
+        return parse_command(record.value, fallback_id=fallback)
+
+    async def refuse(self, record: CommandRecord, error: InvalidCommand) -> None:
+        """Record that this is no command; another one that has its id keeps its own status.
+
+        Raises:
+            XferqError: it could not be recorded.
+        """
+        await self._ledger.barrier(error.id)
+        if self._ledger.recorded_status(error.id) is not None or self._ledger.owner_of(error.id) is not None:
+            _log.warning("command.refused id=%s (the id is taken) reason=%r", error.id, error.reason)
+            return
+        moment = format_time(self._now())
+        status = Status(
+            id=error.id, state="refused", detail=error.reason, requested_at=record.written_at, finished_at=moment
+        )
+        await self._ledger.record_status(error.id, status)
+        self._ended(status)
+
+    async def carry_out(
+        self,
+        command: CancelCommand | StartCommand,
+        record: CommandRecord,
+        is_ours: Callable[[], bool],
+        *,
+        is_kept: bool = False,
+    ) -> str:
+        """Do all of it, or find that it was done; after all that came before for the same queue.
+
+        Tries again through every error of Kafka's. Its status says what it waits for. `is_kept` where the ledger keeps
+        it, and it is its turn (`streams.commands.pending`).
+        Returns what came of it, in a word: `claimed`, `refused`, `known` where it was carried out before, or `kept`
+        where somebody else goes on with it.
+
+        Raises:
+            Abandoned: `is_ours` became false.
+        """
+        status = Status.of(command, state="waiting", requested_at=record.written_at)
+        work = f"command {command.id}"
+
+        async def say(why: str, for_s: float) -> bool:
+            self._health.waits(work, why, for_s)
+            return await self.announcements.say(status, why, record)
+
+        try:
+            async with Wait(ITS_TURN, say) as wait, nullcontext() if is_kept else self._lanes.lane(command.queue):
+                outcome = await self._until_carried_out(command, status, record, is_ours, wait, is_kept=is_kept)
+        except BaseException:
+            self._health.leaves(work)
+            raise
+        self._health.goes_on(work)
+        return outcome
+
+    async def _until_carried_out(
+        self,
+        command: CancelCommand | StartCommand,
+        status: Status,
+        record: CommandRecord,
+        is_ours: Callable[[], bool],
+        wait: Wait,
+        *,
+        is_kept: bool,
+    ) -> str:
+        failures = 0
+        name = topic_of(command.queue)
+
+        def admit() -> Status:
+            if not is_kept and self._ledger.pending.holds(name, record.position):
+                raise NotToDo("kept")
+            if not is_kept and self._ledger.pending.is_behind(name, record.position):
+                raise Unavailable(ITS_TURN)
+            return self._admission.admit(status, record.timestamp)
+
+        while is_ours():
+            if not is_kept and self._ledger.pending.holds(name, record.position):
+                return "kept"
+            if not is_kept and self._ledger.pending.is_behind(name, record.position):
+                await asyncio.sleep(_TURN_S)  # without a claim's fence, which would disturb whoever goes on with that
+                continue
+            try:
+                return await self._carry_out(command, status, admit, wait, is_again=failures > 0)
+            except XferqError as error:
+                failures += 1
+                _log.warning("command.again id=%s queue=%r error=%s", command.id, command.queue, error)
+                await wait.tell(str(error))
+                await asyncio.sleep(random.uniform(0.5, 1) * min(_MOST_BACKOFF_S, 0.1 * 2**failures))  # noqa: S311
+        raise Abandoned
+
+    async def _carry_out(
+        self,
+        command: CancelCommand | StartCommand,
+        status: Status,
+        admit: Callable[[], Status],
+        wait: Wait,
+        *,
+        is_again: bool,
+    ) -> str:
+        name = topic_of(command.queue)
+        if not is_again:
+            wait.now(_LEDGER)
+        try:
+            await self._ids.take(command.id, hash_of(command))
+        except IdTaken as error:
+            _log.warning("command.refused id=%s reason=%r", command.id, str(error))
+            return "refused"
+        try:
+            try:
+                # A new cancel is admitted behind the barrier that its claim passes anyhow.
+                if isinstance(command, StartCommand) or not self._admission.looks_new(command.id):
+                    await self._read_ledger(name)
+                    status = admit()
+                if isinstance(command, CancelCommand):
+                    await self._cancel(command, status, admit, wait, is_again=is_again)
+                else:
+                    await self._start(command, status, wait, is_again=is_again)
+            except Refused as error:
+                await wait.stop()  # or that it waits would be the last word
+                await self._read_ledger(name)
+                await self._refuse(name, self._admission.known(status) or status, error)
+                return "refused"
+        except NotToDo as error:
+            return error.outcome
+        return "claimed"
+
+    async def _refuse(self, name: str, status: Status, error: Refused) -> None:
+        moment = format_time(self._now())
+        status = status.model_copy(update={"state": "refused", "detail": str(error), "finished_at": moment})
+        await self._ledger.record_status(name, status)
+        self._ended(status)
+
+    async def _read_ledger(self, name: str) -> None:
+        """All that the ledger says about the queue, past a transaction that a claim of it may have left open.
+
+        1. A worker dies in its claim's transaction; the claim stands in the ledger, not committed.
+        2. We have the command now, and can't read on. The claim would end that transaction, but comes later.
+        3. So we take its id over here: it would otherwise last until its time-out.
+        """
+        try:
+            async with asyncio.timeout(_SOON_S):
+                await self._ledger.barrier(name)
+        except TimeoutError:
+            await self._claimer.fence(name)
+            await self._ledger.barrier(name)
+
+    async def _cancel(
+        self, command: CancelCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
+    ) -> None:
+        name = topic_of(command.queue_name)
+        request = Request(
+            id=command.id,
+            kind="xfer.cancel",
+            queue=command.queue_name,
+            topic=name,
+            xfer_queue=command.queue_name,
+            reason=command.reason,
+            admit=admit,
+            is_again=is_again,
+            on_step=(lambda _: None) if is_again else wait.now,  # else the error of the last try says more
+        )
+        claim = await self._claim(request)
+        if not claim.ranges:
+            self._ended(status.model_copy(update={"state": "done"}))
+
+    async def _start(self, command: StartCommand, status: Status, wait: Wait, *, is_again: bool) -> None:
+        if not is_again:
+            wait.now(_QUEUES)
+        counted = await self._transfers.claim(command, status, is_again=is_again)
+        if counted is not None and counted.state == "done":
+            self._ended(counted)
+        await self.finish(command.id)
+
+    async def _claim(self, request: Request) -> Claim:
+        """Claim one queue, and announce it; its drains, in whatever process, go on with the span that this is."""
+        with self._traces.span("claim", attributes={COMMAND_ID: request.id, QUEUE: request.queue}) as span:
+            try:
+                claim = await self._claimer.claim(replace(request, trace=span.trace))
+            except Refused:
+                span.set({OUTCOME: "refused"})
+                raise
+            outcome = "claimed" if claim.ranges else "empty"
+            span.set({OUTCOME: outcome, "xferq.partitions": len(claim.ranges), "xferq.offsets": claim.offsets_total})
+        await self.publish_tasks([claim])
+        return claim
+
+    async def publish_tasks(self, claims: Iterable[Claim]) -> None:
+        """Publish a drain task for each partition that is left of the claims (step 8)."""
+        tasks: dict[int, list[tuple[bytes, bytes | None]]] = {}
+        for claim in claims:
+            for partition in self._ledger.unfinished_partitions(claim):
+                where = drains_partition(claim.topic, partition, self._settings.drains_partitions)
+                key = f"{claim.topic}/{partition}".encode()
+                tasks.setdefault(where, []).append((key, claim.task(partition)))
+        for where, records in tasks.items():
+            await self._kafka.publish(self._settings.drains_topic, records, partition=where)
+
+    async def finish(self, id: str) -> None:
+        """Record the command's end, if all of its ranges are drained.
+
+        An end is stable: what is drained stays so, and nothing more is claimed for a command once its claims are
+        counted. So a view that shows it needs no barrier, however old it is.
+        """
+        status = self._ledger.status(id)
+        if id in self._finishing or status is None or status.state != "done":
+            return
+        if status == self._ledger.recorded_status(id):
+            return
+        self._finishing.add(id)
+        try:
+            await self._ledger.record_status(topic_of(status.queue_name or id), status)
+        finally:
+            self._finishing.discard(id)
+        self._ended(status)
+
+    def _ended(self, status: Status) -> None:
+        COMMANDS.labels(type=status.type or "unknown", outcome=status.state).inc()
+        _log.info(
+            "command.%s id=%s queue=%r restored=%d returned=%d detail=%r",
+            status.state, status.id, status.queue_name, status.restored, status.returned, status.detail,
+        )  # fmt: skip

@@ -1,0 +1,61 @@
+"""Whose an id is: that of the first command that was written down under it, whoever asks, and however many at once.
+
+1. The id is free, as far as one's view shows. So say all who look at this moment, and whose views are old.
+2. Each writes a record of its own, `id/<id>/<nonce>`, with a hash of its command's content: a key that nobody writes
+   again.
+3. Who has read its own record back has read all that lies before it (`streams.ledger.barrier` says why). The one at the
+   lowest offset owns the id; where that has other content, the loser removes its own.
+A single key would not do: what was written last is all that compaction leaves of it, so the first would not stay so.
+All records of an id lie in one partition of the ledger, and nobody waits for another one.
+"""
+
+import asyncio
+import uuid
+
+from streams.domain.claim import Owned
+from streams.errors import Refused, Unavailable
+from streams.ledger.keys import id_key
+from streams.ledger.ledger import Ledger
+
+_POLL_S = 0.002
+_LOOKS = 500
+
+
+class IdTaken(Refused):
+    """The id is another command's."""
+
+
+class Ids:
+    """Decides, on one process's view of the ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def take(self, id: str, content: str) -> bool:
+        """See to it that the id is this content's, for ever; to be repeated after any error.
+
+        Returns whether it was free until now: nobody has written anything about it, then.
+
+        Raises:
+            IdTaken: it is another one's.
+        """
+        nonce = ""
+        if self._ledger.owner_of(id) is None:
+            nonce = uuid.uuid4().hex
+            await self._ledger.record(id, [(id_key(id, nonce), Owned(content=content).to_bytes())])
+            await self._read_back(id, nonce)
+            if self._ledger.owner_of(id) != content:
+                await self._ledger.record(id, [(id_key(id, nonce), None)])
+        if self._ledger.owner_of(id) != content:
+            raise IdTaken(f"{id} is the id of another command")
+        return self._ledger.wanted(id)[:1] == [nonce]
+
+    async def _read_back(self, id: str, nonce: str) -> None:
+        """Wait until the view shows that very record, and so all that lies before it, as behind a barrier's mark."""
+        for _ in range(_LOOKS):
+            if nonce in self._ledger.wanted(id):
+                return
+            await asyncio.sleep(_POLL_S)
+        await self._ledger.barrier(id)  # which sees to it that somebody reads
+        if nonce not in self._ledger.wanted(id):
+            raise Unavailable(f"whose the id {id} is can't be seen in the ledger")

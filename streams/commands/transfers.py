@@ -1,0 +1,168 @@
+"""What a transfer claims: every queue that it has selected, some at a time, and how many these were.
+
+The ledger remembers what it selected at its first try, and each queue that it is done with: claimed, or passed by. So
+a transfer that is tried again, by whomever, goes on where it was, and takes nothing that came after its instant.
+"""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from streams.claim.claimer import Request
+from streams.commands.admission import NotToDo
+from streams.commands.selection import selected_queues
+from streams.domain.claim import Claim, Tally
+from streams.domain.command import StartCommand
+from streams.domain.counts import counts_of
+from streams.domain.selection import Passed, chunks_of
+from streams.domain.status import Status
+from streams.domain.timestamp import format_time
+from streams.domain.topic import topic_of
+from streams.errors import NotAQueue, Refused, Unavailable, XferqError
+from streams.ledger.keys import command_key, passed_key, selection_key, tally_key
+from streams.ledger.ledger import Ledger
+from streams.ports import Kafka
+from streams.settings.settings import Settings
+
+_AT_ONCE = 8
+"""Queues that one transfer claims at a time: fewer than a worker has places for, so that others have some left."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What one attempt at a transfer has come to, with what the ledger knows of those before."""
+
+    command: StartCommand
+    is_again: bool
+    claims: dict[str, Claim]
+    """By topic."""
+    passed: dict[str, Passed]
+    """By topic."""
+    errors: list[XferqError] = field(default_factory=list)
+
+    def is_done_with(self, topic: str) -> bool:
+        """Whether the queue is claimed or passed by: for this transfer, for ever."""
+        return topic in self.claims or topic in self.passed
+
+
+class Transfers:
+    """Claims all queues of a transfer; `claim_queue` claims one."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        ledger: Ledger,
+        claim_queue: Callable[[Request], Awaitable[Claim]],
+        settings: Settings,
+        now: Callable[[], datetime],
+    ) -> None:
+        self._kafka = kafka
+        self._ledger = ledger
+        self._claim_queue = claim_queue
+        self._settings = settings
+        self._now = now
+
+    async def claim(self, command: StartCommand, status: Status, *, is_again: bool) -> Status | None:
+        """Claim every selected queue, then write down how many there are: the command is claimed from then on.
+
+        To be called behind a barrier for the xfer queue. Returns the status that was written, which is `done` where
+        there was nothing; None where all of this had been done before.
+
+        Raises:
+            Refused: the xfer queue's topic can't be created.
+            XferqError: not all is claimed; call again.
+        """
+        if self._is_counted(command.id):
+            return None
+        passed = dict(self._ledger.selection(command.id).passed)
+        claims = {claim.topic: claim for claim in self._ledger.claims_of(command.id)}
+        attempt = _Attempt(command, is_again, claims, passed)
+        left = iter([queue for queue in await self._selected(command) if not attempt.is_done_with(topic_of(queue))])
+        await asyncio.gather(*(self._claim_some(attempt, left) for _ in range(_AT_ONCE)))
+        if attempt.errors:
+            raise attempt.errors[0]
+        # As far as others have come for this command: while this process stood still, say.
+        await self._ledger.barrier(topic_of(command.queue))
+        return None if self._is_counted(command.id) else await self._count(attempt, status)
+
+    def _is_counted(self, id: str) -> bool:
+        status = self._ledger.status(id)
+        return status is not None and status.queues is not None
+
+    async def _selected(self, command: StartCommand) -> list[str]:
+        """The queues that this transfer takes: as it named them, or as all were at its first try."""
+        name = topic_of(command.queue)
+        failure = (await self._kafka.create([name])).get(name)
+        if failure is not None:
+            raise Refused(f"the topic of {command.queue} can't be created: {failure}")
+        if command.queue_names:
+            return list((await selected_queues(self._kafka, command)).values())
+        before = self._ledger.selection(command.id).queues
+        if before is not None:
+            return before
+        queues = await selected_queues(self._kafka, command)
+        nonce = uuid.uuid4().hex
+        for number, chunk in enumerate(chunks_of(queues.values())):
+            await self._ledger.record(name, [(selection_key(name, command.id, nonce, number), chunk.to_bytes())])
+        await self._ledger.barrier(name)
+        if self._is_counted(command.id):
+            return []  # by another one, while this process stood still; what that had selected is gone by now
+        decided = self._ledger.selection(command.id).queues  # perhaps another worker's, which came first
+        if decided is None:
+            raise Unavailable(f"what the transfer {command.id} selects can't be seen in the ledger")
+        return decided
+
+    async def _claim_some(self, attempt: _Attempt, left: Iterator[str]) -> None:
+        """Claim one queue after the other; what fails holds up none of those that are left."""
+        for queue in left:
+            topic = topic_of(queue)
+            try:
+                claim = await self._claim_one(attempt, queue, topic)
+            except XferqError as error:
+                attempt.errors.append(error)
+            else:
+                if claim is not None and claim.ranges:
+                    attempt.claims[topic] = claim
+
+    async def _claim_one(self, attempt: _Attempt, queue: str, topic: str) -> Claim | None:
+        command = attempt.command
+
+        def admit() -> None:
+            if topic in self._ledger.selection(command.id).passed or self._is_counted(command.id):
+                raise NotToDo("passed")
+
+        request = Request(
+            id=command.id,
+            kind="xfer.start",
+            queue=queue,
+            topic=topic,
+            xfer_queue=command.queue,
+            reason=command.reason,
+            admit=admit,
+            is_again=attempt.is_again,
+        )
+        try:
+            return await self._claim_queue(request)
+        except NotToDo:
+            attempt.passed.update(self._ledger.selection(command.id).passed)
+            return None
+        except NotAQueue:  # named but unknown, or deleted since it was listed
+            attempt.passed[topic] = Passed()
+        except Refused as error:
+            attempt.passed[topic] = Passed(why=str(error))
+        await self._ledger.record(topic, [(passed_key(topic, command.id), attempt.passed[topic].to_bytes())])
+        return None
+
+    async def _count(self, attempt: _Attempt, status: Status) -> Status:
+        """Write the tally; what was selected is of no use from then on."""
+        refusals = [passed.why for passed in attempt.passed.values() if passed.why is not None]
+        detail = f"{len(refusals)} queues could not be claimed; the first: {refusals[0]}" if refusals else None
+        tally = Tally(queues=len(attempt.claims), at=format_time(self._now()), detail=detail)
+        status = status.with_counts(counts_of(attempt.claims.values()), tally=tally)
+        name, id = topic_of(attempt.command.queue), attempt.command.id
+        await self._ledger.record(name, [(tally_key(name, id), tally.to_bytes()), (command_key(id), status.to_bytes())])
+        chunks = self._ledger.selection(id).chunks
+        await self._ledger.record(name, [(selection_key(name, id, *chunk), None) for chunk in chunks])
+        return status

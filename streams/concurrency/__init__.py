@@ -1,0 +1,1 @@
+"""Work side by side: order within a lane, places, shared rounds, the end of tasks."""

@@ -1,0 +1,1 @@
+"""The drain: what was claimed is moved, exactly once."""

@@ -1,0 +1,239 @@
+"""Which queue partitions a worker drains, and when: all that the ledger shows unfinished in its share, in turn.
+
+A worker begins as soon as its view of the ledger shows a range, or when it is given its share; the tasks on the drains
+topic only announce. Nothing waits in Faust, however much is to be drained.
+"""
+
+import asyncio
+import logging
+import math
+import time
+from collections.abc import Callable, Collection
+
+from streams.concurrency.ending import say_failure
+from streams.drain.drainer import Drainer
+from streams.errors import Abandoned
+from streams.ledger.ledger import Ledger
+
+_log = logging.getLogger(__name__)
+_BUG_S = 5.0
+_CANCEL_S = 1.0
+_TOLD_S = 3.0
+_LOOK_S = 1.0
+_TURN = "its turn: this worker drains as many queue partitions as it may at a time (XFERQ_CONCURRENT_DRAINS)"
+Where = tuple[str, int]
+"""A queue partition: its topic, its number."""
+
+
+class Turns:
+    """What waits for its turn: one queue partition of each command after the other, in the order of asking.
+
+    So the cancel of one queue does not wait for the thousands of a transfer that came before it. A partition of which
+    several commands have ranges waits in the name of each, and has its turn when the first of them has.
+    """
+
+    def __init__(self) -> None:
+        self._commands: dict[str, dict[Where, bool]] = {}
+        self._waiting: set[Where] = set()
+        self._since: dict[str, float] = {}
+        """By command, when it began to wait, or had its last turn."""
+
+    def add(self, command: str, where: Where) -> None:
+        """Let it wait, in the name of the command."""
+        self._waiting.add(where)
+        self._commands.setdefault(command, {})[where] = True
+        self._since.setdefault(command, time.monotonic())
+
+    def next(self) -> Where | None:
+        """Whose turn it is, which waits no more, in nobody's name; None where nothing waits."""
+        while self._commands:
+            command = next(iter(self._commands))
+            waiting = self._commands.pop(command)
+            del self._since[command]
+            where = self._first(waiting)
+            if waiting:
+                self._commands[command] = waiting  # behind all others
+                self._since[command] = time.monotonic()
+            if where is not None:
+                self._waiting.discard(where)
+                return where
+        return None
+
+    def _first(self, waiting: dict[Where, bool]) -> Where | None:
+        """Take out the first that has not had its turn in another one's name."""
+        while waiting:
+            where = next(iter(waiting))
+            del waiting[where]
+            if where in self._waiting:
+                return where
+        return None
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+        self._commands.clear()
+        self._waiting.clear()
+        self._since.clear()
+
+    def late(self, after_s: float) -> list[Where]:
+        """Of each command that has waited for so long without a turn, whose turn is next; each of them once."""
+        now = time.monotonic()
+        late = [command for command, since in self._since.items() if now - since >= after_s]
+        self._since |= dict.fromkeys(late, math.inf)
+        return [next(iter(self._commands[command])) for command in late]
+
+
+class _Line:
+    """Turns for a number of places."""
+
+    def __init__(self, places: int) -> None:
+        self.turns = Turns()
+        self.places = places
+
+
+class Drains:
+    """The drains of a worker's share; a partition of the drains topic stands for some of all queue partitions.
+
+    A place is held for one attempt. What has failed waits for a place of its own kind: it may fail for hours, and each
+    attempt may take long. `after` is told the topic of each queue partition of which a range was drained.
+    """
+
+    def __init__(
+        self,
+        drainer: Drainer,
+        ledger: Ledger,
+        partition_of: Callable[[str, int], int],
+        places: int,
+        after: Callable[[str], None],
+    ) -> None:
+        self._drainer = drainer
+        self._ledger = ledger
+        self._partition_of = partition_of
+        self._after = after
+        self._share: frozenset[int] = frozenset()
+        self._stopping = False
+        self._first = _Line(places)
+        self._again = _Line(places)
+        self._at_work: dict[Where, asyncio.Task[None]] = {}
+        self._later: dict[Where, asyncio.TimerHandle] = {}
+        """What has failed, until it is tried again."""
+        self._news: dict[Where, set[str]] = {}
+        """The commands of ranges that came while their partition was at work."""
+        self._telling: asyncio.Task[None] | None = None
+        ledger.on_left = self._on_left
+
+    def start(self) -> None:
+        """Begin to tell whoever waits for a turn for long."""
+        self._telling = self._telling or asyncio.create_task(self._tell())
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            try:
+                for where in self._first.turns.late(_TOLD_S):
+                    await self._drainer.say(*where, _TURN)
+            except Exception:  # noqa: BLE001 - a bug of ours must not end this for as long as the worker lives
+                _log.exception("drain.failed")
+
+    def lose_share(self) -> None:
+        """Nothing is ours until a share is given out anew; what is at work stops at its next edge."""
+        self._share = frozenset()
+        for line in (self._first, self._again):
+            line.turns.clear()
+
+    def take_share(self, partitions: Collection[int]) -> None:
+        """These partitions of the drains topic are ours now, and no others; what is left there begins at once."""
+        self.lose_share()
+        self._share = frozenset(partitions)
+        for where in [*self._drainer.troubled, *self._later]:
+            if where not in self._at_work and not self._is_ours(where):
+                self._leave(where)
+        self.look()
+
+    def _leave(self, where: Where) -> None:
+        """Somebody else's by now, or drained by somebody else."""
+        self._drainer.leave(*where)
+        timer = self._later.pop(where, None)
+        if timer is not None:
+            timer.cancel()
+
+    def look(self) -> None:
+        """Begin all that is left in our share and has not begun."""
+        for where in self._ledger.left():
+            self.begin(*where)
+
+    def begin(self, topic: str, partition: int) -> None:
+        """Drain the queue partition in its turn, if it is ours and anything is left there."""
+        if (topic, partition) not in self._at_work:
+            for claim in self._ledger.unfinished(topic, partition):
+                self._on_left(topic, partition, claim.id)
+
+    def _on_left(self, topic: str, partition: int, id: str) -> None:
+        where = topic, partition
+        if where in self._at_work:
+            self._news.setdefault(where, set()).add(id)
+        elif where not in self._later and self._is_ours(where):
+            # What has failed waits among its own kind, whoever asks for it.
+            line = self._again if where in self._drainer.troubled else self._first
+            line.turns.add(id, where)
+            self._go_on()
+
+    def _is_ours(self, where: Where) -> bool:
+        return not self._stopping and self._partition_of(*where) in self._share
+
+    def _go_on(self) -> None:
+        """Begin as many attempts as there are places."""
+        for line in (self._first, self._again):
+            while line.places and (where := line.turns.next()) is not None:
+                if where not in self._at_work and where not in self._later and self._is_ours(where):
+                    line.places -= 1
+                    task = self._at_work[where] = asyncio.create_task(self._attempt(where, line))
+                    task.add_done_callback(say_failure)
+
+    async def _attempt(self, where: Where, line: _Line) -> None:
+        """One attempt, with a place; then whatever is left, in its turn."""
+        drained: list[str] = []
+        again_s: float | None = _BUG_S
+        try:
+            again_s = await self._drainer.attempt(*where, lambda: self._is_ours(where), drained)
+        except Abandoned:
+            again_s = 0.0  # ours again by now, perhaps
+        except Exception:  # noqa: BLE001 - a bug of ours must not end this for as long as the worker lives
+            _log.exception("drain.failed topic=%s partition=%d", *where)
+        finally:
+            line.places += 1
+            del self._at_work[where]
+            self._end(where, again_s, self._news.pop(where, set()) - set(drained))
+            self._go_on()
+        if drained:
+            self._after(where[0])
+
+    def _end(self, where: Where, again_s: float | None, news: Collection[str]) -> None:
+        if not self._is_ours(where):
+            self._leave(where)
+        elif again_s:
+            self._later[where] = asyncio.get_running_loop().call_later(again_s, self._try_again, where)
+        elif news or again_s is not None:
+            self.begin(*where)
+
+    def _try_again(self, where: Where) -> None:
+        del self._later[where]
+        if self._ledger.unfinished(*where):
+            self.begin(*where)
+        else:
+            self._leave(where)
+
+    def begin_stop(self) -> None:
+        """Begin nothing any more; what is at work stops at its next edge."""
+        self._stopping = True
+        if self._telling is not None:
+            self._telling.cancel()
+        self.take_share(())
+
+    async def idle(self, within_s: float) -> None:
+        """Wait until nothing is at work, but not longer than `within_s`; then cancel it."""
+        if self._at_work:
+            _, late = await asyncio.wait(self._at_work.values(), timeout=within_s)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=_CANCEL_S)

@@ -1,0 +1,1 @@
+"""What operators and other services need: permissions, documents, manifests."""

@@ -1,0 +1,1 @@
+"""Settings: what there is, how values are written, and where they stand."""

@@ -1,0 +1,311 @@
+"""Metrics for Prometheus: all of them, in one list, with unit, labels and the labels' values.
+
+docs/metrics.md is made from it: `python -m streams.telemetry.metrics` prints that page. Worker and api each serve their
+own.
+A label whose values are listed has all its series from the start, at 0: the first event is an increase, too.
+"""
+
+import itertools
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.metrics import MetricWrapperBase
+
+from streams import __version__
+from streams.domain.envelope import ReturnReason
+from streams.errors import Fenced, OutcomeUnknown, OutOfRange, Overtaken, Rejected, Unavailable, Unreadable
+from streams.telemetry.health import Health
+
+Part = Literal["worker", "api"]
+Labels = Mapping[str, Sequence[str] | str]
+"""By label: all its values, or where there are others than known beforehand, what they are and how many at most."""
+_Made = TypeVar("_Made", bound=MetricWrapperBase)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric, as it is documented; `name` as it is scraped, `parts` are those who serve it."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    unit: str
+    help: str
+    labels: Labels
+    parts: Sequence[Part]
+
+
+METRICS: list[Metric] = []
+"""All of them."""
+REGISTRIES: dict[Part, CollectorRegistry] = {"worker": CollectorRegistry(), "api": CollectorRegistry()}
+"""What each part serves; of the process itself, `process_*` and `python_gc_*` besides."""
+OTHER = "_other"
+"""The label value that stands for all queues without one of their own; no xfer queue is called so."""
+
+_BOTH: Sequence[Part] = ("worker", "api")
+_WORKER: Sequence[Part] = ("worker",)
+_ERRORS = [kind.__name__ for kind in (Fenced, OutcomeUnknown, OutOfRange, Overtaken, Rejected, Unavailable, Unreadable)]
+_KINDS = ("xfer.cancel", "xfer.start")
+
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that says when it began
+
+
+def _listed(made: _Made, metric: Metric) -> _Made:
+    METRICS.append(metric)
+    for part in metric.parts:
+        REGISTRIES[part].register(made)
+    values = [values for values in metric.labels.values() if not isinstance(values, str)]
+    if metric.labels and len(values) == len(metric.labels):
+        for combination in itertools.product(*values):
+            made.labels(*combination)
+    return made
+
+
+def _counter(name: str, unit: str, help: str, labels: Labels | None = None, parts: Sequence[Part] = _WORKER) -> Counter:
+    metric = Metric(name, "counter", unit, help, labels or {}, parts)
+    return _listed(Counter(name, help, [*metric.labels], registry=None), metric)
+
+
+def _gauge(name: str, unit: str, help: str, labels: Labels | None = None, parts: Sequence[Part] = _WORKER) -> Gauge:
+    metric = Metric(name, "gauge", unit, help, labels or {}, parts)
+    return _listed(Gauge(name, help, [*metric.labels], registry=None), metric)
+
+
+def _histogram(name: str, help: str, labels: Labels, buckets: Sequence[float]) -> Histogram:
+    metric = Metric(name, "histogram", "seconds", help, labels, _WORKER)
+    return _listed(Histogram(name, help, [*labels], buckets=buckets, registry=None), metric)
+
+
+# ---- commands and claims
+
+COMMANDS = _counter(
+    "xferq_commands_total",
+    "commands",
+    "Commands ended",
+    {"type": (*_KINDS, "unknown"), "outcome": ("done", "refused")},
+)
+_OUTCOMES: Labels = {"outcome": ("claimed", "empty", "resumed", "refused", "failed")}
+"""`resumed`: the command had claimed before. `failed`: Kafka did not let it happen in time; it is tried again."""
+CLAIMS = _counter("xferq_claims_total", "queues", "Claims of a queue; each attempt of a command counts", _OUTCOMES)
+CLAIM_SECONDS = _histogram(
+    "xferq_claim_seconds",
+    "Duration of a claim, from taking the command to the look that confirms the claim",
+    _OUTCOMES,
+    (0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+EVICTIONS = _counter("xferq_evictions_total", "dispatchers", "Dispatchers evicted from their group by a claim")
+HEADS_RESTORED = _counter(
+    "xferq_heads_restored_total", "partitions", "Group offsets that were below a claim, or missing, and were corrected"
+)
+
+# ---- the drain
+
+MESSAGES = _counter(
+    "xferq_messages_total",
+    "messages",
+    "Messages in committed transactions: moved (by a cancel: restored), or returned to the tail of the queue",
+    {"kind": _KINDS, "outcome": ("moved", "returned")},
+)
+RETURNED = _counter(
+    "xferq_returned_messages_total",
+    "messages",
+    "Returned messages by reason",
+    {"reason": [reason.value for reason in ReturnReason]},
+)
+TRANSACTIONS = _counter(
+    "xferq_drain_transactions_total",
+    "transactions",
+    "Drain transactions: `committed`, or the error that ended the transaction",
+    {"outcome": ("committed", *_ERRORS)},
+)
+TRANSACTION_SECONDS = _histogram(
+    "xferq_drain_transaction_seconds",
+    "Duration of a drain transaction, from its first write to the answer to its commit, or to its error",
+    {"outcome": ("committed", "failed")},
+    (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+PRODUCERS_REPLACED = _counter(
+    "xferq_producers_replaced_total",
+    "producers",
+    "Producers dropped after an error; `Fenced`: another worker has the work, or the transaction timed out",
+    {"work": ("claim", "drain"), "error": _ERRORS},
+)
+DRAINS_RUNNING = _gauge("xferq_drains_running", "partitions", "Queue partitions that this process is draining")
+LOST = _counter(
+    "xferq_lost_ranges_total",
+    "ranges",
+    "Claimed ranges found to have lost messages in Kafka before they were drained; counted each time one is found",
+)
+
+# ---- what is claimed and not drained yet: each process for its share of the queues, so their sum is all of it
+
+UNDRAINED = _gauge(
+    "xferq_undrained_messages",
+    "offsets",
+    "Claimed but not yet drained: what workers have left to do. In offsets, some of which are transaction markers",
+)
+UNFINISHED_TOTAL = _gauge(
+    "xferq_unfinished_messages",
+    "offsets",
+    "Everything unfinished claims took: their progress is 1 - xferq_undrained_messages / xferq_unfinished_messages",
+)
+CLAIMS_UNFINISHED = _gauge("xferq_claims_unfinished", "claims", "Claims that are not yet drained")
+OLDEST_CLAIM_SECONDS = _gauge("xferq_oldest_claim_seconds", "seconds", "Age of the oldest unfinished claim; 0: none")
+SILENT_SECONDS = _gauge(
+    "xferq_silent_claim_seconds",
+    "seconds",
+    "Longest time that any unfinished claim has gone without progress; 0: none",
+)
+TASKS_REPUBLISHED = _counter(
+    "xferq_tasks_republished_total", "tasks", "Drain tasks published again for a claim without progress"
+)
+
+# ---- queues
+
+DEPTH = _gauge(
+    "xferq_xfer_queue_depth",
+    "offsets",
+    "What is in an xfer queue, from its head to its end; each process reports its share of the queues",
+    {"queue": f"an xfer queue: the XFERQ_METRICS_QUEUES deepest of each process; `{OTHER}`: all others together"},
+)
+SPACE_FREED = _counter("xferq_offsets_freed_total", "offsets", "Offsets freed in queue topics, below heads and claims")
+
+GROUP_KINDS = ("classic", "consumer", "share", "streams")
+"""As Kafka has them; `consumer` is the new protocol, KIP-848."""
+FOREIGN_GROUPS = _gauge(
+    "xferq_foreign_groups",
+    "groups",
+    "Groups other than a queue's own that take messages out of it: a cancel restores those messages as well",
+    {"kind": GROUP_KINDS},
+)
+UNSAFE_QUEUES = _gauge(
+    "xferq_unsafe_queues",
+    "queues",
+    "Queue topics with settings by which Kafka may lose messages, or not take one back: `xferq topics` puts them right",
+)
+
+# ---- the ledger and open transactions
+
+LEDGER_LAG = _gauge(
+    "xferq_ledger_lag", "offsets", "Offsets committed to the ledger that this process has not yet read", parts=_BOTH
+)
+UNREADABLE = _counter(
+    "xferq_unreadable_ledger_records_total",
+    "records",
+    "Ledger records that this process can't read, perhaps from a later version; counted each time they are read",
+    parts=_BOTH,
+)
+OPEN_SECONDS = _gauge(
+    "xferq_open_transaction_seconds",
+    "seconds",
+    "For how long the oldest open transaction has been seen: in the ledger, in what workers consume, or in an xfer "
+    "queue of this process",
+    {"where": ("ledger", "commands", "drains", "xfer_queues")},
+    parts=_BOTH,
+)
+
+# ---- how a process is
+
+STALLED = _gauge(
+    "xferq_stalled", "boolean", "1 while this process can't make progress on anything; /readyz says why", parts=_BOTH
+)
+WAITING = _gauge("xferq_waiting", "pieces of work", "Commands and drains of this process waiting after an error")
+WAITING_SECONDS = _gauge(
+    "xferq_waiting_seconds", "seconds", "Longest wait of any of these commands and drains; 0: none"
+)
+PROGRESS = _gauge(
+    "xferq_last_progress_timestamp_seconds", "seconds", "When this process last made progress, or started"
+)
+INFO = _gauge("xferq_info", "", "Always 1", {"version": "the version of xferq; one per process"}, parts=_BOTH)
+INFO.labels(version=__version__).set(1)
+
+# ---- the api
+
+REQUESTS = _counter(
+    "xferq_http_requests_total",
+    "requests",
+    "HTTP requests to the api",
+    {"route": "a path of the api as in OpenAPI, or `unmatched`", "status": "the HTTP status of the answer"},
+    parts=("api",),
+)
+
+for _registry in REGISTRIES.values():
+    ProcessCollector(registry=_registry)
+    GCCollector(registry=_registry)
+
+
+def show_health(health: Health) -> None:
+    """Let these tell how a worker is."""
+    STALLED.set_function(lambda: float(health.problem() is not None))
+    WAITING.set_function(lambda: float(health.waiting))
+    WAITING_SECONDS.set_function(lambda: health.waiting_s)
+    PROGRESS.set_function(lambda: time.time() - health.idle_s)
+
+
+def error_of(error: Exception) -> str:
+    """The error as a label: its class, or the nearest one above it that is listed."""
+    return next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), Unavailable.__name__)
+
+
+_HEAD = """\
+# Metrics
+
+The metrics that `xferq worker` and `xferq api` serve for Prometheus under `/metrics`. The list is fixed and generated
+from [streams/telemetry/metrics.py](../streams/telemetry/metrics.py): `python -m streams.telemetry.metrics` prints this
+page (`tests/test_watching.py::test_the_page_of_metrics_is_current`).
+
+The api serves its metrics on its own port. Each worker process has a port of its own on `XFERQ_METRICS_HOST`, starting
+at `XFERQ_METRICS_PORT`: `xferq worker --processes 4` listens on 8001 to 8004. Scrape all of them and add them up. Each
+claim and each queue is reported by one process only, chosen by a hash of the queue's name: the sum over all processes
+is the total. While the workers' group rebalances, a queue may be reported by none or by two of them for some seconds.
+
+Each process also serves `process_*` and `python_gc_*`.
+
+- **Offsets are not message counts.** A transaction's marker takes an offset, too, so a gauge in offsets is at least the
+  number of messages. For queues that are filled in large transactions, about one offset in some thousand is a marker;
+  for those that are filled one message at a time, half of them are.
+- **Autoscaling** uses `sum(xferq_undrained_messages)`: what is claimed and waits for workers
+  (`tests/test_watching.py::test_what_is_claimed_and_not_drained`). It is updated every third of `XFERQ_STALLED_MS`,
+  10 s by default.
+- **Queues** are checked every 15 s, or less often where that would take more than a tenth of the time
+  (`tests/test_watching.py::test_the_deepest_queues_have_a_label_of_their_own`). A queue whose topic has only a digest
+  of its name is included once it has been cancelled. With `XFERQ_METRICS_QUEUES=0` queues are not checked: there are no
+  depths, and open transactions in xfer queues are not detected.
+- **Claims**: `resumed` means that the command had already claimed and came again; `failed` means that Kafka did not let
+  the claim happen in time, and it is tried again.
+
+[deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has alerts, and
+[deploy/grafana/xferq.json](../deploy/grafana/xferq.json) a dashboard. Both use only these metrics
+(`tests/test_watching.py::test_alerts_and_board_use_only_what_is_listed`).
+
+| metric | type | unit | labels | what it is | of |
+|---|---|---|---|---|---|
+"""
+
+
+def metrics_page() -> str:
+    """The page in docs/, as Markdown."""
+    rows = []
+    for metric in METRICS:
+        labels = "<br>".join(
+            f"`{name}`: {values if isinstance(values, str) else ', '.join(f'`{value}`' for value in values)}"
+            for name, values in metric.labels.items()
+        )
+        cells = (f"`{metric.name}`", metric.kind, metric.unit, labels, metric.help, ", ".join(metric.parts))
+        rows.append(f"| {' | '.join(cells)} |\n")
+    return _HEAD + "".join(rows)
+
+
+if __name__ == "__main__":
+    print(metrics_page(), end="")

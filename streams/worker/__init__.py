@@ -1,0 +1,1 @@
+"""The worker process: Faust, the engine, and the standing work."""

@@ -1,0 +1,229 @@
+"""The engine: everything that a worker does, put together; `streams.worker.agents` feeds it."""
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+from functools import partial
+
+import orjson
+
+from streams.claim.claimer import Claimer
+from streams.commands.command_record import CommandRecord
+from streams.commands.commands import Commands
+from streams.commands.pending import Pending
+from streams.concurrency.ending import Background
+from streams.domain.command import InvalidCommand
+from streams.domain.status import name_of
+from streams.domain.topic import drains_partition, is_queue_topic, topic_of
+from streams.domain.trace import trace_of
+from streams.drain.drainer import Drainer
+from streams.drain.drains import Drains
+from streams.errors import Abandoned, XferqError
+from streams.ledger.ledger import Ledger
+from streams.ports import Kafka
+from streams.settings.settings import Settings
+from streams.telemetry.health import Health
+from streams.telemetry.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Span, Traces, about_record
+from streams.worker.held import HeldBack
+from streams.worker.keeper import Keeper
+
+_log = logging.getLogger(__name__)
+_PATIENCE_OF_LOOKS_S = 5.0
+
+
+def utc_now() -> datetime:
+    """The clock."""
+    return datetime.now(UTC)
+
+
+class Engine:
+    """Carries out commands and drains: side by side across queues, in order within one."""
+
+    def __init__(
+        self,
+        kafka: Kafka,
+        settings: Settings,
+        now: Callable[[], datetime] = utc_now,
+        health: Health | None = None,
+        traces: Traces = NO_TRACES,
+    ) -> None:
+        self.health = health or Health()
+        self._settings = settings
+        self._traces = traces
+        self._stopping = False
+        self._shares: frozenset[int] = frozenset()
+        self.ledger = Ledger(kafka, settings)
+        self.claimer = Claimer(kafka, self.ledger, settings, now)
+        self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health, traces)
+        self.drainer = Drainer(kafka, self.ledger, settings, now, self.health, traces)
+        self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self.is_mine)
+        self._held_back = HeldBack(kafka, settings, self.health)
+        self.drains = Drains(
+            self.drainer, self.ledger, self._drains_partition, settings.concurrent_drains, self._after_drain
+        )
+        self.pending = Pending(
+            self.ledger,
+            settings,
+            partial(self._carry_out, is_kept=True),
+            lambda name: not self._stopping and self.is_mine(name),
+            self.commands.announcements.say_its_turn,
+        )
+        self._background = Background()
+        self._to_free: dict[str, bool] = {}
+        """Topics of which something is being freed; whether more has been drained meanwhile."""
+        self.ledger.on_drained = self._on_drained
+
+    async def start(self) -> None:
+        """Read the ledger, begin the standing work."""
+        await self.ledger.start()
+        self.drains.start()
+        self.keeper.start()
+
+    async def look(self) -> None:
+        """See that Kafka answers, that the ledger is followed, and what holds back commands; every few seconds.
+
+        Raises:
+            Unavailable: Kafka does not answer, or the ledger is not followed.
+        """
+        await self.ledger.look()
+        self.health.notes("ledger", self.ledger.held_up)
+        self.pending.look()
+        try:
+            async with asyncio.timeout(_PATIENCE_OF_LOOKS_S):
+                await self._held_back.look()
+        except (XferqError, TimeoutError) as error:
+            # One partition of these topics that nobody leads: no reason to be taken for one that can't work.
+            self.health.notes("inputs", f"whether commands or drain tasks are held back can't be seen: {error!r}")
+        else:
+            self.health.notes("inputs", None)
+
+    async def stop(self) -> None:
+        """End the standing work. Stop feeding and let running work reach its edge before: `begin_stop`."""
+        self.begin_stop()
+        await self.drains.idle(0)
+        await self.pending.stop()
+        await self._background.stop()
+        await self.keeper.stop()
+        await self.claimer.stop()
+        await self.ledger.stop()
+
+    def begin_stop(self) -> None:
+        """From now on, work stops at the next edge of a transaction and is left to others."""
+        self._stopping = True
+        self.drains.begin_stop()
+
+    def lose_shares(self) -> None:
+        """Nothing is ours until shares are given out anew."""
+        self._shares = frozenset()
+        self.drains.lose_share()
+
+    def take_shares(self, commands: Collection[int], drains: Collection[int]) -> None:
+        """These partitions of the commands and of the drains topic are ours now, and no others.
+
+        Those of commands also share out the standing work.
+        """
+        self._shares = frozenset(commands)
+        self.drains.take_share(drains)
+        self.pending.look()
+
+    @property
+    def shares(self) -> frozenset[int]:
+        """The partitions of the commands topic that are ours."""
+        return self._shares
+
+    def is_mine(self, topic: str) -> bool:
+        """Whether the standing work for this queue topic is ours: every one is somebody's."""
+        return zlib.crc32(topic.encode()) % self._settings.commands_partitions in self._shares
+
+    async def on_command(
+        self, record: CommandRecord, is_ours: Callable[[], bool], wanted: asyncio.Future[None] | None = None
+    ) -> bool:
+        """Carry out one record of the commands topic, or keep it; whether it may be acknowledged."""
+        wanted = wanted or asyncio.get_running_loop().create_future()
+        work = self._carry_out(record, is_ours)
+        return await self.pending.done_or_kept(self._name_of(record), record, work, wanted)
+
+    def _name_of(self, record: CommandRecord) -> str:
+        try:
+            return topic_of(self.commands.parse(record).queue)
+        except InvalidCommand as error:
+            return error.id
+
+    async def _carry_out(self, record: CommandRecord, is_ours: Callable[[], bool], *, is_kept: bool = False) -> bool:
+        def go_on() -> bool:
+            return is_ours() and not self._stopping
+
+        about = about_record(record.topic, "process", kind="process", partition=record.partition)
+        about |= {"messaging.kafka.offset": record.offset, "messaging.consumer.group.name": self._settings.worker_group}
+        with self._traces.span(f"process {record.topic}", "consumer", about, trace_of(record.headers)) as span:
+            return await self._on_command(record, go_on, span, is_kept=is_kept)
+
+    async def _on_command(self, record: CommandRecord, go_on: Callable[[], bool], span: Span, *, is_kept: bool) -> bool:
+        try:
+            command = self.commands.parse(record)
+        except InvalidCommand as error:
+            span.set({COMMAND_ID: error.id, OUTCOME: "refused"})
+            return await self._refuse(record, error, go_on)
+        span.set({COMMAND_ID: command.id, QUEUE: command.queue, "xferq.command.type": command.type})
+        try:
+            span.set({OUTCOME: await self.commands.carry_out(command, record, go_on, is_kept=is_kept)})
+        except Abandoned:
+            span.set({OUTCOME: "abandoned"})
+            return False
+        return True
+
+    async def _refuse(self, record: CommandRecord, error: InvalidCommand, go_on: Callable[[], bool]) -> bool:
+        while go_on():
+            try:
+                await self.commands.refuse(record, error)
+            except XferqError as failure:
+                _log.warning("command.again id=%s error=%s", error.id, failure)
+                await asyncio.sleep(1)
+            else:
+                return True
+        return False
+
+    def on_task(self, value: bytes | None) -> None:
+        """Begin the drain that a task announces, where it has not begun by what the ledger shows."""
+        try:
+            task = orjson.loads(value or b"")
+            topic, partition = str(task["topic"]), int(task["partition"])
+            if not is_queue_topic(topic):
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            _log.error("drain.task_unreadable value=%r", (value or b"")[:200])
+        else:
+            self.drains.begin(topic, partition)
+
+    def _drains_partition(self, topic: str, partition: int) -> int:
+        return drains_partition(topic, partition, self._settings.drains_partitions)
+
+    def _after_drain(self, topic: str) -> None:
+        """Free what was drained, which the keeper would do later by itself: once more where that is being done."""
+        if topic not in self._to_free:
+            self._background.begin(self._free(topic))
+        self._to_free[topic] = True
+
+    async def _free(self, topic: str) -> None:
+        try:
+            while self._to_free[topic]:
+                self._to_free[topic] = False
+                await self.keeper.free(topic)
+        except XferqError as error:
+            _log.info("drain.not_freed topic=%s error=%s", topic, error)
+        finally:
+            del self._to_free[topic]
+
+    def _on_drained(self, id: str) -> None:
+        """The view shows that all of a command is drained: one of the workers records its end."""
+        status = self.ledger.recorded_status(id)
+        if status is not None and status.state != "done" and self.is_mine(name_of(status)):
+            self._background.begin(self._finish(id))
+
+    async def _finish(self, id: str) -> None:
+        try:
+            await self.commands.finish(id)
+        except XferqError as error:
+            _log.info("drain.unrecorded id=%s error=%s", id, error)  # the keeper's next round does

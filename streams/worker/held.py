@@ -1,0 +1,45 @@
+"""What holds back commands and drain tasks: somebody's transaction that is open in their topics.
+
+They are read committed. So what lies behind such a transaction in its partition waits for its end, which is up to
+whoever began it: said by every worker, but no reason to give one up.
+"""
+
+from streams.ports import Kafka
+from streams.settings.settings import Settings
+from streams.telemetry.health import Health
+from streams.telemetry.metrics import OPEN_SECONDS
+from streams.telemetry.undecided import Undecided
+
+_SAID_AFTER_S = 4.0
+"""Transactions that end within this time are nobody's business."""
+
+
+class HeldBack:
+    """Looks at the topics that workers consume; tells metrics and `health`."""
+
+    def __init__(self, kafka: Kafka, settings: Settings, health: Health) -> None:
+        self._kafka = kafka
+        self._health = health
+        self._inputs = (
+            ("commands", settings.commands_topic, range(settings.commands_partitions)),
+            ("drains", settings.drains_topic, range(settings.drains_partitions)),
+        )
+        self._undecided = {where: Undecided[int]() for where, _, _ in self._inputs}
+
+    async def look(self) -> None:
+        """To be called every few seconds.
+
+        Raises:
+            Unavailable: Kafka does not answer.
+        """
+        for where, topic, partitions in self._inputs:
+            undecided = self._undecided[where]
+            stable = await self._kafka.stable_ends(topic, partitions)
+            open_s = undecided.look(stable, await self._kafka.high_watermarks(topic, partitions))
+            OPEN_SECONDS.labels(where=where).set(open_s)
+            held = sorted(undecided.open_for(_SAID_AFTER_S))
+            if held:
+                places = ", ".join(f"{partition} from offset {stable[partition]}" for partition in held)
+                self._health.notes(where, f"a transaction is open in {topic}: what lies behind it waits ({places})")
+            else:
+                self._health.notes(where, None)
