@@ -18,6 +18,7 @@ from api.address import require_guarded
 from api.app import create_app
 from api.tls import server_context
 from api.users import UsersFile
+from streams.domain.ledger_partitions import ledger_width
 from streams.kafka.acls import PARTS, acls, user_of
 from streams.kafka.layout import read_layout
 from streams.kafka.security import Security
@@ -351,7 +352,7 @@ def test_workers_grow_with_what_is_claimed_and_not_drained() -> None:
     query = trigger["metadata"]["query"]
     (metric,) = re.findall(r"xferq_\w+", query)
     assert metric == "xferq_undrained_messages"
-    assert f'"{metric}"' in (ROOT / "streams" / "metrics.py").read_text()
+    assert f'"{metric}"' in (ROOT / "streams" / "telemetry" / "metrics.py").read_text()
     assert f'namespace="{target["metadata"]["namespace"]}"' in query
     (peer,) = the("NetworkPolicy", "xferq-metrics")["spec"]["ingress"][0]["from"]
     namespace = peer["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]
@@ -381,7 +382,8 @@ def test_the_topics_are_those_of_the_topics_file(monkeypatch: pytest.MonkeyPatch
     }
     for role in ("commands", "drains", "ledger", "log"):
         spec = found[getattr(settings, f"{role}_topic")]["spec"]
-        assert spec["partitions"] == getattr(settings, f"{role}_partitions")
+        count = getattr(settings, f"{role}_partitions")
+        assert spec["partitions"] == (ledger_width(count) if role == "ledger" else count)
         assert spec["replicas"] == 3
         assert {key: str(value) for key, value in spec["config"].items()} == layout.config[role]
 

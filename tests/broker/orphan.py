@@ -12,7 +12,7 @@ _EVERY_S = 1.0
 
 def end_later() -> None:
     """Give the worker that this process becomes as much longer for its end as this machine is slow."""
-    from streams.worker.process import process as worker
+    from streams.worker import process as worker
 
     for name in ("_EDGE_S", "_END_S"):
         setattr(worker, name, getattr(worker, name) * SLOWNESS)

@@ -15,7 +15,8 @@ import pytest
 from aiokafka.conn import AIOKafkaConnection
 
 from streams.broker import EmbeddedBroker
-from streams.drain.drainer import Drainer, range_drain
+from streams.drain import range_drain
+from streams.drain.drainer import Drainer
 from streams.kafka.cluster import Cluster
 from streams.ledger.ledger import Ledger
 from streams.telemetry.health import Health

@@ -11,8 +11,8 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.elections import require_clean_elections
 from streams.kafka.ledger_id import LedgerId
 from streams.kafka.topics import Topics
+from streams.worker import process as worker
 from streams.worker.engine import Engine
-from streams.worker.process import process as worker
 from tests.broker.scene import WAIT_S, Scene
 
 pytestmark = pytest.mark.alone

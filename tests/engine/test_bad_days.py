@@ -9,8 +9,8 @@ from faust.types import TP
 
 from streams.domain.topic import topic_of
 from streams.errors import Refused, Unavailable
+from streams.worker import agents
 from streams.worker.agents import Handoff, IsOurs
-from streams.worker.process import agents
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from streams.worker import agents
 from streams.worker.agents import Handoff, IsOurs, Work
-from streams.worker.process import agents
 from tests.fakes.clock import timeless
 from tests.fakes.worker import FakeEvent, FakeMessage
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from streams.domain.topic import topic_of
 from streams.ledger.pending_records import PendingRecords
-from streams.worker.process import agents
+from streams.worker import agents
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
 from tests.engine.world import XFER_QUEUE, World
