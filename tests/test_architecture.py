@@ -123,6 +123,37 @@ def test_imports_point_inward() -> None:
     assert wrong == []
 
 
+LAYERS = (
+    {"__init__", "errors", "domain"},
+    {"ports", "concurrency", "settings"},
+    {"unopened", "patience", "telemetry"},
+    {"kafka", "ledger", "broker"},
+    {"claim", "drain", "ops"},
+    {"commands"},
+    {"worker"},
+)
+"""The rooms of `streams/`, floor by floor: each may import what lies below it, and itself."""
+
+
+def room_of(module: Path) -> str:
+    """The folder, or the module that lies beside them."""
+    return module.relative_to(ROOT / "streams").with_suffix("").parts[0]
+
+
+def test_the_rooms_of_streams_lie_on_floors() -> None:
+    floor = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
+    modules = [module for module in MODULES if name_of(module).startswith("streams/")]
+    assert {room_of(module) for module in modules} == floor.keys()
+    wrong = []
+    for module in modules:
+        for imported in imports_in(module):
+            package, _, rest = imported.partition(".")
+            other = rest.partition(".")[0]
+            if package == "streams" and other in floor and other != room_of(module):
+                wrong += [f"{name_of(module)}: {imported}"] if floor[other] >= floor[room_of(module)] else []
+    assert wrong == []
+
+
 def test_no_assert_guards_anything() -> None:
     # python -O takes them away.
     assert [
