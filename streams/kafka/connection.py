@@ -5,30 +5,20 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
-import aiokafka.client
-import aiokafka.conn
 from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.metadata import MetadataRequest
 from confluent_kafka.admin import AdminClient
 
-import streams.kafka.records  # noqa: F401 - lets every client of ours read any header name
 from streams.concurrency.ending import end
 from streams.errors import Unavailable
 from streams.kafka.security import Security
 from streams.kafka.translate import translating
+from streams.kafka.wire.install import install
 from streams.settings.settings import Settings
 
 _OLD_S = 2.0
 """An admin client that fails is replaced when it is that old: not more often while Kafka is away."""
-
-# aiokafka asks for topics with the wish to have them created, and has no option not to. Where the broker grants it
-# (auto.create.topics.enable, by default), a queue would come about with a retention of seven days.
-aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
-# What a fetch brings is megabytes; by default the transport stops reading, and starts again, every 128 KiB of it.
-aiokafka.conn.READER_LIMIT = 4 << 20
 
 
 class Connection:
@@ -38,8 +28,9 @@ class Connection:
         """Nothing is connected yet.
 
         Raises:
-            Misconfigured: settings of TLS or the login are wrong by themselves.
+            Misconfigured: settings of TLS or the login are wrong by themselves, or the version of aiokafka is.
         """
+        install()
         self.settings = settings
         self.bootstrap_servers = bootstrap_servers or settings.bootstrap_servers
         self.security = Security(settings)

@@ -13,11 +13,11 @@ from aiokafka.protocol.group import HeartbeatRequest
 
 from streams.errors import Refused, Unavailable
 from streams.kafka.connection import Connection
-from streams.kafka.describe_groups import GroupDescription, describe
-from streams.kafka.leave_group import LeaveGroup
-from streams.kafka.offset_fetch import STAMP, fetch
 from streams.kafka.subscriptions import Subscription, subscriptions
 from streams.kafka.translate import describing, not_permitted, reading, translating
+from streams.kafka.wire.describe_groups import GroupDescription, describe
+from streams.kafka.wire.leave_group import LeaveGroup
+from streams.kafka.wire.offset_fetch import STAMP, fetch
 
 _RETRY_S = 0.02
 _EVICTIONS = 3

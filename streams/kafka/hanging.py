@@ -20,9 +20,9 @@ from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient
 
 from streams.errors import Rejected, Unavailable
-from streams.kafka.describe_producers import open_transactions
 from streams.kafka.places import Where, named
 from streams.kafka.translate import not_permitted, translated
+from streams.kafka.wire.describe_producers import open_transactions
 
 _LOOKS_S = 1.0
 """How long an open transaction is looked at: a leader that was replaced just now may not know of its end."""

@@ -21,8 +21,8 @@ from streams.errors import Misconfigured, Unavailable
 from streams.kafka.acls import ledger_group
 from streams.kafka.cluster import Cluster
 from streams.kafka.groups import coordinator
-from streams.kafka.offset_fetch import OffsetFetch
 from streams.kafka.translate import describing, reading, translating
+from streams.kafka.wire.offset_fetch import OffsetFetch
 from streams.patience import SURE_S, find_topic
 from streams.settings.settings import Settings
 

@@ -10,8 +10,8 @@ from aiokafka import errors as aio
 from streams.errors import OutOfRange, Unreadable
 from streams.kafka.connection import Connection
 from streams.kafka.leaders import follow_latest
-from streams.kafka.records import is_unreadable, unopened
 from streams.kafka.translate import translating
+from streams.kafka.wire.records import is_unreadable, unopened
 from streams.ports import Record
 
 _CLOSE_S = 2.0

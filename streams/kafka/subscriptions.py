@@ -9,8 +9,8 @@ from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
 
-from streams.kafka.describe_groups import ConsumerGroupDescribe, DescribeGroups
 from streams.kafka.other_groups import ShareGroupDescribe, StreamsGroupDescribe
+from streams.kafka.wire.describe_groups import ConsumerGroupDescribe, DescribeGroups
 
 GroupKind = Literal["classic", "consumer", "share", "streams"]
 """As Kafka names them; `consumer` is the new protocol, KIP-848."""

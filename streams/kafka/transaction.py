@@ -19,15 +19,14 @@ from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import errors as aio
 from aiokafka.client import ConnectionGroup, CoordinationType
 
-import streams.kafka.produce  # noqa: F401 - lets every producer of ours send with fewer copies
 from streams.concurrency.ending import uncut
 from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavailable, XferqError
-from streams.kafka.batches import COMPRESSION, DrainBatch
 from streams.kafka.connection import Connection
 from streams.kafka.hanging import require_none_hangs
-from streams.kafka.offset_fetch import STAMP, fetch
 from streams.kafka.places import Where, named
 from streams.kafka.translate import not_permitted, translated, translating
+from streams.kafka.wire.batches import COMPRESSION, DrainBatch
+from streams.kafka.wire.offset_fetch import STAMP, fetch
 from streams.ports import Batch, GroupOffsets, Write
 
 _log = logging.getLogger(__name__)

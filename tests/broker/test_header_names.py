@@ -9,10 +9,10 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record.util import calc_crc32c
 
 from streams.broker import EmbeddedBroker
-from streams.kafka.batches import DrainBatch
 from streams.kafka.cluster import Cluster
-from streams.kafka.records import LenientRecords, UndecodedName
 from streams.kafka.topics import Topics
+from streams.kafka.wire.batches import DrainBatch
+from streams.kafka.wire.records import LenientRecords, UndecodedName
 from streams.settings.settings import Settings
 from tests.broker.scene import Scene, wait_until
 from tests.support.names import own_name, remove_topics

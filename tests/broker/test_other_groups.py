@@ -13,7 +13,7 @@ from confluent_kafka import Consumer
 from streams.domain.topic import topic_of
 from streams.errors import Refused
 from streams.kafka.cluster import Cluster
-from streams.kafka.leave_group import LeaveGroup
+from streams.kafka.wire.leave_group import LeaveGroup
 from streams.telemetry.metrics import FOREIGN_GROUPS, UNSAFE_QUEUES
 from streams.worker.queue_watch import QueueWatch
 from tests.broker.other_groups import share_member, streams_member

@@ -6,7 +6,7 @@ from aiokafka.protocol.types import CompactArray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.describe_producers import (
+from streams.kafka.wire.describe_producers import (
     DescribeProducers,
     DescribeProducersRequestV0,
     DescribeProducersResponseV0,

@@ -3,12 +3,16 @@
 import struct as packing
 from typing import Any
 
+import aiokafka
+import pytest
 from aiokafka.protocol import produce
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.batches import LARGE_BYTES, DrainBatch
-from streams.kafka.produce import LeanProduceRequest
+from streams.errors import Misconfigured
+from streams.kafka.wire.batches import LARGE_BYTES, DrainBatch
+from streams.kafka.wire.install import install
+from streams.kafka.wire.produce import LeanProduceRequest
 from tests.engine.profile import PROPERTY
 
 
@@ -61,6 +65,11 @@ def test_batches_in_pieces_are_sent_whole() -> None:
 def test_every_producer_sends_it() -> None:
     from aiokafka.producer import sender
 
-    import streams.kafka.transaction  # noqa: F401 - puts it there
-
+    install()
     assert sender.ProduceRequest is LeanProduceRequest
+
+
+def test_another_version_of_aiokafka_is_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aiokafka, "__version__", "0.15.0")
+    with pytest.raises(Misconfigured, match=r"aiokafka 0\.15\.0 is installed, but xferq needs 0\.14\.x"):
+        install()

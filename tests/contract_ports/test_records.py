@@ -12,8 +12,9 @@ from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.batches import LARGE_BYTES, DrainBatch
-from streams.kafka.records import LeanPartitionRecords, LenientRecords
+from streams.kafka.wire.batches import LARGE_BYTES, DrainBatch
+from streams.kafka.wire.install import install
+from streams.kafka.wire.records import LeanPartitionRecords, LenientRecords
 from tests.engine.profile import PROPERTY
 
 _WHERE = TopicPartition("queue.a", 3)
@@ -92,5 +93,6 @@ def test_the_same_batch_is_built(records: list[dict[str, Any]], codec: int, size
 def test_every_consumer_reads_so() -> None:
     from aiokafka.consumer import fetcher
 
+    install()
     assert fetcher.PartitionRecords is LeanPartitionRecords
     assert fetcher.MemoryRecords is LenientRecords

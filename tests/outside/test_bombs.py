@@ -21,8 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.broker import EmbeddedBroker
-from streams.kafka import codecs
-from streams.kafka.records import MAX_BATCH_RECORDS, LenientRecords, is_unreadable
+from streams.kafka.wire import codecs
+from streams.kafka.wire.records import MAX_BATCH_RECORDS, LenientRecords, is_unreadable
 from tests.api.processes import ApiProcess
 from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, problem_of
 from tests.broker import checker
@@ -163,7 +163,7 @@ def test_a_fetch_ends_with_the_first_batch_that_is_too_large(raw: bytes) -> None
 
 _READS = """
 import resource, sys
-from streams.kafka.records import LenientRecords, is_unreadable
+from streams.kafka.wire.records import LenientRecords, is_unreadable
 raw = sys.stdin.buffer.read()
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20),) * 2)

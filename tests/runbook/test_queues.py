@@ -8,7 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from streams.domain.topic import topic_of
-from streams.kafka.records import MAX_BATCH_RECORDS
+from streams.kafka.wire.records import MAX_BATCH_RECORDS
 from tests.broker import checker
 from tests.broker.scene import WAIT_S, wait_until
 from tests.broker.world import XferQueue

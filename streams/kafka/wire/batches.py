@@ -17,7 +17,7 @@ from aiokafka.codec import gzip_encode, lz4_encode, snappy_encode, zstd_encode
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import encode_varint
 
-from streams.kafka.records import UndecodedName
+from streams.kafka.wire.records import UndecodedName
 from streams.ports import Header
 
 LARGE_BYTES = 4096

@@ -9,11 +9,10 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import aiokafka.producer.sender
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.types import String
 
-from streams.kafka.batches import Pieces
+from streams.kafka.wire.batches import Pieces
 
 _text = String("utf-8").encode
 _head = struct.Struct(">hii").pack  # acks, time-out in ms, number of topics
@@ -69,6 +68,3 @@ class _Message:
 
     def __radd__(self, length: bytes) -> bytes:
         return b"".join((length, *self._parts))
-
-
-aiokafka.producer.sender.ProduceRequest = LeanProduceRequest

@@ -16,15 +16,14 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, SupportsIndex
 
-import aiokafka.consumer.fetcher
 import google_crc32c
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
 
-from streams.kafka.codecs import MAX_UNPACKED_BYTES, TooLarge, unpacked_bytes
 from streams.kafka.unopened import UnopenedBatch
+from streams.kafka.wire.codecs import MAX_UNPACKED_BYTES, TooLarge, unpacked_bytes
 from streams.ports import Header, Record
 from streams.unopened import Unopened
 
@@ -226,7 +225,3 @@ class LeanPartitionRecords(PartitionRecords):  # type: ignore[misc]
             -1 if value is None else len(value),
             record.headers,
         )
-
-
-aiokafka.consumer.fetcher.MemoryRecords = LenientRecords
-aiokafka.consumer.fetcher.PartitionRecords = LeanPartitionRecords

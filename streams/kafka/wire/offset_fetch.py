@@ -21,8 +21,8 @@ from aiokafka.protocol.types import (
 )
 
 from streams.errors import Unavailable
-from streams.kafka.by_topic import NUMBERS, answers
 from streams.kafka.translate import describing, translating
+from streams.kafka.wire.by_topic import NUMBERS, answers
 
 STAMP = "xferq.claim"
 """The metadata of offsets that a claim has committed; a dispatcher's next commit takes it away."""

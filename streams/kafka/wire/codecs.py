@@ -7,7 +7,6 @@ at once. Whoever may write to a queue could so end every worker that reads it, o
 import struct
 import zlib
 from collections.abc import Callable
-from importlib import import_module
 
 import cramjam
 from aiokafka.codec import lz4_decode, snappy_decode, zstd_decode
@@ -23,7 +22,8 @@ _XERIAL_HEADER = 16
 _ZSTD_MAGIC = 0xFD2FB528
 _ZSTD_SKIPPABLE = 0x184D2A50
 _ZSTD_BLOCK = 128 << 10
-_MODULES = ("aiokafka.record.default_records", "aiokafka.record._crecords.default_records")
+USERS = ("aiokafka.record.default_records", "aiokafka.record._crecords.default_records")
+"""The modules of aiokafka that unpack batches."""
 _FULL = "failed to write whole buffer"
 
 
@@ -160,17 +160,10 @@ def _metered(unpack: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     return metered
 
 
-def _replace_codecs() -> None:
-    for name in _MODULES:
-        module = import_module(name)
-        for codec, unpack in (
-            ("gzip", unpack_gzip),
-            ("snappy", unpack_snappy),
-            ("lz4", unpack_lz4),
-            ("zstd", unpack_zstd),
-        ):
-            getattr(module, f"{codec}_decode")  # AttributeError where aiokafka does it in another way now
-            setattr(module, f"{codec}_decode", _metered(unpack))
-
-
-_replace_codecs()
+DECODERS = {
+    "gzip_decode": _metered(unpack_gzip),
+    "snappy_decode": _metered(unpack_snappy),
+    "lz4_decode": _metered(unpack_lz4),
+    "zstd_decode": _metered(unpack_zstd),
+}
+"""By the names that `USERS` have them under."""

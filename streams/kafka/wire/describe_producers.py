@@ -22,7 +22,7 @@ from aiokafka.protocol.types import (
     UnsignedVarInt32,
 )
 
-from streams.kafka.by_topic import NUMBERS, answers
+from streams.kafka.wire.by_topic import NUMBERS, answers
 
 _producer = struct.Struct(">qiiqiqB")
 
