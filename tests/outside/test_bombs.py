@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from streams.broker import EmbeddedBroker
 from streams.kafka.wire import codecs
+from streams.kafka.wire.install import install
 from streams.kafka.wire.records import MAX_BATCH_RECORDS, LenientRecords, is_unreadable
 from tests.api.processes import ApiProcess
 from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, problem_of
@@ -45,6 +46,9 @@ contents = st.lists(st.tuples(st.binary(max_size=50), st.integers(0, 5_000)), ma
     lambda pieces: b"".join([b"x", *(piece * count for piece, count in pieces)])
 )
 outside = settings.get_profile("outside")
+
+install()
+
 
 # ---- codecs
 
@@ -163,7 +167,9 @@ def test_a_fetch_ends_with_the_first_batch_that_is_too_large(raw: bytes) -> None
 
 _READS = """
 import resource, sys
+from streams.kafka.wire.install import install
 from streams.kafka.wire.records import LenientRecords, is_unreadable
+install()
 raw = sys.stdin.buffer.read()
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (used + (300 << 20),) * 2)
