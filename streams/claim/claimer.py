@@ -20,7 +20,6 @@ command, which is acknowledged after 8, comes again and goes on.
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from functools import partial
 from streams.claim.confirmation import Confirmation
 from streams.claim.heads import Heads, Snapshot
 from streams.claim.seat import Seat
+from streams.concurrency.backoff import backoff_s
 from streams.concurrency.ending import Background
 from streams.concurrency.lanes import Lanes
 from streams.concurrency.places import Places
@@ -134,8 +134,7 @@ class Claimer:
                 PRODUCERS_REPLACED.labels(work="claim", error=error_of(error)).inc()
                 may_be_ours = may_be_ours or isinstance(error, OutcomeUnknown)
                 took_s = max(0.01, time.monotonic() - began)
-                pause_s = random.uniform(0.5, 1) * took_s * 2 ** min(attempt, 6)  # noqa: S311 - no secret
-                await asyncio.sleep(min(pause_s, _MOST_PAUSE_S))
+                await asyncio.sleep(backoff_s(min(attempt, 6) + 1, took_s, _MOST_PAUSE_S))
                 continue
             return claim, is_new or may_be_ours
         raise Unavailable(f"claiming {request.queue}: other claims of it came in between again and again")

@@ -6,7 +6,6 @@ repeated: a claim is made once per command and queue, a task only announces, a s
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,6 +18,7 @@ from streams.commands.command_record import CommandRecord
 from streams.commands.ids import Ids, IdTaken
 from streams.commands.transfers import Transfers
 from streams.commands.wait import Wait
+from streams.concurrency.backoff import backoff_s
 from streams.concurrency.lanes import Lanes
 from streams.domain.claim import Claim
 from streams.domain.command import (
@@ -166,7 +166,7 @@ class Commands:
                 failures += 1
                 _log.warning("command.again id=%s queue=%r error=%s", command.id, command.queue, error)
                 await wait.tell(str(error))
-                await asyncio.sleep(random.uniform(0.5, 1) * min(_MOST_BACKOFF_S, 0.1 * 2**failures))  # noqa: S311
+                await asyncio.sleep(backoff_s(failures, 0.2, _MOST_BACKOFF_S))
         raise Abandoned
 
     async def _carry_out(

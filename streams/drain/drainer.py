@@ -7,13 +7,13 @@ record of it can be nearer the truth.
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from streams.concurrency.backoff import backoff_s
 from streams.domain.claim import Claim, Waiting
 from streams.drain.destinations import Destinations
 from streams.drain.pace import Pace
@@ -125,8 +125,7 @@ class Drainer:
             if trouble.failures >= _FAILURES and time.monotonic() - trouble.said_at >= _SAID_S:
                 trouble.said_at = time.monotonic()
                 await self.say(topic, partition, why)
-            backoff = min(_MOST_BACKOFF_S, 0.05 * 2.0 ** min(trouble.failures, 10))
-            return random.uniform(0.5, 1) * backoff  # noqa: S311 - no secret
+            return backoff_s(trouble.failures + 1, 0.05, _MOST_BACKOFF_S)
         else:
             self._troubles.pop(where, None)
             self._health.goes_on(work)
