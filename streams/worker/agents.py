@@ -23,7 +23,6 @@ from typing import Any
 
 import faust
 import faust.auth
-from faust.assignor.partition_assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT
 
@@ -120,6 +119,12 @@ class Handoff:
                 await asyncio.wait(late, timeout=_CANCEL_S)
 
 
+class _Assignor(driver.RoundRobinPartitionAssignor):  # type: ignore[misc]
+    """The one that Faust takes where there are no tables, by a name of our own."""
+
+    name = ASSIGNOR
+
+
 class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
     """Reads committed records only, and goes back to the first one of a partition for which nothing is committed, too.
 
@@ -133,6 +138,7 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer = super()._create_worker_consumer(transport)
         # Not by Faust's `processing_guarantee`, which would bring transactions of its own.
         consumer._isolation_level = "read_committed"
+        consumer._partition_assignment_strategy = [_Assignor]
         return consumer
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
@@ -183,14 +189,6 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
 
-class _Assignor(PartitionAssignor):  # type: ignore[misc]
-    """Faust's, by a name of our own."""
-
-    @property
-    def name(self) -> str:
-        return ASSIGNOR
-
-
 def create_app(settings: Settings, engine: Engine, connection: Connection, handoff: Handoff, scratch: str) -> faust.App:
     """The Faust app with its two agents. Made within the running event loop; nothing happens before `start`.
 
@@ -219,7 +217,6 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
         web_tables_enabled=False,
         web_router_enabled=False,
         worker_redirect_stdouts=False,
-        PartitionAssignor=_Assignor,
         autodiscover=False,
         datadir=scratch,
     )

@@ -167,7 +167,7 @@ def test_a_queue_from_which_kafka_may_drop_messages_is_named(running: EmbeddedBr
 def test_workers_of_a_version_that_must_not_run_beside_it_are_waited_for(broker: EmbeddedBroker) -> None:
     with Scene(broker.bootstrap_servers) as scene:
         options = {"bootstrap.servers": scene.servers, "group.id": scene.settings.worker_group, "log_level": 0}
-        earlier = Consumer(options | {"partition.assignment.strategy": "range"})
+        earlier = Consumer(options | {"partition.assignment.strategy": "roundrobin"})
         earlier.subscribe([scene.settings.commands_topic])
         wait_until(lambda: earlier.poll(0.1) is None and bool(earlier.assignment()))
         worker = scene.worker()
@@ -175,6 +175,7 @@ def test_workers_of_a_version_that_must_not_run_beside_it_are_waited_for(broker:
         assert "worker.assigned" not in worker.log
         earlier.close()
         worker.started()
+        scene.worker().started()  # of the same version
 
 
 def test_what_no_start_can_mend_ends_the_worker_however_late_it_is_found(
