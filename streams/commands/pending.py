@@ -71,9 +71,9 @@ class Pending:
         """
         task = asyncio.create_task(work)
         with self._first(name, record.partition) as is_first:
-            await self._for_long(task, wanted)
             either: set[asyncio.Future[Any]] = {task, is_first}
             try:
+                await self._for_long(task, wanted)
                 while not task.done():
                     # Kept before an earlier one, it would overtake that.
                     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

@@ -261,3 +261,21 @@ async def test_one_that_can_t_be_told_keeps_no_other_from_being_told() -> None:
         faults.clear()
         await world.ended(first, dark, *others)
         Checker(world).check()
+
+
+@timeless
+async def test_work_that_is_cut_off_with_its_hand_over_does_not_go_on() -> None:
+    async with World() as world:
+        faults = Faults()
+        pause = faults.stand_still(_STUCK)
+        worker = world.worker(faults)
+        world.inject(6)
+        world.cancel("c1")
+        await pause.begun.wait()
+        await worker._handoff.idle(0.1)
+        pause.over.set()
+        await asyncio.sleep(5)
+        assert world.ledger.claims_of("c1") == []
+        world.worker()
+        assert (await world.ended("c1")).restored == 6
+        Checker(world).check()
