@@ -148,8 +148,11 @@ class Ledger(LedgerView):
 
     async def drain_barrier(self, topic: str, partition: int) -> None:
         """The same for all that a drain of the queue partition goes by: the queue's claims, and its own progress."""
-        places = (self.partition_of(topic), self.progress_partition(topic, partition))
-        await asyncio.gather(*map(self._pass, places))
+        await asyncio.gather(self.barrier(topic), self.progress_barrier(topic, [partition]))
+
+    async def progress_barrier(self, topic: str, partitions: Iterable[int]) -> None:
+        """The same for the progress of drains of these queue partitions."""
+        await asyncio.gather(*map(self._pass, {self.progress_partition(topic, p) for p in partitions}))
 
     async def barrier_all(self) -> None:
         """The same for all of the ledger."""

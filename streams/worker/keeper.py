@@ -33,6 +33,7 @@ _LATE_COMMIT_S = 600.0
 """How long after a claim a dispatcher may still commit what it had polled before it."""
 _LATE_LOOK_S = 5.0
 _DEPTHS_S = 15.0
+_SOON_S = 3.0
 
 
 class Keeper:
@@ -234,6 +235,7 @@ class Keeper:
         # After them: a claim of another ledger's, between the two, would be seen in the offsets and not by its stamp.
         stamped = await self._kafka.stamped(group, topic, partitions)
         await self._ledger.barrier(topic)
+        await self._see_progress(topic)
         if topic in self._ledger.unreadable:
             _log.error("keeper.not_freed topic=%s error='a claim of it in the ledger can't be understood'", topic)
             return
@@ -257,6 +259,13 @@ class Keeper:
         freed = {p: head for p, head in heads.items() if starts[p] < head <= ends[p] and p not in unknown}
         await self._kafka.delete_before(topic, freed)
         SPACE_FREED.inc(sum(offset - starts[partition] for partition, offset in freed.items()))
+
+    async def _see_progress(self, topic: str) -> None:
+        """Of what seems not to be drained, see whether it is, if that can be had quickly: else less is freed now."""
+        left = {p for claim in self._ledger.claims(topic) for p in self._ledger.unfinished_partitions(claim)}
+        with suppress(XferqError, TimeoutError):
+            async with asyncio.timeout(_SOON_S):
+                await self._ledger.progress_barrier(topic, left)
 
     # ---- memory
 

@@ -144,7 +144,7 @@ def test_poison_among_the_commands_stops_nothing(broker: EmbeddedBroker) -> None
             b'{"type": ["xfer.cancel"]}': "type must be",
             b'{"type": "xfer.cancel", "reason": "r"}': "queue_name is missing",
             b'{"type": "xfer.cancel", "queue_name": "example.com", "reason": "r"}': "is not an xfer queue",
-            json.dumps({"type": "xfer.cancel", "queue_name": name, "reason": "x" * 1_000_000}).encode(): "reason must",
+            json.dumps({"type": "xfer.cancel", "queue_name": name, "reason": "x" * 900_000}).encode(): "reason must",
             json.dumps({"type": "xfer.cancel", "queue_name": name}).encode(): "reason is missing",
             json.dumps({"type": "xfer.cancel", "queue_name": name, "reason": "r", "id": "a b"}).encode(): "id must",
             b'{"type": "xfer.start", "target": "ftp://x", "reason": "r"}': "target is not",
