@@ -15,7 +15,8 @@ from streams.domain.command import (
     TextField,
 )
 from streams.domain.queue_name import XFER_SUFFIX
-from streams.domain.status import State, Status
+from streams.domain.status import Status
+from streams.domain.transitions import State
 
 _BYTES = f"1 to {MAX_TEXT_BYTES:,} bytes of UTF-8"
 EXAMPLE_QUEUE = "http://mx2.example.com/.xfer.kumomta.internal"

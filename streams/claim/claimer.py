@@ -21,26 +21,28 @@ command, which is acknowledged after 8, comes again and goes on.
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from streams.claim.confirmation import Confirmation
 from streams.claim.heads import Heads, Snapshot
+from streams.claim.records import records_of
 from streams.claim.seat import Seat
 from streams.concurrency.backoff import backoff_s
 from streams.concurrency.ending import Background
 from streams.concurrency.lanes import Lanes
 from streams.concurrency.places import Places
-from streams.domain.claim import Claim, Head, Kind
-from streams.domain.counts import counts_of
+from streams.domain.claim import Claim, Kind
 from streams.domain.selection import Passed
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
+from streams.domain.topic import topic_of
 from streams.domain.trace import TraceContext
 from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
-from streams.ledger.keys import claim_key, command_key, head_key, passed_key
+from streams.ledger.keys import passed_key
 from streams.ledger.ledger import Ledger
 from streams.patience import find_topic, require_gone
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
@@ -172,16 +174,35 @@ class Claimer:
             await asyncio.gather(entry, return_exceptions=True)
 
     async def _known(self, request: Request) -> tuple[Claim | None, Status | None]:
-        """What the command has claimed of the queue before, and its status, by all that the ledger says."""
-        await self._ledger.barrier(request.topic)
+        """What the command has claimed of the queue before, and its status, by all that the ledger says.
+
+        Of the command as well, whose claims are forgotten soon after its end.
+        """
+        await asyncio.gather(*map(self._ledger.barrier, dict.fromkeys([request.topic, topic_of(request.xfer_queue)])))
         status = request.admit()
         return self._ledger.claim(request.topic, request.id), status
 
-    async def fence(self, topic: str) -> None:
-        """End the transaction of whoever was claiming the queue topic; one that is alive starts again."""
+    @asynccontextmanager
+    async def fence(self, topic: str) -> AsyncIterator[Producer]:
+        """The queue's transactional id: this ends the transaction of another claimer, which starts again, alive."""
         async with self._lanes.lane(topic):
             producer = await self._kafka.producer(f"xferq.claim.{topic}")
-            self._closing.begin(producer.close())
+            try:
+                yield producer
+            finally:
+                self._closing.begin(producer.close())
+
+    async def pass_by(self, request: Request, passed: Passed) -> Claim | None:
+        """Record that the command is done with a queue that it can't claim; its claim, where it has one after all.
+
+        Under the fence: no claimer that stood still claims the queue for the command afterwards.
+        """
+        async with self.fence(request.topic) as producer:
+            claim, _ = await self._known(request)
+            if claim is None:
+                values = [(passed_key(request.topic, request.id), passed.to_bytes())]
+                await producer.transact([self._ledger.write(producer, request.topic, values)])
+            return claim
 
     async def _claimed_before(self, request: Request) -> Claim:
         """The claim of a queue whose topic has been deleted since."""
@@ -217,20 +238,6 @@ class Claimer:
             traceparent=request.trace.traceparent if request.trace else None,
             tracestate=(request.trace.state or None) if request.trace else None,
         )
-        values: list[tuple[str, bytes | None]] = [(claim_key(topic.name, claim.id), claim.to_bytes())]
-        if not claim.ranges and status is None:  # one of many queues, and an empty one
-            values = [(passed_key(topic.name, claim.id), Passed().to_bytes())]
-        values += [
-            (head_key(topic.name, p), Head(topic_id=topic.id, offset=end).to_bytes())
-            for p, (_, end) in claim.ranges.items()
-        ]
-        if claim.ranges:
-            values.append(self.confirmation.note(claim))
-        if status is not None:
-            status = status.model_copy(
-                update={"state": "claimed", "queues": 1, "claimed_at": claim.claimed_at, "detail": None}
-            ).with_counts(counts_of([claim]))
-            values.append((command_key(claim.id), status.to_bytes()))
         offsets = None
         if claim.ranges:
             # Never back: where a head lies beyond the end, the head it stays.
@@ -239,7 +246,7 @@ class Claimer:
             stamped = claim.ranges.keys() | {p for p, end in ends.items() if end == earlier.get(p)}
             offsets = GroupOffsets(claim.group, topic.name, ends, snapshot.committed, stamped)
         await producer.transact(
-            [self._ledger.write(producer, topic.name, values)],
+            [self._ledger.write(producer, topic.name, records_of(claim, status))],
             offsets,
             None if offsets is None else partial(self._heads.hold_to, topic),
         )

@@ -35,11 +35,6 @@ class Confirmation:
         self.failed: dict[tuple[str, str], Claim] = {}
         """Claims that stand but whose step 7 ran out of time here; the guard goes on with them."""
 
-    @staticmethod
-    def note(claim: Claim) -> tuple[str, bytes]:
-        """The ledger record that says that this is to come, for the claim's own transaction."""
-        return waiting_key(claim.topic, HEADS, claim.id), Waiting(why=UNCONFIRMED).to_bytes()
-
     def is_due(self, claim: Claim) -> bool:
         """Whether it is still to come, as the ledger says."""
         return HEADS in self._ledger.waiting(claim.topic, claim.id)

@@ -1,9 +1,12 @@
 """Whether a command is to be carried out: by what the ledger says of its id, by its content, and by its age."""
 
 import logging
+from datetime import datetime
 
-from streams.domain.status import ENDED, Status
+from streams.domain.status import Status
+from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
+from streams.domain.transitions import ENDED, Event, can_be
 from streams.errors import Abandoned, Refused
 from streams.ledger.ledger import Ledger
 from streams.settings.settings import Settings
@@ -17,6 +20,14 @@ class NotToDo(Abandoned):
     def __init__(self, outcome: str) -> None:
         super().__init__(outcome)
         self.outcome = outcome
+
+
+class NotWanted(Refused):
+    """A command that has not begun is not to begin any more; `event` says why."""
+
+    def __init__(self, event: Event, message: str) -> None:
+        super().__init__(message)
+        self.event: Event = event
 
 
 class Admission:
@@ -44,6 +55,19 @@ class Admission:
         if known is None:
             self._require_young(status, timestamp)
         return known or status
+
+    def require_wanted(self, id: str, expires_at: datetime | None, now: datetime) -> None:
+        """See that the command is still wanted, or has begun; to be asked under its fence, before its beginning.
+
+        Raises:
+            NotWanted: it has expired, or was withdrawn.
+        """
+        control = self._ledger.control(id)
+        if control is not None and can_be(self._ledger.state(id), "withdrawn"):
+            by = f" by {control.requested_by}" if control.requested_by else ""
+            raise NotWanted("withdrawn", f"it was withdrawn{by}" + (f": {control.reason}" if control.reason else ""))
+        if expires_at is not None and expires_at <= now and can_be(self._ledger.state(id), "expired"):
+            raise NotWanted("expired", f"it expired at {format_time(expires_at)}, before it could begin")
 
     def known(self, status: Status) -> Status | None:
         """The command's status by the ledger; None where that does not know it.

@@ -5,17 +5,19 @@ repeated: a claim is made once per command and queue, a task only announces, a s
 """
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 from streams.claim.claimer import Claimer, Request
-from streams.commands.admission import Admission, NotToDo
+from streams.commands.admission import Admission, NotToDo, NotWanted
 from streams.commands.announcements import ITS_TURN, Announcements
 from streams.commands.command_record import CommandRecord
 from streams.commands.ids import Ids, IdTaken
+from streams.commands.outcomes import Outcomes
 from streams.commands.transfers import Transfers
 from streams.commands.wait import Wait
 from streams.concurrency.backoff import backoff_s
@@ -29,14 +31,13 @@ from streams.domain.command import (
     position_id,
 )
 from streams.domain.status import Status, hash_of
-from streams.domain.timestamp import format_time
+from streams.domain.timestamp import parse_time
 from streams.domain.topic import drains_partition, topic_of
 from streams.errors import Abandoned, Refused, Unavailable, XferqError
 from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
-from streams.telemetry.metrics import COMMANDS
 from streams.telemetry.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Traces
 
 _log = logging.getLogger(__name__)
@@ -67,12 +68,12 @@ class Commands:
         self._now = now
         self._health = health
         self._traces = traces
-        self._transfers = Transfers(kafka, ledger, self._claim, settings, now)
+        self.outcomes = Outcomes(kafka, ledger, claimer, now)
+        self._transfers = Transfers(kafka, ledger, claimer, self.outcomes, self._claim, now)
         self._admission = Admission(ledger, settings)
         self._ids = Ids(ledger)
         self.announcements = Announcements(ledger, self._ids, self._admission, self.parse)
         self._lanes = Lanes()  # how many work at a time, the claimer sees to
-        self._finishing: set[str] = set()
 
     def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
         """The command in the record.
@@ -89,16 +90,15 @@ class Commands:
         Raises:
             XferqError: it could not be recorded.
         """
-        await self._ledger.barrier(error.id)
-        if self._ledger.recorded_status(error.id) is not None or self._ledger.owner_of(error.id) is not None:
+        try:
+            await self._ids.take(error.id, hashlib.sha256(record.value or b"").hexdigest())
+        except IdTaken:
             _log.warning("command.refused id=%s (the id is taken) reason=%r", error.id, error.reason)
             return
-        moment = format_time(self._now())
-        status = Status(
-            id=error.id, state="refused", detail=error.reason, requested_at=record.written_at, finished_at=moment
-        )
-        await self._ledger.record_status(error.id, status)
-        self._ended(status)
+        await self._ledger.barrier(error.id)
+        if self._ledger.recorded_status(error.id) is None:
+            status = Status(id=error.id, state="waiting", requested_at=record.written_at)
+            await self.outcomes.refuse_invalid(status, error.reason)
 
     async def carry_out(
         self,
@@ -147,12 +147,17 @@ class Commands:
         failures = 0
         name = topic_of(command.queue)
 
+        def require_wanted() -> None:
+            self._admission.require_wanted(command.id, self._expiry(command, record), self._now())
+
         def admit() -> Status:
             if not is_kept and self._ledger.pending.holds(name, record.position):
                 raise NotToDo("kept")
             if not is_kept and self._ledger.pending.is_behind(name, record.position):
                 raise Unavailable(ITS_TURN)
-            return self._admission.admit(status, record.timestamp)
+            known = self._admission.admit(status, record.timestamp)
+            require_wanted()
+            return known
 
         while is_ours():
             if not is_kept and self._ledger.pending.holds(name, record.position):
@@ -161,7 +166,7 @@ class Commands:
                 await asyncio.sleep(_TURN_S)  # without a claim's fence, which would disturb whoever goes on with that
                 continue
             try:
-                return await self._carry_out(command, status, admit, wait, is_again=failures > 0)
+                return await self._carry_out(command, status, admit, require_wanted, wait, is_again=failures > 0)
             except XferqError as error:
                 failures += 1
                 _log.warning("command.again id=%s queue=%r error=%s", command.id, command.queue, error)
@@ -169,11 +174,18 @@ class Commands:
                 await asyncio.sleep(backoff_s(failures, 0.2, _MOST_BACKOFF_S))
         raise Abandoned
 
+    def _expiry(self, command: CancelCommand | StartCommand, record: CommandRecord) -> datetime | None:
+        if command.expires_at is not None:
+            return parse_time(command.expires_at)
+        after_s = self._settings.expire_after_s
+        return datetime.fromtimestamp(record.timestamp / 1000 + after_s, UTC) if after_s else None
+
     async def _carry_out(
         self,
         command: CancelCommand | StartCommand,
         status: Status,
         admit: Callable[[], Status],
+        require_wanted: Callable[[], None],
         wait: Wait,
         *,
         is_again: bool,
@@ -195,21 +207,15 @@ class Commands:
                 if isinstance(command, CancelCommand):
                     await self._cancel(command, status, admit, wait, is_again=is_again)
                 else:
-                    await self._start(command, status, wait, is_again=is_again)
+                    await self._start(command, status, require_wanted, wait, is_again=is_again)
             except Refused as error:
                 await wait.stop()  # or that it waits would be the last word
-                await self._read_ledger(name)
-                await self._refuse(name, self._admission.known(status) or status, error)
+                event = error.event if isinstance(error, NotWanted) else "refused"
+                await self.outcomes.refuse(status, event, str(error))
                 return "refused"
         except NotToDo as error:
             return error.outcome
         return "claimed"
-
-    async def _refuse(self, name: str, status: Status, error: Refused) -> None:
-        moment = format_time(self._now())
-        status = status.model_copy(update={"state": "refused", "detail": str(error), "finished_at": moment})
-        await self._ledger.record_status(name, status)
-        self._ended(status)
 
     async def _read_ledger(self, name: str) -> None:
         """All that the ledger says about the queue, past a transaction that a claim of it may have left open.
@@ -222,8 +228,8 @@ class Commands:
             async with asyncio.timeout(_SOON_S):
                 await self._ledger.barrier(name)
         except TimeoutError:
-            await self._claimer.fence(name)
-            await self._ledger.barrier(name)
+            async with self._claimer.fence(name):
+                await self._ledger.barrier(name)
 
     async def _cancel(
         self, command: CancelCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
@@ -242,15 +248,15 @@ class Commands:
         )
         claim = await self._claim(request)
         if not claim.ranges:
-            self._ended(status.model_copy(update={"state": "done"}))
+            self.outcomes.tell(status.model_copy(update={"state": "done"}))
 
-    async def _start(self, command: StartCommand, status: Status, wait: Wait, *, is_again: bool) -> None:
+    async def _start(
+        self, command: StartCommand, status: Status, require_wanted: Callable[[], None], wait: Wait, *, is_again: bool
+    ) -> None:
         if not is_again:
             wait.now(_QUEUES)
-        counted = await self._transfers.claim(command, status, is_again=is_again)
-        if counted is not None and counted.state == "done":
-            self._ended(counted)
-        await self.finish(command.id)
+        await self._transfers.claim(command, status, require_wanted, is_again=is_again)
+        await self.outcomes.finish(command.id)
 
     async def _claim(self, request: Request) -> Claim:
         """Claim one queue, and announce it; its drains, in whatever process, go on with the span that this is."""
@@ -275,28 +281,3 @@ class Commands:
                 tasks.setdefault(where, []).append((key, claim.task(partition)))
         for where, records in tasks.items():
             await self._kafka.publish(self._settings.drains_topic, records, partition=where)
-
-    async def finish(self, id: str) -> None:
-        """Record the command's end, if all of its ranges are drained.
-
-        An end is stable: what is drained stays so, and nothing more is claimed for a command once its claims are
-        counted. So a view that shows it needs no barrier, however old it is.
-        """
-        status = self._ledger.status(id)
-        if id in self._finishing or status is None or status.state != "done":
-            return
-        if status == self._ledger.recorded_status(id):
-            return
-        self._finishing.add(id)
-        try:
-            await self._ledger.record_status(topic_of(status.queue_name or id), status)
-        finally:
-            self._finishing.discard(id)
-        self._ended(status)
-
-    def _ended(self, status: Status) -> None:
-        COMMANDS.labels(type=status.type or "unknown", outcome=status.state).inc()
-        _log.info(
-            "command.%s id=%s queue=%r restored=%d returned=%d detail=%r",
-            status.state, status.id, status.queue_name, status.restored, status.returned, status.detail,
-        )  # fmt: skip

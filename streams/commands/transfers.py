@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from streams.claim.claimer import Request
+from streams.claim.claimer import Claimer, Request
 from streams.commands.admission import NotToDo
+from streams.commands.outcomes import Outcomes
 from streams.commands.selection import selected_queues
 from streams.domain.claim import Claim, Tally
 from streams.domain.command import StartCommand
@@ -20,11 +21,10 @@ from streams.domain.selection import Passed, chunks_of
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
-from streams.errors import NotAQueue, Refused, Unavailable, XferqError
-from streams.ledger.keys import command_key, passed_key, selection_key, tally_key
+from streams.errors import NotAQueue, Refused, XferqError
+from streams.ledger.keys import command_key, selection_key, tally_key
 from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
-from streams.settings.settings import Settings
 
 _AT_ONCE = 8
 """Queues that one transfer claims at a time: fewer than a worker has places for, so that others have some left."""
@@ -48,71 +48,78 @@ class _Attempt:
 
 
 class Transfers:
-    """Claims all queues of a transfer; `claim_queue` claims one."""
+    """Claims all queues of a transfer; `claim_queue` claims one, and announces it."""
 
     def __init__(
         self,
         kafka: Kafka,
         ledger: Ledger,
+        claimer: Claimer,
+        outcomes: Outcomes,
         claim_queue: Callable[[Request], Awaitable[Claim]],
-        settings: Settings,
         now: Callable[[], datetime],
     ) -> None:
         self._kafka = kafka
         self._ledger = ledger
+        self._claimer = claimer
+        self._outcomes = outcomes
         self._claim_queue = claim_queue
-        self._settings = settings
         self._now = now
 
-    async def claim(self, command: StartCommand, status: Status, *, is_again: bool) -> Status | None:
+    async def claim(
+        self, command: StartCommand, status: Status, require_wanted: Callable[[], None], *, is_again: bool
+    ) -> None:
         """Claim every selected queue, then write down how many there are: the command is claimed from then on.
 
-        To be called behind a barrier for the xfer queue. Returns the status that was written, which is `done` where
-        there was nothing; None where all of this had been done before.
+        To be called behind a barrier for the xfer queue. Nothing is done where all of this had been done before. What
+        `require_wanted` raises, before the transfer's beginning only, goes through.
 
         Raises:
             Refused: the xfer queue's topic can't be created.
             XferqError: not all is claimed; call again.
         """
         if self._is_counted(command.id):
-            return None
+            return
+        queues = await self._selected(command, status, require_wanted)
         passed = dict(self._ledger.selection(command.id).passed)
         claims = {claim.topic: claim for claim in self._ledger.claims_of(command.id)}
         attempt = _Attempt(command, is_again, claims, passed)
-        left = iter([queue for queue in await self._selected(command) if not attempt.is_done_with(topic_of(queue))])
+        left = iter([queue for queue in queues if not attempt.is_done_with(topic_of(queue))])
         await asyncio.gather(*(self._claim_some(attempt, left) for _ in range(_AT_ONCE)))
         if attempt.errors:
             raise attempt.errors[0]
-        # As far as others have come for this command: while this process stood still, say.
-        await self._ledger.barrier(topic_of(command.queue))
-        return None if self._is_counted(command.id) else await self._count(attempt, status)
+        await self._count(attempt, status)
 
     def _is_counted(self, id: str) -> bool:
         status = self._ledger.status(id)
         return status is not None and status.queues is not None
 
-    async def _selected(self, command: StartCommand) -> list[str]:
-        """The queues that this transfer takes: as it named them, or as all were at its first try."""
+    async def _selected(self, command: StartCommand, status: Status, require_wanted: Callable[[], None]) -> list[str]:
+        """The queues that this transfer takes: those that it names, or all that matched at its first try.
+
+        They are written down under its fence: this is its beginning.
+        """
         name = topic_of(command.queue)
         failure = (await self._kafka.create([name])).get(name)
         if failure is not None:
             raise Refused(f"the topic of {command.queue} can't be created: {failure}")
-        if command.queue_names:
-            return list((await selected_queues(self._kafka, command)).values())
-        before = self._ledger.selection(command.id).queues
-        if before is not None:
-            return before
-        queues = await selected_queues(self._kafka, command)
-        nonce = uuid.uuid4().hex
-        for number, chunk in enumerate(chunks_of(queues.values())):
-            await self._ledger.record(name, [(selection_key(name, command.id, nonce, number), chunk.to_bytes())])
-        await self._ledger.barrier(name)
-        if self._is_counted(command.id):
-            return []  # by another one, while this process stood still; what that had selected is gone by now
-        decided = self._ledger.selection(command.id).queues  # perhaps another worker's, which came first
-        if decided is None:
-            raise Unavailable(f"what the transfer {command.id} selects can't be seen in the ledger")
-        return decided
+        selected = self._ledger.selection(command.id).queues
+        if selected is not None:
+            return selected
+        async with self._outcomes.fence(status) as fence:
+            selected = self._ledger.selection(command.id).queues
+            if selected is None:
+                require_wanted()
+                if self._is_counted(command.id):
+                    raise NotToDo("known")  # by another one, while this process stood still
+                selected = list((await selected_queues(self._kafka, command)).values())
+                nonce = uuid.uuid4().hex
+                chunks = [
+                    (selection_key(name, command.id, nonce, number), chunk.to_bytes())
+                    for number, chunk in enumerate(chunks_of(selected))
+                ]
+                await fence.transact([self._ledger.write(fence, name, [chunk]) for chunk in chunks])
+        return selected
 
     async def _claim_some(self, attempt: _Attempt, left: Iterator[str]) -> None:
         """Claim one queue after the other; what fails holds up none of those that are left."""
@@ -149,20 +156,26 @@ class Transfers:
             attempt.passed.update(self._ledger.selection(command.id).passed)
             return None
         except NotAQueue:  # named but unknown, or deleted since it was listed
-            attempt.passed[topic] = Passed()
+            passed = Passed()
         except Refused as error:
-            attempt.passed[topic] = Passed(why=str(error))
-        await self._ledger.record(topic, [(passed_key(topic, command.id), attempt.passed[topic].to_bytes())])
-        return None
+            passed = Passed(why=str(error))
+        claim = await self._claimer.pass_by(request, passed)
+        if claim is None:
+            attempt.passed[topic] = passed
+        return claim
 
-    async def _count(self, attempt: _Attempt, status: Status) -> Status:
-        """Write the tally; what was selected is of no use from then on."""
+    async def _count(self, attempt: _Attempt, status: Status) -> None:
+        """Write the tally, or the transfer's end where there was nothing to claim."""
         refusals = [passed.why for passed in attempt.passed.values() if passed.why is not None]
         detail = f"{len(refusals)} queues could not be claimed; the first: {refusals[0]}" if refusals else None
         tally = Tally(queues=len(attempt.claims), at=format_time(self._now()), detail=detail)
-        status = status.with_counts(counts_of(attempt.claims.values()), tally=tally)
         name, id = topic_of(attempt.command.queue), attempt.command.id
-        await self._ledger.record(name, [(tally_key(name, id), tally.to_bytes()), (command_key(id), status.to_bytes())])
-        chunks = self._ledger.selection(id).chunks
-        await self._ledger.record(name, [(selection_key(name, id, *chunk), None) for chunk in chunks])
-        return status
+        async with self._outcomes.fence(status) as fence:
+            if self._is_counted(id):
+                return
+            status = status.with_counts(counts_of(attempt.claims.values()), tally=tally)
+            if status.state == "done":
+                await self._outcomes.write(fence, status)
+            else:
+                values = [(tally_key(name, id), tally.to_bytes()), (command_key(id), status.to_bytes())]
+                await fence.transact([self._ledger.write(fence, name, values)])

@@ -122,7 +122,25 @@ class Owned(LedgerValue):
 
 
 class Head(LedgerValue):
-    """The end of the last claim of one queue partition: nothing below it is ever claimed again."""
+    """The end of the last claim of one queue partition: nothing below it is ever claimed again.
+
+    `group` and `claimed_at` are the claim's, which is forgotten earlier; heads of earlier versions have none.
+    """
 
     topic_id: str
     offset: int
+    group: str | None = None
+    claimed_at: str | None = None
+
+
+class Control(LedgerValue):
+    """What an operator wants of a command: read by who carries it out, and between the transactions of its drains.
+
+    It lies with the command: `queue_name` is that of its xfer queue.
+    """
+
+    action: Literal["withdraw"]
+    queue_name: str
+    reason: str | None = None
+    requested_at: str
+    requested_by: str | None = None

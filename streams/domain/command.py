@@ -126,6 +126,8 @@ class _Command(BaseModel):
     id: CommandId
     requested_at: TimeField | None = None
     requested_by: TextField | None = None
+    expires_at: TimeField | None = None
+    """When it is too late to begin; what has begun by then goes on."""
 
     def to_bytes(self) -> bytes:
         """The command as JSON, without what is not set."""

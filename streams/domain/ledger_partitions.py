@@ -28,12 +28,12 @@ def progress_partition(topic: str, partition: int, count: int) -> int:
 
 
 def partition_of_record(key: bytes, value: bytes, count: int) -> int:
-    """The partition for a record: by the queue's topic, or the id; for a status by its queue, where it names one."""
+    """The partition for a record: by the queue's topic, or the id; a command lies with its queue, if it has any."""
     kind, _, rest = key.decode(errors="replace").partition("/")
     if kind == "drained":
         topic, partition, _ = rest.split("/")
         return progress_partition(topic, int(partition), count)
-    if kind != "command":
+    if kind not in ("command", "outcome", "control"):
         return partition_of(rest.partition("/")[0], count)
     try:
         queue: Any = json.loads(value).get("queue_name")

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Sequence
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,9 +9,7 @@ from streams.domain.claim import Kind, Tally
 from streams.domain.command import CancelCommand, StartCommand
 from streams.domain.counts import Counts
 from streams.domain.topic import topic_of
-
-State = Literal["accepted", "waiting", "claimed", "done", "refused"]
-ENDED: frozenset[str] = frozenset({"done", "refused"})
+from streams.domain.transitions import ENDED, State, advance
 
 
 class Status(BaseModel):
@@ -40,6 +37,7 @@ class Status(BaseModel):
     offsets_done: int | None = None
     requested_at: str | None = None
     requested_by: str | None = None
+    expires_at: str | None = None
     claimed_at: str | None = None
     finished_at: str | None = None
     command: str | None = None
@@ -56,6 +54,7 @@ class Status(BaseModel):
             state=state,
             requested_at=command.requested_at or requested_at,
             requested_by=command.requested_by,
+            expires_at=command.expires_at,
             command=hash_of(command),
         )
 
@@ -66,53 +65,43 @@ class Status(BaseModel):
     def with_counts(self, counts: Counts | None, waits: Sequence[str] = (), tally: Tally | None = None) -> "Status":
         """This status with what has come of its claims; without any where `counts` is None.
 
-        As long as it is not done, its detail says what it `waits` for, if it does.
-
-        Done once every range of every claim is; `finished_at` is then the time of the last one. What was claimed wins,
-        and the `tally` of a transfer, over whatever was written last:
-        1. A worker finds that the queue can't be claimed (yet), and stands still before it says so.
-        2. The command is another worker's by now, which has more luck: it claims, drains, and is done.
-        3. The first one goes on, and writes that the command is refused, or waits, and has not counted any queue.
+        What was claimed wins, and the `tally` of a transfer, over whatever was written last: a worker that stood still
+        writes what was so when it looked. Done once every range of every claim is; `finished_at` is then the time of
+        the last one. Until then its detail says what it `waits` for, if it does.
         """
         counts = counts or Counts()
         if tally is None and not counts.queues:
             return self
-        if self.state == "done" and (self.queues is None or self.queues >= counts.queues):
-            return self
-        status = self._as_claimed(counts, tally)
-        finished = status.queues is not None and status.queues <= counts.queues and counts.done == counts.ranges
+        queues: int | None
+        if tally is not None:
+            queues, detail = tally.queues, tally.detail
+        else:
+            queues = 1 if self.type == "xfer.cancel" else self.queues
+            detail = self.detail if queues is None and self.state == "waiting" else None
+        state = advance(None if self.state in ENDED else self.state, "claimed")
+        finished = queues is not None and queues <= counts.queues and counts.done == counts.ranges
+        if finished:
+            state = advance(state, "drained")
         details = ["messages were lost in Kafka before they were drained"] if counts.lost else []
-        details += [status.detail] if status.detail and not counts.lost else []
+        details += [detail] if detail and not counts.lost else []
         if waits and not finished:
             details.append(f"waiting for {waits[0]}" + (f" (and {len(waits) - 1} more)" if len(waits) > 1 else ""))
-        return status.model_copy(
+        claimed_at = tally.at if tally else self.claimed_at or counts.first_claimed_at
+        return self.model_copy(
             update={
-                "state": "done" if finished else "claimed",
+                "state": state,
                 "detail": "; ".join(details) or None,
+                "queues": queues,
                 "total": counts.restored + counts.returned if finished else None,
                 "restored": counts.restored,
                 "returned": counts.returned,
                 "returned_reasons": dict(counts.reasons),
                 "offsets_total": counts.offsets_total,
                 "offsets_done": counts.offsets_done,
-                "finished_at": (counts.last_at or status.claimed_at) if finished else None,
+                "claimed_at": claimed_at,
+                "finished_at": (counts.last_at or claimed_at) if finished else None,
             }
         )
-
-    def _as_claimed(self, counts: Counts, tally: Tally | None) -> "Status":
-        """With what the ledger says of its claims as a whole, in place of what was written last."""
-        if tally is not None:
-            # No fewer than all: who counted may not have known what another one was claiming for the same command.
-            told = {"queues": max(tally.queues, counts.queues), "detail": tally.detail, "claimed_at": tally.at}
-        else:
-            queues = 1 if self.type == "xfer.cancel" else self.queues  # a cancel is about one, whatever it says
-            is_past = self.state == "refused" or (self.state == "waiting" and queues is not None)
-            told = {
-                "queues": queues,
-                "detail": None if is_past else self.detail,
-                "claimed_at": self.claimed_at or counts.first_claimed_at,
-            }
-        return self.model_copy(update=told)
 
 
 def hash_of(command: CancelCommand | StartCommand) -> str:

@@ -108,6 +108,7 @@ def acls(settings: Settings) -> list[Acl]:
     )
     queue_groups("worker", "Read", "moves a queue's head, evicts and holds its dispatchers")
     transactions("worker", "xferq.claim.", "makes claims")
+    transactions("worker", "xferq.command.", "begins and ends commands")
     transactions("worker", "xferq.drain.", "drains what was claimed")
     topic("worker", HOLD_TOPIC, {"Describe": "holds groups of the new protocol; the topic does not exist"})
 

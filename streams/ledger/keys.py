@@ -1,7 +1,8 @@
 """The keys of the ledger's records.
 
-`claim/<topic>/<id>`, `drained/<topic>/<partition>/<id>`, `head/<topic>/<partition>`, `command/<id>`; those of
-transfers, `selection/<topic>/<id>/<nonce>/<number>`, `passed/<topic>/<id>`, `tally/<topic>/<id>`; `id/<id>/<nonce>`
+`claim/<topic>/<id>`, `drained/<topic>/<partition>/<id>`, `head/<topic>/<partition>`; `command/<id>`, a command's status
+until its end, `outcome/<id>` from then on (`streams.commands.outcomes`), and `control/<id>`; those of transfers,
+`selection/<topic>/<id>/<nonce>/<number>`, `passed/<topic>/<id>`, `tally/<topic>/<id>`; `id/<id>/<nonce>`
 (`streams.commands.ids`); `pending/<topic or id>/<partition>/<offset>/<timestamp>` (`streams.commands.pending`); and
 `waiting/<topic>/<partition or "heads">/<id>`, which nothing but the status rests on.
 """
@@ -65,3 +66,13 @@ def pending_key(name: str, position: tuple[int, int, int]) -> str:
 def command_key(id: str) -> str:
     """The ledger key of a command's status."""
     return f"command/{id}"
+
+
+def outcome_key(id: str) -> str:
+    """The ledger key of a command's end."""
+    return f"outcome/{id}"
+
+
+def control_key(id: str) -> str:
+    """The ledger key of what an operator wants of a command."""
+    return f"control/{id}"

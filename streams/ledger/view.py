@@ -3,48 +3,35 @@
 """
 
 import logging
-from collections.abc import Callable, Hashable, Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from streams.domain.claim import Claim, Head, Owned, Progress, Tally, Waiting
+from streams.domain.claim import Claim, Head, Progress, Waiting
 from streams.domain.counts import Counts
-from streams.domain.selection import Chunk, Passed, Selection
 from streams.domain.status import Status
-from streams.domain.timestamp import InvalidTime, known_time
+from streams.ledger.command_records import CommandRecords
 from streams.ledger.keys import HEADS, UNCONFIRMED
 from streams.ledger.pending_records import PendingRecords, position_of
 from streams.ledger.range_progress import PROGRESS_KINDS, RangeProgress
+from streams.ledger.values import put, read
 from streams.ports import Record
 from streams.telemetry.metrics import UNREADABLE
-
-_Outer = TypeVar("_Outer", bound=Hashable)
-_Inner = TypeVar("_Inner", bound=Hashable)
-_Value = TypeVar("_Value")
-_Said = TypeVar("_Said", bound=BaseModel)
 
 _log = logging.getLogger(__name__)
 
 
-class LedgerView:
+class LedgerView(CommandRecords):
     """All that was said so far, in the order in which `apply` was told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._claims: dict[str, dict[str, Claim]] = {}
         self._progress = RangeProgress()
         self._heads: dict[str, dict[int, Head]] = {}
-        self._statuses: dict[str, Status] = {}
-        self._owners: dict[str, dict[str, Owned]] = {}
-        """By id and nonce, in the ledger's order."""
         self._topics_of: dict[str, dict[str, bool]] = {}  # in the order of the claims
-        self._tallies: dict[str, Tally] = {}
-        self._selections: dict[str, Selection] = {}
-        self._counts: dict[str, Counts] = {}
         self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
         self._waiting_of: dict[str, dict[str, bool]] = {}  # the topics of those, by command
-        self._recorded_ms: dict[str, int] = {}
-        """By command, when its status was last written, by the broker's clock."""
         self._left: dict[tuple[str, int], dict[str, bool]] = {}
         """By queue partition, the commands whose range there is not drained."""
         self.pending = PendingRecords()
@@ -110,61 +97,14 @@ class LedgerView:
         """The claims of command `id`, one per queue, in the order in which they were made."""
         return [self._claims[topic][id] for topic in self._topics_of.get(id, ())]
 
-    def recorded_status(self, id: str) -> Status | None:
-        """The status as it was last written."""
-        return self._statuses.get(id)
-
-    def owner_of(self, id: str) -> str | None:
-        """The hash of the content of the command whose id this is: the first that wanted it; None while it is free.
-
-        As far as earlier versions go, who has written a status has not asked.
-        """
-        for owned in self._owners.get(id, {}).values():
-            return owned.content
-        status = self._statuses.get(id)
-        return None if status is None else status.command
-
-    def unused_ids(self) -> list[tuple[str, int]]:
-        """Ids of which no status tells, with when they were wanted, in ms since the epoch."""
-        return [
-            (id, max(owned.at_ms for owned in owners.values()))
-            for id, owners in self._owners.items()
-            if id not in self._statuses
-        ]
-
-    def wanted(self, id: str) -> list[str]:
-        """The nonces of all who wanted the id."""
-        return list(self._owners.get(id, ()))
-
-    def recorded_ms(self, id: str) -> int:
-        """When that was written, in ms since the epoch, by the broker's clock; 0 for a status that there is not."""
-        return self._recorded_ms.get(id, 0)
-
     def status(self, id: str) -> Status | None:
         """The command's status with the counts of the moment."""
-        status = self._statuses.get(id)
-        if status is None:
-            return None
+        status = self.recorded_status(id)
+        if status is None or id in self._outcomes:
+            return status
         claims = [self.claim(topic, id) for topic in self._waiting_of.get(id, ())]
         waits = [why for claim in claims if claim is not None for why in self._waits(claim)]
         return status.with_counts(self._counts.get(id), waits, self._tallies.get(id))
-
-    def tally(self, id: str) -> Tally | None:
-        """How many queues the transfer `id` has claimed; None until all of them are."""
-        return self._tallies.get(id)
-
-    def selection(self, id: str) -> Selection:
-        """What the transfer `id` has selected, and which queues it has passed by."""
-        return self._selections.get(id) or Selection()
-
-    def counted_with_passed(self) -> list[tuple[str, str]]:
-        """The transfers that are counted and of which queues passed by are still remembered, with when; RFC 3339."""
-        counted = [id for id, selection in self._selections.items() if selection.passed and id in self._tallies]
-        return [(id, self._tallies[id].at) for id in counted]
-
-    def statuses(self) -> list[Status]:
-        """All statuses as last written, newest first."""
-        return sorted(self._statuses.values(), key=_age, reverse=True)
 
     def waiting(self, topic: str, id: str) -> dict[str, Waiting]:
         """What was said last of why the claim does not get on: by partition, or `HEADS`; perhaps out of date."""
@@ -197,38 +137,23 @@ class LedgerView:
         try:
             if kind == "claim":
                 topic, id = rest.split("/")
-                self._apply_claim(topic, id, _read(Claim, value))
+                self._apply_claim(topic, id, read(Claim, value))
             elif kind in PROGRESS_KINDS:
                 topic, partition, id = rest.split("/")
-                self._apply_progress(kind, topic, int(partition), id, _read(Progress, value))
+                self._apply_progress(kind, topic, int(partition), id, read(Progress, value))
             elif kind == "head":
                 topic, partition = rest.split("/")
-                _put(self._heads, topic, int(partition), _read(Head, value))
+                put(self._heads, topic, int(partition), read(Head, value))
             elif kind == "waiting":
                 topic, where, id = rest.split("/")
-                _put(self._waiting, (topic, id), where, _read(Waiting, value))
-                _put(self._waiting_of, id, topic, True if (topic, id) in self._waiting else None)
+                put(self._waiting, (topic, id), where, read(Waiting, value))
+                put(self._waiting_of, id, topic, True if (topic, id) in self._waiting else None)
             elif kind == "pending":
                 name, *numbers = rest.split("/")
                 self.pending.put(name, position_of(numbers), value)
                 self.on_pending(name)
-            elif kind == "id":
-                id, nonce = rest.split("/")
-                owned = _read(Owned, value)
-                _put(self._owners, id, nonce, owned and owned.written_at(record.timestamp))
-            elif kind == "selection":
-                _, id, nonce, number = rest.split("/")
-                self._select(id, lambda selection: selection.put(nonce, int(number), _read(Chunk, value)))
-            elif kind == "passed":
-                topic, id = rest.split("/")
-                self._select(id, lambda selection: selection.put_passed(topic, _read(Passed, value)))
-            elif kind == "tally":
-                _, id = rest.split("/")
-                _set(self._tallies, id, _read(Tally, value))
-                self._say_drained(id)
-            elif kind == "command":
-                _set(self._statuses, rest, _read(Status, value))
-                _set(self._recorded_ms, rest, None if value is None else record.timestamp)
+            else:
+                self._apply_to_command(kind, rest.split("/"), value, record.timestamp)
         except (ValidationError, ValueError) as error:
             if kind == "claim":
                 self.unreadable.add(rest.partition("/")[0])
@@ -244,8 +169,8 @@ class LedgerView:
             for partition in before.ranges:
                 counts.replace(before, partition, self.progress(topic, partition, id), None)
             counts.remove(before)
-        _put(self._claims, topic, id, claim)
-        _put(self._topics_of, id, topic, None if claim is None else True)
+        put(self._claims, topic, id, claim)
+        put(self._topics_of, id, topic, None if claim is None else True)
         if claim is not None:
             counts.add(claim)
             for partition in claim.ranges:
@@ -265,53 +190,16 @@ class LedgerView:
         self._mark_left(topic, partition, id)
         self._say_drained(id)
 
-    def _select(self, id: str, change: Callable[[Selection], None]) -> None:
-        selection = self._selections.setdefault(id, Selection())
-        change(selection)
-        if selection.is_empty:
-            del self._selections[id]
-
     def _mark_left(self, topic: str, partition: int, id: str) -> None:
         claim = self.claim(topic, id)
         is_left = claim is not None and partition in claim.ranges and not self._is_done(claim, partition)
         if is_left and id not in self._left.get((topic, partition), ()):
-            _put(self._left, (topic, partition), id, True)
+            put(self._left, (topic, partition), id, True)
             self.on_left(topic, partition, id)
         elif not is_left:
-            _put(self._left, (topic, partition), id, None)
+            put(self._left, (topic, partition), id, None)
 
     def _say_drained(self, id: str) -> None:
         counts = self._counts.get(id)
         if counts is not None and counts.are_done:
             self.on_drained(id)
-
-
-def _age(status: Status) -> tuple[float, str]:
-    """By the moment, and not by its text: services write times in more than one way."""
-    try:
-        return known_time(status.requested_at or "").timestamp(), status.id
-    except InvalidTime:
-        return 0.0, status.id
-
-
-def _read(model: type[_Said], value: bytes | None) -> _Said | None:
-    """What a record says; None for one that removes."""
-    return None if value is None else model.model_validate_json(value)
-
-
-def _set(view: dict[_Inner, _Value], key: _Inner, value: _Value | None) -> None:
-    """Set or, with None, remove `view[key]`."""
-    if value is None:
-        view.pop(key, None)
-    else:
-        view[key] = value
-
-
-def _put(view: dict[_Outer, dict[_Inner, _Value]], outer: _Outer, inner: _Inner, value: _Value | None) -> None:
-    """Set or, with None, remove `view[outer][inner]`; no empty dictionaries stay behind."""
-    if value is not None:
-        view.setdefault(outer, {})[inner] = value
-    elif outer in view:
-        view[outer].pop(inner, None)
-        if not view[outer]:
-            del view[outer]

@@ -106,6 +106,7 @@ class Engine:
         await self.pending.stop()
         await self._background.stop()
         await self.keeper.stop()
+        await self.commands.outcomes.stop()
         await self.claimer.stop()
         await self.ledger.stop()
 
@@ -219,11 +220,11 @@ class Engine:
     def _on_drained(self, id: str) -> None:
         """The view shows that all of a command is drained: one of the workers records its end."""
         status = self.ledger.recorded_status(id)
-        if status is not None and status.state != "done" and self.is_mine(name_of(status)):
+        if status is not None and self.ledger.outcome(id) is None and self.is_mine(name_of(status)):
             self._background.begin(self._finish(id))
 
     async def _finish(self, id: str) -> None:
         try:
-            await self.commands.finish(id)
+            await self.commands.outcomes.finish(id)
         except XferqError as error:
             _log.info("drain.unrecorded id=%s error=%s", id, error)  # the keeper's next round does

@@ -1,4 +1,5 @@
-"""Forgetting: commands that ended long ago go out of the ledger, with all that is about them; heads stay.
+"""Forgetting: claims and progress of a command go out of the ledger soon after its end, and its end a long time later;
+heads stay.
 
 Nothing is forgotten that is not finished, whatever was written of it last, and by the broker's clock only.
 """
@@ -9,13 +10,16 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from datetime import datetime
 
-from streams.domain.claim import Claim
-from streams.domain.status import ENDED, Status, name_of
+from streams.domain.status import Status, name_of
 from streams.domain.timestamp import parse_time
+from streams.domain.transitions import ENDED
 from streams.errors import XferqError
 from streams.ledger.keys import (
+    HEADS,
     command_key,
+    control_key,
     id_key,
+    outcome_key,
     passed_key,
     selection_key,
     tally_key,
@@ -27,7 +31,8 @@ from streams.settings.settings import Settings
 _log = logging.getLogger(__name__)
 _LATER_S = 7_200.0
 """Commands are forgotten so much later than those are refused that are not known: no two clocks are the same."""
-_PASSED_S = 3_600.0
+_LEFTOVERS_S = 600.0
+"""So long after its end a command's claims stay, for who looks after heads and for who stood still."""
 _AT_ONCE = 500
 
 
@@ -43,25 +48,42 @@ class Forgetting:
         self._is_mine = is_mine
 
     async def forget_commands(self) -> None:
-        """Remove commands that ended long ago, with their claims and progress; heads stay.
+        """Remove of commands that have ended what they leave, after a while, and after a long while all of them.
 
         And those that were accepted long ago and never came, as their publishing had failed; and ids that somebody
-        wanted long ago, for a command that was never written down.
+        wanted long ago, for a command that was never written down. By the broker's clock, and not by anybody's own, ours
+        or that of who has finished it: either may be wrong by months.
         """
+        ended = [id for id in self._ledger.outcomes() if self._ledger.has_leftovers(id) and self._is_mine_by_id(id)]
+        for id in await self._known_for_sure(ended):
+            if self._age_s(id) > _LEFTOVERS_S and not self._is_under_way(id):
+                await self._forget_leftovers(id)
         ids = [status.id for status in self._ledger.statuses() if self._is_long_over(status, self._now().timestamp())]
         for id in await self._known_for_sure(ids):
-            # As its claims say, and not what was written last: who stood still may have written that it is refused,
-            # or done, over a claim that somebody else made.
             status = self._ledger.status(id)
-            if status is None or not all(map(self._ledger.is_finished, self._ledger.claims_of(id))):
+            if status is None or self._is_under_way(id):
                 continue
-            # And not by anybody's own clock, ours or that of who has finished it: either may be wrong by months.
             now_s = self._ledger.broker_s(name_of(status))
-            recorded_s = self._ledger.recorded_ms(id) / 1000
-            if self._is_long_over(status, now_s) and now_s - recorded_s > self._kept_s:
-                await self._forget(id, name_of(status), self._ledger.claims_of(id))
+            if self._is_long_over(status, now_s) and self._age_s(id) > self._kept_s:
+                await self._forget(id)
         await self._forget_unused_ids()
-        await self._forget_passed()
+
+    def _is_mine_by_id(self, id: str) -> bool:
+        status = self._ledger.outcome(id)
+        return status is not None and self._is_mine(name_of(status))
+
+    def _age_s(self, id: str) -> float:
+        """Since the command's end, or its status, was written."""
+        status = self._ledger.recorded_status(id)
+        name = id if status is None else name_of(status)
+        return self._ledger.broker_s(name) - self._ledger.recorded_ms(id) / 1000
+
+    def _is_under_way(self, id: str) -> bool:
+        """Whether a range is to be drained, or a claim to be confirmed in its dispatchers' group."""
+        claims = self._ledger.claims_of(id)
+        return any(
+            not self._ledger.is_finished(claim) or HEADS in self._ledger.waiting(claim.topic, id) for claim in claims
+        )
 
     async def _known_for_sure(self, ids: Collection[str]) -> list[str]:
         """Those of the commands of which the view shows all that there is, in the partitions that concern them."""
@@ -98,38 +120,35 @@ class Forgetting:
         keep_s = self._settings.keep_commands_days * 86_400
         return keep_s + min(_LATER_S, keep_s)
 
-    async def _forget(self, id: str, name: str, claims: Collection[Claim]) -> None:
-        for claim in claims:
+    async def _forget(self, id: str) -> None:
+        status = self._ledger.recorded_status(id)
+        name = id if status is None else name_of(status)
+        await self._forget_leftovers(id)
+        await self._ledger.record(name, [(key(id), None) for key in (control_key, command_key, outcome_key)])
+        await self._ledger.record(id, [(id_key(id, nonce), None) for nonce in self._ledger.wanted(id)])
+
+    async def _forget_leftovers(self, id: str) -> None:
+        """Remove its claims and their progress, and what it has selected; its status, where its end is written."""
+        for claim in self._ledger.claims_of(id):
             await self._ledger.forget_claim(claim)
             keys = [waiting_key(claim.topic, where, id) for where in self._ledger.waiting(claim.topic, id)]
             await self._ledger.record(claim.topic, [(key, None) for key in keys])
-        await self._unsay_passed(id)
-        chunks = self._ledger.selection(id).chunks
-        await self._ledger.record(name, [(selection_key(name, id, *chunk), None) for chunk in chunks])
-        if self._ledger.tally(id) is not None:
-            await self._ledger.record(name, [(tally_key(name, id), None)])
-        await self._ledger.record(name, [(command_key(id), None)])
-        await self._free_id(id)
+        await self._forget_passed(id)
+        status = self._ledger.recorded_status(id)
+        name = id if status is None else name_of(status)
+        keys = [selection_key(name, id, *chunk) for chunk in self._ledger.selection(id).chunks]
+        keys += [] if self._ledger.tally(id) is None else [tally_key(name, id)]
+        keys += [] if self._ledger.outcome(id) is None else [command_key(id)]
+        await self._ledger.record(name, [(key, None) for key in keys])
 
     async def _forget_unused_ids(self) -> None:
         for id, wanted_ms in self._ledger.unused_ids():
             # Twice as long: the status may just be on its way, of a command that comes again at the last moment.
             if self._is_mine(id) and self._ledger.broker_s(id) - wanted_ms / 1000 > 2 * self._kept_s:
-                await self._free_id(id)
+                await self._ledger.record(id, [(id_key(id, nonce), None) for nonce in self._ledger.wanted(id)])
 
-    async def _forget_passed(self) -> None:
-        """The queues that transfers have passed by, which may be very many: a while after the transfer was counted.
-
-        From then on, whoever goes on with the transfer does nothing; only who stood still since before asks for them.
-        """
-        for id, counted_at in self._ledger.counted_with_passed():
-            status = self._ledger.recorded_status(id)
-            if status is not None and self._is_mine(name_of(status)):
-                age_s = self._ledger.broker_s(name_of(status)) - parse_time(counted_at).timestamp()
-                if age_s > _PASSED_S:
-                    await self._unsay_passed(id)
-
-    async def _unsay_passed(self, id: str) -> None:
+    async def _forget_passed(self, id: str) -> None:
+        """Remove the queues that a transfer has passed by, which may be very many."""
         topics: dict[int, list[str]] = defaultdict(list)
         for topic in self._ledger.selection(id).passed:
             topics[self._ledger.partition_of(topic)].append(topic)
@@ -137,6 +156,3 @@ class Forgetting:
             for start in range(0, len(some), _AT_ONCE):
                 batch = some[start : start + _AT_ONCE]
                 await self._ledger.record(batch[0], [(passed_key(topic, id), None) for topic in batch])
-
-    async def _free_id(self, id: str) -> None:
-        await self._ledger.record(id, [(id_key(id, nonce), None) for nonce in self._ledger.wanted(id)])

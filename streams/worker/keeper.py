@@ -15,8 +15,9 @@ from streams.claim.heads import unknown_heads
 from streams.commands.commands import Commands
 from streams.concurrency.ending import end
 from streams.domain.claim import Claim
+from streams.domain.status import name_of
 from streams.domain.timestamp import parse_time
-from streams.domain.topic import is_queue_topic, topic_of
+from streams.domain.topic import is_queue_topic
 from streams.errors import XferqError
 from streams.ledger.ledger import Ledger
 from streams.patience import is_forgotten
@@ -184,11 +185,8 @@ class Keeper:
     async def _finish_ended(self) -> None:
         """Commands whose last drain ended and whose worker was killed before it could record that."""
         for status in self._ledger.statuses():
-            has_ended = status.state == "done" and len(self._ledger.claims_of(status.id)) <= (status.queues or 1)
-            if not has_ended and status.queue_name and self._is_mine(topic_of(status.queue_name)):
-                merged = self._ledger.status(status.id)
-                if merged is not None and merged.state == "done":
-                    await self._commands.finish(status.id)
+            if self._ledger.outcome(status.id) is None and self._is_mine(name_of(status)):
+                await self._commands.outcomes.finish(status.id)
 
     def _progress(self, claim: Claim) -> tuple[int, ...]:
         steps = (self._ledger.progress(claim.topic, partition, claim.id) for partition in sorted(claim.ranges))

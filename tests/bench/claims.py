@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 
 from streams.broker.ports import free_ports
-from streams.domain.status import ENDED, Status
+from streams.domain.status import Status
 from streams.domain.topic import topic_of
+from streams.domain.transitions import ENDED
 from streams.kafka.topics import QUEUE_CONFIG, Topics
 from tests.bench.contenders.contender import REASON
 from tests.bench.load import fill

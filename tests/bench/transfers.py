@@ -8,8 +8,8 @@ import confluent_kafka
 import orjson
 
 from streams.domain.command import CancelCommand, StartCommand
-from streams.domain.status import ENDED
 from streams.domain.topic import topic_of
+from streams.domain.transitions import ENDED
 from streams.kafka.topics import QUEUE_CONFIG, Topics
 from tests.bench.contenders.contender import REASON
 from tests.bench.world import Process, World

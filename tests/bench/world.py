@@ -16,8 +16,9 @@ from typing import Any
 from confluent_kafka import ConsumerGroupState
 
 from streams.domain.command import CancelCommand
-from streams.domain.status import ENDED, Status
+from streams.domain.status import Status
 from streams.domain.topic import topic_of
+from streams.domain.transitions import ENDED
 from streams.errors import Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout

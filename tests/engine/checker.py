@@ -23,20 +23,21 @@ class Checker:
 
     # ---- the ledger, without the engine's own view of it
 
-    def _ledger(self) -> dict[str, bytes]:
+    def _ledger(self, *, ever: bool = False) -> dict[str, bytes]:
+        """By key, what was written last; with `ever`, also what was removed since."""
         values: dict[str, bytes] = {}
         for log in self._world.broker.topics[self._world.settings.ledger_topic].logs:
             for record in log.all_records():
                 key = (record.key or b"").decode()
-                if record.value is None:
-                    values.pop(key, None)
-                else:
+                if record.value is not None:
                     values[key] = record.value
+                elif not ever:
+                    values.pop(key, None)
         return values
 
-    def claims(self) -> list[Claim]:
-        """All claims."""
-        return [Claim.model_validate_json(v) for k, v in self._ledger().items() if k.startswith("claim/")]
+    def claims(self, *, ever: bool = False) -> list[Claim]:
+        """All claims; with `ever`, also those that are forgotten, as their commands have ended."""
+        return [Claim.model_validate_json(v) for k, v in self._ledger(ever=ever).items() if k.startswith("claim/")]
 
     def claims_written(self) -> Counter[str]:
         """How often each claim was ever written, by key."""
@@ -44,9 +45,9 @@ class Checker:
         keys = [(record.key or b"").decode() for log in logs for record in log.all_records() if record.value]
         return Counter(key for key in keys if key.startswith("claim/"))
 
-    def _progress(self) -> dict[tuple[str, int, str], Progress]:
+    def _progress(self, *, ever: bool = False) -> dict[tuple[str, int, str], Progress]:
         found = {}
-        for key, value in self._ledger().items():
+        for key, value in self._ledger(ever=ever).items():
             if key.startswith("drained/"):
                 _, topic, partition, id = key.split("/")
                 found[(topic, int(partition), id)] = Progress.model_validate_json(value)
@@ -123,13 +124,13 @@ class Checker:
                 for record in log.all_records():
                     if record.key is not None:
                         copies[(record.key.decode(), topic.name)] += 1
-        returned = sum(step.returned for step in self._progress().values())
+        returned = sum(step.returned for step in self._progress(ever=True).values())
         logs = self._world.broker.topics[self._world.settings.log_topic].logs
         records = [record for log in logs for record in log.all_records()]
         for record in records:
             assert orjson.loads(record.value or b"")["id"].encode() == record.key
             assert tuple(record.headers) == (("type", b"AdminRebind"),)
-        restored = sum(step.restored for step in self._progress().values())
+        restored = sum(step.restored for step in self._progress(ever=True).values())
         assert len(records) == restored
         assert sum(copies.values()) == len(self._world.injected) + restored + returned
 
@@ -207,11 +208,11 @@ class Checker:
     def counts(self, id: str) -> tuple[int, int]:
         """How many records the command's claims took, and how many log records came of them."""
         records = 0
-        for claim in self.claims():
+        for claim in self.claims(ever=True):
             if claim.id == id:
                 for topic in [*self._queue_topics(), *self._world.broker.deleted]:
                     if topic.id == claim.topic_id:
                         for partition, (start, end) in claim.ranges.items():
                             records += sum(1 for _ in topic.logs[partition].decided(start, end))
-        restored = sum(step.restored for (_, _, claim_id), step in self._progress().items() if claim_id == id)
+        restored = sum(step.restored for (_, _, claim_id), step in self._progress(ever=True).items() if claim_id == id)
         return records, restored

@@ -40,4 +40,4 @@ class Mistaken:
         for claim in world.ledger.claims(topic_of(XFER_QUEUE)):
             for partition in claim.ranges:
                 await drain(self.engine.drainer, claim.topic, partition)
-        await self.engine.commands.finish("c1")
+        await self.engine.commands.outcomes.finish("c1")

@@ -100,7 +100,7 @@ def steps(scenario: str) -> list[str]:
     faults = Faults()
     run(lambda: carry_out(scenario, faults))
     # From here on there is only the keeper's standing work, over and over.
-    ends = max(number for number, point in enumerate(faults.passed) if point.startswith("publish:xferq.ledger"))
+    ends = max(number for number, point in enumerate(faults.passed) if point.startswith(("publish:", "transact:")))
     return faults.passed[: ends + 12]
 
 
@@ -146,4 +146,5 @@ def test_the_steps_are_all_there() -> None:
             "delete_before:queue.",
         ):
             assert point in passed
+    assert "transact:xferq.command.c.written" in steps("transfer")
     assert "publish:xferq.ledger/pending" in steps("kept")

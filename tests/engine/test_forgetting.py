@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from faust.types import TP
 
-from streams.domain.status import State
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
+from streams.domain.transitions import State
 from tests.engine.checker import Checker
 from tests.engine.mistaken import Mistaken
 from tests.engine.world import XFER_QUEUE, World

@@ -31,10 +31,20 @@ async def said(world: World, id: str) -> Status:
     return status
 
 
+_SAYS = "publish:xferq.ledger/command"
+"""The point at which a command's status is written, that it waits, say."""
+
+
 async def silenced(
-    world: World, send: Callable[[], object], at: str = "", error: XferqError | None = None
+    world: World,
+    send: Callable[[], object],
+    before: str = _SAYS,
+    at: str = "",
+    error: XferqError | None = None,
+    after: int = 0,
 ) -> Standstill:
-    """Start a worker, send it a command, and let it stand still before it says in the ledger what came of it.
+    """Start a worker, send it a command, and let it stand still before it says in the ledger what came of it: at the
+    point `before`, behind `after` others of the name.
 
     With an `error`, Kafka's answer at the point `at` is that.
     """
@@ -43,7 +53,7 @@ async def silenced(
     await asyncio.sleep(_STARTED_S)
     if error is not None:
         faults.on(at, error)
-    pause = faults.stand_still(f"publish:{world.settings.ledger_topic}/command")
+    pause = faults.stand_still(before, after=after)
     send()
     await pause.begun.wait()
     return pause
@@ -74,14 +84,16 @@ async def test_in_a_claim(where: str) -> None:
         Checker(world).check()
 
 
+@pytest.mark.parametrize(("before", "after"), [("producer:xferq.claim.", 1), ("transact:xferq.claim.", 0)])
 @timeless
-async def test_before_it_says_that_a_queue_can_t_be_claimed() -> None:
+async def test_before_it_says_that_a_queue_can_t_be_claimed(before: str, after: int) -> None:
     async with World() as world:
         world.inject(8)
         faults = Faults()
         world.worker(faults)
         faults.on("hold", Refused("by script"))
-        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}/command")
+        world.dispatcher().join()
+        pause = faults.stand_still(before, after=after)
         world.cancel("c1")
         await pause.begun.wait()
         world.worker()
@@ -92,12 +104,13 @@ async def test_before_it_says_that_a_queue_can_t_be_claimed() -> None:
         Checker(world).check()
 
 
+@pytest.mark.parametrize("before", ["producer:xferq.claim.", "transact:xferq.claim."])
 @timeless
-async def test_before_it_says_that_an_unknown_queue_is_refused_which_was_empty_to_the_other() -> None:
+async def test_before_it_says_that_an_unknown_queue_is_refused_which_was_empty_to_the_other(before: str) -> None:
     async with World() as world:
         faults = Faults()
         world.worker(faults)
-        pause = faults.stand_still(f"publish:{world.settings.ledger_topic}/command")
+        pause = faults.stand_still(before)
         world.cancel("c1")
         await pause.begun.wait()
         world.queue()
@@ -128,13 +141,20 @@ async def test_in_a_transfer_whose_queues_another_claims_for_it() -> None:
 
 
 @pytest.mark.parametrize("goes_on", ["claimed", "done"])
-@pytest.mark.parametrize("says", [Unavailable("by script"), Refused("by script")], ids=["waiting", "refused"])
+@pytest.mark.parametrize(
+    ("says", "before"),
+    [
+        pytest.param(Unavailable("by script"), _SAYS, id="waiting"),
+        pytest.param(Refused("by script"), "producer:xferq.command.", id="refused"),
+        pytest.param(Refused("by script"), "transact:xferq.command.", id="refused-fenced"),
+    ],
+)
 @timeless
-async def test_before_it_says_what_a_transfer_waits_for(says: XferqError, goes_on: str) -> None:
+async def test_before_it_says_what_a_transfer_waits_for(says: XferqError, before: str, goes_on: str) -> None:
     async with World() as world:
         for queue in QUEUES:
             world.inject(6, queue)
-        pause = await silenced(world, partial(world.transfer, "s1", queue_names=QUEUES), "create", says)
+        pause = await silenced(world, partial(world.transfer, "s1", queue_names=QUEUES), before, "create", says)
         world.worker()
         await world.until(lambda: world.ledger.recorded_status("s1") is not None)
         if goes_on == "done":
@@ -149,7 +169,7 @@ async def test_before_it_says_what_a_transfer_waits_for(says: XferqError, goes_o
 async def test_before_it_says_what_a_transfer_of_nothing_waits_for() -> None:
     async with World() as world:
         transfer = partial(world.transfer, "s1", queue_names=[QUEUES[0]])
-        pause = await silenced(world, transfer, "create", Unavailable("by script"))
+        pause = await silenced(world, transfer, at="create", error=Unavailable("by script"))
         world.worker()
         await world.ended("s1")
         pause.over.set()
@@ -163,9 +183,9 @@ async def test_before_it_refuses_a_transfer_that_another_has_claimed_and_not_cou
         for queue in QUEUES:
             world.inject(6, queue)
         transfer = partial(world.transfer, "s1", queue_names=QUEUES)
-        pause = await silenced(world, transfer, "create", Refused("by script"))
+        pause = await silenced(world, transfer, "producer:xferq.command.", "create", Refused("by script"))
         mortal = Faults()
-        mortal.on(f"publish:{world.settings.ledger_topic}/command", "crash")
+        mortal.on("command.s1.written", "crash", after=1)  # its tally; the first one is what it selects
         world.worker(mortal)
         await world.until(lambda: mortal.dead)
         assert len(world.ledger.claims_of("s1")) == 3
@@ -183,7 +203,9 @@ async def test_before_it_says_how_many_queues_it_claimed() -> None:
     async with World(space_s=1e6) as world:
         world.inject(6, QUEUES[0])
         world.queue(QUEUES[1])
-        pause = await silenced(world, partial(world.transfer, "s1", queue_names=QUEUES[:2]))
+        pause = await silenced(
+            world, partial(world.transfer, "s1", queue_names=QUEUES[:2]), "command.s1.written", after=1
+        )
         world.inject(6, QUEUES[1])
         world.worker()
         await world.ended("s1")
@@ -197,7 +219,9 @@ async def test_before_it_says_how_many_queues_it_claimed() -> None:
 async def test_before_it_says_what_a_cancel_waits_for() -> None:
     async with World() as world:
         world.inject(8)
-        pause = await silenced(world, partial(world.cancel, "c1"), "stable_ends:queue", Unavailable("by script"))
+        pause = await silenced(
+            world, partial(world.cancel, "c1"), at="stable_ends:queue", error=Unavailable("by script")
+        )
         world.worker()
         await world.ended("c1")
         pause.over.set()

@@ -41,7 +41,7 @@ class Faults:
         self._random = random.Random(seed)
         self._at: dict[int, BaseException] = {}
         self._on: list[tuple[str, BaseException, int]] = []
-        self._standstills: list[tuple[str, Standstill]] = []
+        self._standstills: list[tuple[str, int, Standstill]] = []
 
     def at(self, index: int, error: str | BaseException) -> None:
         """Raise at the point of this number, counted from 0."""
@@ -52,10 +52,10 @@ class Faults:
         error = ERRORS[error]() if isinstance(error, str) else error
         self._on += [(point, error, after)] * times
 
-    def stand_still(self, point: str) -> Standstill:
-        """Stop at the next point whose name contains `point`, until its event `over` is set."""
+    def stand_still(self, point: str, *, after: int = 0) -> Standstill:
+        """Stop at the next point whose name contains `point`, behind `after` others, until its event `over` is set."""
         standstill = Standstill()
-        self._standstills.append((point, standstill))
+        self._standstills.append((point, after, standstill))
         return standstill
 
     def clear(self) -> None:
@@ -75,8 +75,10 @@ class Faults:
             return
         index = len(self.passed)
         self.passed.append(name)
-        for number, (pattern, standstill) in enumerate(self._standstills):
-            if pattern in name:
+        for number, (pattern, after, standstill) in enumerate(self._standstills):
+            if pattern in name and after:
+                self._standstills[number] = (pattern, after - 1, standstill)
+            elif pattern in name:
                 del self._standstills[number]
                 standstill.begun.set()
                 await standstill.over.wait()

@@ -146,7 +146,8 @@ class FakeProducer:
             elif not all(now_ms - older <= (at or now_ms) <= now_ms + newer for at, *_ in batch.rows):
                 reasons[(write.topic, write.partition)] = "timestamp"
             else:
-                topic.logs[write.partition].append(batch.rows, transaction)
+                rows = [(at or now_ms, *rest) for at, *rest in batch.rows]  # the broker's time, or the producer's
+                topic.logs[write.partition].append(rows, transaction)
         if reasons:
             raise Rejected(reasons)
 

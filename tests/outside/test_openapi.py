@@ -19,8 +19,9 @@ import pytest
 
 from api.users import user_line
 from streams.broker import EmbeddedBroker
-from streams.domain.status import State, Status
+from streams.domain.status import Status
 from streams.domain.topic import topic_of
+from streams.domain.transitions import State
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
 from streams.ledger.ledger import Ledger

@@ -1,0 +1,134 @@
+"""How commands end: one record each that nobody writes over, in a transaction under the command's fence.
+
+The fence is a transactional id: of a cancel that of its queue's claims, `xferq.claim.<topic>`, of anything else
+`xferq.command.<id>`. So an end is decided on all that the ledger says, and on nothing that comes later:
+1. A worker finds that a command can't be carried out, and stands still before it says so.
+2. Another one takes the fence over: it claims, or selects, or writes the end.
+3. The first one goes on. It takes the fence, reads the ledger behind that, and sees what has become of the command; or
+   it had the fence already, and its transaction fails.
+A cancel of an empty queue ends in the transaction of its claim (`streams.claim.records`).
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+
+from streams.claim.claimer import Claimer
+from streams.commands.admission import NotToDo
+from streams.concurrency.ending import Background
+from streams.concurrency.lanes import Lanes
+from streams.domain.status import Status, name_of
+from streams.domain.timestamp import format_time
+from streams.domain.transitions import ENDED, Event, IllegalTransition, advance
+from streams.errors import Unavailable
+from streams.ledger.keys import outcome_key
+from streams.ledger.ledger import Ledger
+from streams.ports import Kafka, Producer
+from streams.telemetry.metrics import COMMANDS
+
+_log = logging.getLogger(__name__)
+_AT_ONCE = 8
+"""Ends that one worker writes at a time, of commands whose drains are through."""
+
+
+class Outcomes:
+    """Writes the ends of commands."""
+
+    def __init__(self, kafka: Kafka, ledger: Ledger, claimer: Claimer, now: Callable[[], datetime]) -> None:
+        self._kafka = kafka
+        self._ledger = ledger
+        self._claimer = claimer
+        self._now = now
+        self._lanes = Lanes()
+        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._closing = Background()
+
+    @asynccontextmanager
+    async def fence(self, status: Status) -> AsyncIterator[Producer]:
+        """The command's fence, with all known that the ledger says of the command."""
+        name = name_of(status)
+        async with self._claimer.fence(name) if status.type == "xfer.cancel" else self._of_command(status.id) as fence:
+            await self._ledger.barrier(name)
+            yield fence
+
+    @asynccontextmanager
+    async def _of_command(self, id: str) -> AsyncIterator[Producer]:
+        async with self._lanes.lane(id):
+            producer = await self._kafka.producer(f"xferq.command.{id}")
+            try:
+                yield producer
+            finally:
+                self._closing.begin(producer.close())
+
+    async def refuse(self, status: Status, event: Event, why: str) -> None:
+        """End the command before its beginning, by this event.
+
+        Raises:
+            NotToDo: it has ended, or is another command by now.
+            Unavailable: it has begun, so it goes on.
+            XferqError: it could not be written down; it may have been.
+        """
+        async with self.fence(status) as fence:
+            try:
+                advance(self._ledger.state(status.id), event)
+            except IllegalTransition:
+                known = self._ledger.status(status.id)
+                if known is not None and known.state in ENDED:
+                    raise NotToDo("known") from None
+                raise Unavailable(why) from None
+            status = self._ledger.recorded_status(status.id) or status
+            await self.write(fence, self._refused(status, event, why))
+
+    async def refuse_invalid(self, status: Status, why: str) -> None:
+        """End what is no command, whose id is nobody else's (`streams.commands.ids`): so it needs no fence.
+
+        Raises:
+            XferqError: it could not be written down; it may have been.
+        """
+        status = self._refused(status, "refused", why)
+        await self._ledger.record(name_of(status), [(outcome_key(status.id), status.to_bytes())])
+        self.tell(status)
+
+    def _refused(self, status: Status, event: Event, why: str) -> Status:
+        state = advance(status.state, event)
+        return status.model_copy(update={"state": state, "detail": why, "finished_at": format_time(self._now())})
+
+    async def finish(self, id: str) -> None:
+        """Write the command's end, if all of its ranges are drained.
+
+        That is stable: what is drained stays so, and nothing more is claimed for a command once its claims are counted.
+
+        Raises:
+            XferqError: it could not be written down; it may have been.
+        """
+        if (status := self._drained(id)) is None:
+            return
+        async with self._places, self.fence(status) as fence:
+            if (status := self._drained(id)) is not None:
+                await self.write(fence, status)
+
+    def _drained(self, id: str) -> Status | None:
+        """The end that is to be written."""
+        status = self._ledger.status(id)
+        is_written = self._ledger.outcome(id) is not None or status == self._ledger.recorded_status(id)
+        return None if is_written or status is None or status.state != "done" else status
+
+    async def write(self, fence: Producer, outcome: Status) -> None:
+        """Write this end, and count it."""
+        values = [(outcome_key(outcome.id), outcome.to_bytes())]
+        await fence.transact([self._ledger.write(fence, name_of(outcome), values)])
+        self.tell(outcome)
+
+    def tell(self, outcome: Status) -> None:
+        """Count and log an end that is written."""
+        COMMANDS.labels(type=outcome.type or "unknown", outcome=outcome.state).inc()
+        _log.info(
+            "command.%s id=%s queue=%r restored=%d returned=%d detail=%r",
+            outcome.state, outcome.id, outcome.queue_name, outcome.restored, outcome.returned, outcome.detail,
+        )  # fmt: skip
+
+    async def stop(self) -> None:
+        """Close what is open."""
+        await self._closing.ended()

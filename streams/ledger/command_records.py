@@ -1,0 +1,147 @@
+"""What the ledger's records say of commands themselves: their status, their end, whose their ids are, and what
+transfers have selected. No I/O.
+"""
+
+from collections.abc import Callable, Mapping
+
+from streams.domain.claim import Control, Owned, Tally
+from streams.domain.counts import Counts
+from streams.domain.selection import Chunk, Passed, Selection
+from streams.domain.status import Status
+from streams.domain.timestamp import InvalidTime, known_time
+from streams.domain.transitions import Event, State, can_be
+from streams.ledger.values import put, read, set_value
+
+_EVENTS: Mapping[State, Event] = {
+    "accepted": "accepted", "waiting": "waits", "claimed": "claimed", "done": "drained", "refused": "refused",
+}  # fmt: skip
+"""What a status says has happened."""
+
+
+class CommandRecords:
+    """By command; what has come of its claims, `LedgerView` counts."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, Status] = {}
+        self._outcomes: dict[str, Status] = {}
+        self._controls: dict[str, Control] = {}
+        self._owners: dict[str, dict[str, Owned]] = {}
+        """By id and nonce, in the ledger's order."""
+        self._tallies: dict[str, Tally] = {}
+        self._selections: dict[str, Selection] = {}
+        self._counts: dict[str, Counts] = {}
+        self._recorded_ms: dict[str, int] = {}
+        """By command, when its status, or its end, was last written, by the broker's clock."""
+
+    def recorded_status(self, id: str) -> Status | None:
+        """The command's end, or until then its status as it was last written."""
+        return self._outcomes.get(id) or self._statuses.get(id)
+
+    def outcome(self, id: str) -> Status | None:
+        """The command's end; None until it is written, or where an earlier version has written it as a status."""
+        return self._outcomes.get(id)
+
+    def outcomes(self) -> list[str]:
+        """The commands whose end is written."""
+        return list(self._outcomes)
+
+    def control(self, id: str) -> Control | None:
+        """What an operator wants of the command."""
+        return self._controls.get(id)
+
+    def state(self, id: str) -> State | None:
+        """Where the command is, by the facts in the ledger; `claimed` from its first claim or its selection on."""
+        if id in self._outcomes:
+            return self._outcomes[id].state
+        if id in self._counts or id in self._tallies or self.selection(id).queues is not None:
+            return "claimed"
+        return self._statuses[id].state if id in self._statuses else None
+
+    def has_leftovers(self, id: str) -> bool:
+        """Whether more than its end, its id and what an operator wanted is remembered of the command."""
+        return any(id in known for known in (self._counts, self._tallies, self._selections, self._statuses))
+
+    def owner_of(self, id: str) -> str | None:
+        """The hash of the content of the command whose id this is: the first that wanted it; None while it is free.
+
+        As far as earlier versions go, who has written a status has not asked.
+        """
+        for owned in self._owners.get(id, {}).values():
+            return owned.content
+        status = self.recorded_status(id)
+        return None if status is None else status.command
+
+    def unused_ids(self) -> list[tuple[str, int]]:
+        """Ids of which no status tells, with when they were wanted, in ms since the epoch."""
+        return [
+            (id, max(owned.at_ms for owned in owners.values()))
+            for id, owners in self._owners.items()
+            if self.recorded_status(id) is None
+        ]
+
+    def wanted(self, id: str) -> list[str]:
+        """The nonces of all who wanted the id."""
+        return list(self._owners.get(id, ()))
+
+    def recorded_ms(self, id: str) -> int:
+        """When that was written, in ms since the epoch, by the broker's clock; 0 for a status that there is not."""
+        return self._recorded_ms.get(id, 0)
+
+    def tally(self, id: str) -> Tally | None:
+        """How many queues the transfer `id` has claimed; None until all of them are."""
+        return self._tallies.get(id)
+
+    def selection(self, id: str) -> Selection:
+        """What the transfer `id` has selected, and which queues it has passed by."""
+        return self._selections.get(id) or Selection()
+
+    def statuses(self) -> list[Status]:
+        """All ends, and statuses as last written, newest first."""
+        return sorted((self._statuses | self._outcomes).values(), key=_age, reverse=True)
+
+    def _apply_to_command(self, kind: str, names: list[str], value: bytes | None, written_ms: int) -> None:
+        """Take in a record by the names in its key; those of later versions are passed over."""
+        match kind, names:
+            case "command" | "outcome", [id]:
+                self._apply_status(kind, id, read(Status, value), written_ms)
+            case "control", [id]:
+                set_value(self._controls, id, read(Control, value))
+            case "id", [id, nonce]:
+                owned = read(Owned, value)
+                put(self._owners, id, nonce, owned and owned.written_at(written_ms))
+            case "selection", [_, id, nonce, number]:
+                self._select(id, lambda selection: selection.put(nonce, int(number), read(Chunk, value)))
+            case "passed", [topic, id]:
+                self._select(id, lambda selection: selection.put_passed(topic, read(Passed, value)))
+            case "tally", [_, id]:
+                set_value(self._tallies, id, read(Tally, value))
+                self._say_drained(id)
+            case (("command" | "outcome" | "control" | "id" | "selection" | "passed" | "tally"), _):
+                raise ValueError(f"{len(names)} names in the key of a {kind}")
+
+    def _say_drained(self, id: str) -> None:
+        """Perhaps all of the command is drained now."""
+
+    def _apply_status(self, kind: str, id: str, status: Status | None, written_ms: int) -> None:
+        """Take in a status or an end. Who writes that a command waits may have stood still since: it says no more then
+        than what the command is, where nobody else has said that."""
+        if kind == "outcome":
+            set_value(self._outcomes, id, status)
+        elif status is None or id not in self._statuses or can_be(self.state(id), _EVENTS[status.state]):
+            set_value(self._statuses, id, status)
+        if kind == "outcome" or id not in self._outcomes:
+            set_value(self._recorded_ms, id, written_ms if self.recorded_status(id) else None)
+
+    def _select(self, id: str, change: Callable[[Selection], None]) -> None:
+        selection = self._selections.setdefault(id, Selection())
+        change(selection)
+        if selection.is_empty:
+            del self._selections[id]
+
+
+def _age(status: Status) -> tuple[float, str]:
+    """By the moment, and not by its text: services write times in more than one way."""
+    try:
+        return known_time(status.requested_at or "").timestamp(), status.id
+    except InvalidTime:
+        return 0.0, status.id
