@@ -5,10 +5,10 @@ then. What is refused or given up for a topic's absence can't be taken back.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 from streams.errors import Unavailable
-from streams.ports import Kafka, Topic
+from streams.ports import Kafka, Record, Tail, Topic
 
 SOON_S = (0.0, 0.1, 0.5)
 """Pauses before each look, where somebody waits for the answer."""
@@ -47,3 +47,14 @@ async def is_forgotten(kafka: Kafka, name: str, id: str) -> bool:
     """
     known = await kafka.ids(name)
     return id not in known and (bool(known) or await kafka.is_gone(name))
+
+
+async def read_to(tail: Tail, ends: Mapping[int, int]) -> AsyncIterator[Record]:
+    """The records that come until the tail stands at all of these ends (excluded): also some behind an end.
+
+    It waits for transactions that are open below an end, without bound.
+    """
+    for partition, end in ends.items():
+        while await tail.position(partition) < end:
+            for record in await tail.read(timeout_ms=500):
+                yield record

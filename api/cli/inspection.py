@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,9 +12,10 @@ import typer
 
 from api.cli.kafka import open_kafka
 from api.cli.output import json_line, note, print_columns, print_json
+from streams.claim.heads import claimed_heads
 from streams.domain.queue_name import is_xfer
 from streams.domain.topic import is_queue_topic, queue_of
-from streams.errors import Misconfigured
+from streams.errors import Misconfigured, XferqError
 from streams.kafka.depths import queue_depths
 from streams.kafka.layout import TopicReport, apply_layout, read_layout
 from streams.kafka.reader import open_tail
@@ -50,7 +51,12 @@ def queues(
 
 async def _queues() -> list[tuple[str, int, int | None]]:
     async with open_kafka() as (kafka, settings):
-        depths = await queue_depths(kafka.connection, settings)
+        claimed: Callable[[str, str], dict[int, int]] = lambda *_: {}  # noqa: E731
+        try:
+            claimed = await claimed_heads(kafka, settings)
+        except XferqError as error:
+            note(f"xferq queues: by the offsets of the queues' groups alone, as the ledger can't be read: {error}")
+        depths = await queue_depths(kafka.connection, settings, claimed)
     return [(item.topic, item.partitions, item.depth) for item in depths]
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 
 from streams.domain.claim import Claim
+from streams.domain.head import depth_of, heads_of
 from streams.domain.queue_name import is_xfer
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import queue_of
@@ -116,9 +117,7 @@ class Backlog:
         starts, ends = await asyncio.gather(
             self._kafka.log_starts(topic, partitions), self._kafka.stable_ends(topic, partitions)
         )
-        claimed = self._ledger.heads(topic, there.id)
-        heads = {p: max(committed.get(p, 0), claimed.get(p, 0), starts[p]) for p in partitions}
-        self._depths[topic] = sum(max(0, ends[p] - heads[p]) for p in partitions)
+        self._depths[topic] = depth_of(heads_of(starts, committed, self._ledger.heads(topic, there.id)), ends)
         self._ends[topic] = ends, await self._kafka.high_watermarks(topic, partitions)
 
     def _show_depths(self, depths: dict[str, int]) -> None:

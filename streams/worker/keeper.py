@@ -11,10 +11,10 @@ from contextlib import suppress
 from datetime import datetime
 
 from streams.claim.claimer import Claimer
-from streams.claim.heads import unknown_heads
 from streams.commands.commands import Commands
 from streams.concurrency.ending import end
 from streams.domain.claim import Claim
+from streams.domain.head import freeable, heads_of, unknown_heads
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import is_queue_topic, topic_of
 from streams.errors import XferqError
@@ -240,11 +240,10 @@ class Keeper:
             _log.error("keeper.not_freed topic=%s error='a claim of it in the ledger can't be understood'", topic)
             return
         claimed = self._ledger.heads(topic, there.id)
-        heads = {p: max(committed.get(p, 0), claimed.get(p, 0)) for p in partitions}
-        for claim in self._ledger.claims(topic):
-            for partition in self._ledger.unfinished_partitions(claim):
-                if partition in heads:
-                    heads[partition] = min(heads[partition], claim.ranges[partition][0])
+        undrained = [
+            {partition: claim.ranges[partition][0] for partition in self._ledger.unfinished_partitions(claim)}
+            for claim in self._ledger.claims(topic)
+        ]
         starts, ends = await asyncio.gather(
             self._kafka.log_starts(topic, partitions), self._kafka.stable_ends(topic, partitions)
         )
@@ -255,8 +254,8 @@ class Keeper:
         if unknown - before:
             why = "more of it was claimed than the ledger knows: was an old backup restored?"
             _log.error("keeper.not_freed topic=%s partitions=%s error=%r", topic, sorted(unknown), why)
-        # A head beyond the end is none of this topic's: the offset of an earlier one of the same name.
-        freed = {p: head for p, head in heads.items() if starts[p] < head <= ends[p] and p not in unknown}
+        freed = freeable(heads_of(starts, committed, claimed), starts, ends, undrained)
+        freed = {partition: bound for partition, bound in freed.items() if partition not in unknown}
         await self._kafka.delete_before(topic, freed)
         SPACE_FREED.inc(sum(offset - starts[partition] for partition, offset in freed.items()))
 
