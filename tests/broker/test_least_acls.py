@@ -290,7 +290,7 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-_SHARED = ("commands_topic", "drains_topic", "ledger_topic", "log_topic", "worker_group")
+_SHARED = ("commands_topic", "drains_topic", "ledger_topic", "log_topic", "worker_group", "group_template")
 
 
 def guest_of(scene: Scene) -> Consumer:
