@@ -1,10 +1,12 @@
 """What the ledger remembers of a claim: the ranges taken, how far each has been drained, and the heads."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from streams.domain.timestamp import parse_time
 from streams.domain.trace import TraceContext, parse_trace
 
 Kind = Literal["xfer.cancel", "xfer.start"]
@@ -53,6 +55,10 @@ class Claim(LedgerValue):
     def offsets_total(self) -> int:
         """How many offsets the claim covers: at least as many as records, as markers take offsets too."""
         return sum(end - start for start, end in self.ranges.values())
+
+    def age_s(self, now: datetime) -> float:
+        """How long ago it was made, in seconds, as far as its worker's clock and this one go together."""
+        return (now - parse_time(self.claimed_at)).total_seconds()
 
     def task(self, partition: int) -> bytes:
         """The drain task for one partition: a nudge; what there is to do stands in the ledger."""

@@ -12,7 +12,6 @@ from streams.ledger.ledger import Ledger
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import REGISTRIES
 from streams.worker.backlog import Backlog
-from streams.worker.engine import utc_now
 from tests.broker import checker
 from tests.broker.moments import claimed
 from tests.broker.scene import Scene
@@ -55,7 +54,7 @@ async def test_the_list_of_queues_and_the_metric_say_the_same_of_what_was_claime
             listed = {queue.topic: queue.depth for queue in await queue_depths(kafka.connection, scene.settings, heads)}
             ledger = Ledger(kafka, scene.settings)
             await ledger.start()
-            await Backlog(kafka, ledger, scene.settings, utc_now).show_depths(lambda topic: topic == scene.topic)
+            await Backlog(kafka, ledger, scene.settings).show_depths(lambda topic: topic == scene.topic)
             await ledger.stop()
     assert listed[scene.topic] == 4
     assert REGISTRIES["worker"].get_sample_value("xferq_xfer_queue_depth", {"queue": scene.queue}) == 4

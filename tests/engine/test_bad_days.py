@@ -211,7 +211,7 @@ async def test_a_claim_that_is_half_forgotten_is_not_drained_again() -> None:
         kafka.__class__ = _DiesBetween
         await asyncio.sleep(200)
         with pytest.raises(Crash):
-            await worker.engine.keeper.forget_commands()
+            await worker.engine.forgetting.forget_commands()
         worker.kill()
         world.worker(Faults())
         await asyncio.sleep(60)

@@ -137,7 +137,7 @@ async def test_nothing_claimed_is_freed_where_the_topics_id_is_told_wrongly() ->
         await world.until(lambda: bool(world.ledger.claims(topic)))
         await asyncio.sleep(5)
         kafka.old, kafka.times = Topic(topic, "the one before", 2), 1
-        await worker.engine.keeper.free(topic)
+        await worker.engine.space.free(topic)
         assert [log.start for log in world.broker.topics[topic].logs] == [0, 0]
 
 
