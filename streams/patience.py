@@ -5,9 +5,9 @@ then. What is refused or given up for a topic's absence can't be taken back.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-from streams.errors import Unavailable
+from streams.errors import Misconfigured, Unavailable
 from streams.ports import Kafka, Record, Tail, Topic
 
 SOON_S = (0.0, 0.1, 0.5)
@@ -27,6 +27,22 @@ async def find_topic(kafka: Kafka, name: str, *, looks_s: Sequence[float] = SOON
         if (topic := await kafka.topic(name)) is not None:
             return topic
     return None
+
+
+async def believe(check: Callable[[], Awaitable[None]]) -> None:
+    """Check again what seems to be misconfigured: a broker that was away for a while tells what it knew then.
+
+    Raises:
+        Misconfigured: no look has found it right.
+        Exception: what else `check` raises, at once.
+    """
+    for pause_s in SURE_S:
+        await asyncio.sleep(pause_s)
+        try:
+            return await check()
+        except Misconfigured as error:
+            wrong = error
+    raise wrong
 
 
 async def require_gone(kafka: Kafka, name: str) -> None:

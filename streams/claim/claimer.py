@@ -30,6 +30,7 @@ from streams.claim.confirmation import Confirmation
 from streams.claim.heads import Heads, Snapshot
 from streams.claim.seat import Seat
 from streams.concurrency.backoff import backoff_s
+from streams.concurrency.deadline import comes_true
 from streams.concurrency.ending import Background
 from streams.concurrency.lanes import Lanes
 from streams.concurrency.places import Places
@@ -194,12 +195,12 @@ class Claimer:
     async def _settle(self, topic: Topic) -> None:
         """Wait until all that was in the log on entry is decided, or the time for it has passed."""
         entered = await self._kafka.high_watermarks(topic.name, range(topic.partitions))
-        deadline = time.monotonic() + self._settings.settle_ms / 1000
-        while True:
+
+        async def is_decided() -> bool:
             ends = await self._kafka.stable_ends(topic.name, entered)
-            if all(ends[p] >= mark for p, mark in entered.items()) or time.monotonic() >= deadline:
-                return
-            await asyncio.sleep(_POLL_S)
+            return all(ends[p] >= mark for p, mark in entered.items())
+
+        await comes_true(is_decided, self._settings.settle_ms / 1000, _POLL_S)
 
     async def _commit(self, request: Request, status: Status | None, snapshot: Snapshot, producer: Producer) -> Claim:
         topic = snapshot.topic

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from streams.claim.heads import Heads
 from streams.claim.seat import Seat
+from streams.concurrency.deadline import Deadline
 from streams.concurrency.ending import Background
 from streams.domain.claim import Claim, Waiting
 from streams.errors import Refused, Unavailable, XferqError
@@ -72,7 +73,7 @@ class Confirmation:
         Nobody must get a partition between the eviction that counts and the look behind it. Our seat sees to that;
         where we have none, as nobody was there, newcomers are made to wait for longer than this may take.
         """
-        deadline = time.monotonic() + self._settings.confirm_ms / 1000
+        deadline = Deadline(self._settings.confirm_ms / 1000)
         try:
             while True:
                 await self._heads.rewound(claim)  # only to wait for all that is pending
@@ -86,7 +87,7 @@ class Confirmation:
                 elif time.monotonic() - began < seat.keeps_out_s:
                     self._say_confirmed(due)
                     return
-                if time.monotonic() >= deadline:
+                if deadline.is_over:
                     raise Unavailable("commits of its dispatchers came in between again and again")
         except (Unavailable, Refused) as error:
             # Refused as well: what is committed can't be refused any more.

@@ -2,10 +2,10 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from streams.concurrency.deadline import Deadline
 from streams.domain.claim import Claim
 from streams.domain.head import heads_of, unknown_heads
 from streams.errors import Overtaken, Refused, Unavailable
@@ -164,11 +164,11 @@ class Heads:
         Raises:
             Unavailable: one is pending beyond the bound.
         """
-        deadline = time.monotonic() + self._settings.confirm_ms / 1000
+        deadline = Deadline(self._settings.confirm_ms / 1000)
         while True:
             try:
                 return await self._kafka.committed(group, topic, range(partitions))
             except Unavailable:
-                if time.monotonic() >= deadline:
+                if deadline.is_over:
                     raise
             await asyncio.sleep(_POLL_S)

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-import time
 
+from streams.concurrency.deadline import Deadline
 from streams.errors import XferqError
 from streams.ports import Hold, Kafka
 from streams.telemetry.metrics import EVICTIONS
@@ -54,9 +54,9 @@ class Seat:
             return
         if not self._hold.delays_members:
             within_ms = max(within_ms, _GUEST_MS)
-        deadline = time.monotonic() + within_ms / 1000
+        deadline = Deadline(within_ms / 1000)
         try:
-            while time.monotonic() < deadline:
+            while not deadline.is_over:
                 try:
                     if len(await self._kafka.members(self.group) - {self._hold.member_id}) >= len(self._hold.evicted):
                         break

@@ -1,7 +1,6 @@
 """How full the queues are, all of them in a few requests."""
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -11,6 +10,7 @@ from typing import Any
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
+from streams.concurrency.deadline import Deadline
 from streams.domain.head import depth_of, heads_of
 from streams.domain.topic import is_queue_topic
 from streams.errors import Unavailable
@@ -90,7 +90,7 @@ async def _offsets(
     """One offset per partition; tries again while one has no leader, and leaves it out where it gets none."""
     wanted = [TopicPartition(*where) for where in partitions]
     found: _Offsets = {}
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = Deadline(_PATIENCE_S)
     while wanted:
         for start in range(0, len(wanted), _PARTITIONS_AT_ONCE):
             with connection.asking("reading the offsets of queues", "Describe on topics of queues"):
@@ -103,7 +103,7 @@ async def _offsets(
                     if (offset := await _offset(future)) is not None:
                         found[where.topic, where.partition] = offset
         wanted = [where for where in wanted if (where.topic, where.partition) not in found]
-        if time.monotonic() > deadline:
+        if deadline.is_over:
             break
         await asyncio.sleep(_PAUSE_S if wanted else 0)
     return found

@@ -15,6 +15,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from streams.concurrency.deadline import comes_true
 from streams.concurrency.rounds import Rounds
 from streams.errors import Unavailable, XferqError
 from streams.kafka.connection import Connection
@@ -38,6 +39,7 @@ QUEUE_CONFIG = {
 }
 """All that a queue topic should have."""
 
+_VISIBLE_S = 15.0
 _AT_ONCE = 1_000
 """Partitions created in one request. Kafka turns down 10,000 and more, and all of a request with them."""
 _FOR_GOOD = {
@@ -115,6 +117,15 @@ class Topics:
                 raise
         return Topic(name, str(found.topic_id), len(found.partitions))
 
+    async def is_shown(self, name: str, partitions: int) -> bool:
+        """Whether a topic that was created or widened is known with so many partitions: waits a while for that."""
+
+        async def is_known() -> bool:
+            found = await self.describe(name)
+            return found is not None and found.partitions == partitions
+
+        return await comes_true(is_known, _VISIBLE_S, 0.02)
+
     async def create(
         self, wanted: Mapping[str, int], config: Mapping[str, str], replication_factor: int
     ) -> dict[str, str]:
@@ -172,13 +183,10 @@ class Topics:
 
     async def config(self, name: str) -> dict[str, str]:
         """A topic's settings in force, defaults included."""
-        resource = ConfigResource(ResourceType.TOPIC, name)
-        with self._connection.asking(
-            f"reading the settings of topic {name}", f"DescribeConfigs (or AlterConfigs) on topic {name}"
-        ):
-            future = self._admin.describe_configs([resource], request_timeout=self._timeout_s)[resource]
-            entries = await asyncio.wrap_future(future)
-        return {key: entry.value for key, entry in entries.items()}
+        found = await self.configs([name])
+        if name not in found:
+            raise Unavailable(f"reading the settings of topic {name}: it does not exist")
+        return found[name]
 
     async def configs(self, names: Collection[str]) -> dict[str, dict[str, str]]:
         """The settings in force of many topics in one request; topics that don't exist are left out."""

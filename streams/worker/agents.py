@@ -27,6 +27,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT
 
 from streams.commands.command_record import CommandRecord
+from streams.concurrency.ending import Background
 from streams.kafka.connection import Connection
 from streams.kafka.worker_group import ASSIGNOR
 from streams.settings.settings import Settings
@@ -42,7 +43,6 @@ _BEHIND = 1_000
 _RETRY_S = 5.0
 _REBALANCE_S = 15.0
 """A rebalance of the workers' group is nobody's business for so long."""
-_CANCEL_S = 1.0
 _SEEK_AGAIN_S = 0.2
 IsOurs = Callable[[], bool]
 Work = Callable[[IsOurs, asyncio.Future[None]], Awaitable[bool]]
@@ -65,7 +65,7 @@ class Handoff:
     def __init__(self) -> None:
         self._queues: dict[TP, deque[_InHand]] = {}
         self._slots = asyncio.Semaphore(_IN_HAND)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._work = Background()
 
     async def take(self, event: EventT[Any], work: Work) -> None:
         """Begin the work of an event; waits while too many are at work."""
@@ -74,9 +74,7 @@ class Handoff:
         for queue in self._queues.values() if self._slots.locked() else [self._queues[event.message.tp]]:
             self._want_first(queue)
         await self._slots.acquire()
-        task = asyncio.create_task(self._carry_out(item, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._work.begin(self._carry_out(item, work))
 
     async def _carry_out(self, item: _InHand, work: Work) -> None:
         try:
@@ -111,12 +109,7 @@ class Handoff:
 
     async def idle(self, within_s: float) -> None:
         """Wait until no work is left, but not longer than `within_s`; then cancel it."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=within_s)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=_CANCEL_S)
+        await self._work.idle(within_s)
 
 
 class _Assignor(driver.RoundRobinPartitionAssignor):  # type: ignore[misc]

@@ -20,7 +20,7 @@ from streams.kafka.ledger_id import LedgerId
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
 from streams.kafka.worker_group import require_one_version
-from streams.patience import SURE_S
+from streams.patience import believe
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
 from streams.telemetry.logs import complain, set_up_logging
@@ -260,16 +260,12 @@ async def _require_sound(kafka: Cluster, settings: Settings) -> None:
     Raises:
         Misconfigured: they are not, however often one looks.
     """
-    for pause_s in SURE_S:
-        await asyncio.sleep(pause_s)
-        try:
-            await require_sound(kafka.connection, settings)
-            await require_clean_elections(kafka.connection)
-        except Misconfigured as error:
-            wrong = error
-        else:
-            return
-    raise wrong
+
+    async def check() -> None:
+        await require_sound(kafka.connection, settings)
+        await require_clean_elections(kafka.connection)
+
+    await believe(check)
 
 
 async def _reason(kafka: Cluster, error: XferqError) -> XferqError:
