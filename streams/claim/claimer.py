@@ -218,20 +218,6 @@ class Claimer:
             traceparent=request.trace.traceparent if request.trace else None,
             tracestate=(request.trace.state or None) if request.trace else None,
         )
-        values: list[tuple[str, bytes | None]] = [(claim_key(topic.name, claim.id), claim.to_bytes())]
-        if not claim.ranges and status is None:  # one of many queues, and an empty one
-            values = [(passed_key(topic.name, claim.id), Passed().to_bytes())]
-        values += [
-            (head_key(topic.name, p), Head(topic_id=topic.id, offset=end).to_bytes())
-            for p, (_, end) in claim.ranges.items()
-        ]
-        if claim.ranges:
-            values.append(self.confirmation.note(claim))
-        if status is not None:
-            status = status.model_copy(
-                update={"state": "claimed", "queues": 1, "claimed_at": claim.claimed_at, "detail": None}
-            ).with_counts(counts_of([claim]))
-            values.append((command_key(claim.id), status.to_bytes()))
         offsets = None
         if claim.ranges:
             # Never back: where a head lies beyond the end, the head it stays.
@@ -240,7 +226,7 @@ class Claimer:
             stamped = claim.ranges.keys() | {p for p, end in ends.items() if end == earlier.get(p)}
             offsets = GroupOffsets(claim.group, topic.name, ends, snapshot.committed, stamped)
         await producer.transact(
-            [self._ledger.write(producer, topic.name, values)],
+            [self._ledger.write(producer, topic.name, self._values(claim, status))],
             offsets,
             None if offsets is None else partial(self._heads.hold_to, topic),
         )
@@ -250,6 +236,25 @@ class Claimer:
                 claim.id, topic.name, len(claim.ranges), claim.offsets_total,
             )  # fmt: skip
         return claim
+
+    def _values(self, claim: Claim, status: Status | None) -> list[tuple[str, bytes | None]]:
+        """What the ledger is to say of the claim. `status` is the command's before it, if it claims this queue only."""
+        topic = claim.topic
+        values: list[tuple[str, bytes | None]] = [(claim_key(topic, claim.id), claim.to_bytes())]
+        if not claim.ranges and status is None:  # one of many queues, and an empty one
+            values = [(passed_key(topic, claim.id), Passed().to_bytes())]
+        values += [
+            (head_key(topic, p), Head(topic_id=claim.topic_id, offset=end).to_bytes())
+            for p, (_, end) in claim.ranges.items()
+        ]
+        if claim.ranges:
+            values.append(self.confirmation.note(claim))
+        if status is not None:
+            status = status.model_copy(
+                update={"state": "claimed", "queues": 1, "claimed_at": claim.claimed_at, "detail": None}
+            ).with_counts(counts_of([claim]))
+            values.append((command_key(claim.id), status.to_bytes()))
+        return values
 
     async def is_rewound(self, claim: Claim) -> bool:
         """Whether the group's committed offsets lie below a claim of its queue somewhere.

@@ -19,7 +19,7 @@ from streams.concurrency.deadline import comes_true
 from streams.concurrency.rounds import Rounds
 from streams.errors import Unavailable, XferqError
 from streams.kafka.connection import Connection
-from streams.kafka.leaders import latest_of as led_of
+from streams.kafka.leaders import highest_epochs, require_latest
 from streams.kafka.metadata import Told, ask_all
 from streams.kafka.translate import not_permitted, translated, translating
 from streams.ports import Topic
@@ -38,7 +38,6 @@ QUEUE_CONFIG = {
     "message.timestamp.after.max.ms": _ANY_MS,
 }
 """All that a queue topic should have."""
-
 _VISIBLE_S = 15.0
 _AT_ONCE = 1_000
 """Partitions created in one request. Kafka turns down 10,000 and more, and all of a request with them."""
@@ -201,12 +200,9 @@ class Topics:
                     entries = await asyncio.wrap_future(future)
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                        name = resource.name
-                        raise translated(
-                            error,
-                            f"reading the settings of topic {name}",
-                            f"DescribeConfigs (or AlterConfigs) on topic {name}",
-                        ) from error
+                        doing = f"reading the settings of topic {resource.name}"
+                        needs = f"DescribeConfigs (or AlterConfigs) on topic {resource.name}"
+                        raise translated(error, doing, needs) from error
                 else:
                     found[str(resource.name)] = {key: entry.value for key, entry in entries.items()}
         return found
@@ -275,14 +271,7 @@ class Topics:
             )
             if others := {one.ids[topic] for one in told if topic in one.ids} - {latest_of}:
                 raise Unavailable(f"{doing}: brokers know it under several ids ({latest_of}, {', '.join(others)})")
-            leaders = led_of(topic, told)
-            for partition, (_, epoch) in found.items():
-                led = leaders.get(partition)
-                if led is None or silent.intersection(led.replicas):
-                    raise Unavailable(f"{doing}: brokers {sorted(silent)} don't say who leads partition {partition}")
-                if epoch < led.epoch:
-                    why = f"a leader that leads no more has answered (epoch {epoch}, now {led.epoch})"
-                    raise Unavailable(f"{doing}: partition {partition}: {why}")
+            require_latest(doing, {p: epoch for p, (_, epoch) in found.items()}, highest_epochs(topic, told), silent)
         return {partition: offset for partition, (offset, _) in found.items()}
 
     async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:

@@ -187,7 +187,15 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
 
     `scratch` is a folder for Faust, which makes another in it for tables, although there are none.
     """
-    app = faust.App(
+    app = _new_app(settings, connection, scratch)
+    app.transport.Consumer = _Consumer
+    _add_agents(app, settings, engine, handoff)
+    _follow_shares(app, settings, engine, handoff)
+    return app
+
+
+def _new_app(settings: Settings, connection: Connection, scratch: str) -> faust.App:
+    return faust.App(
         settings.worker_group,
         broker=[f"kafka://{server.strip()}" for server in connection.bootstrap_servers.split(",")],
         broker_credentials=_credentials(connection.security.aiokafka()),
@@ -214,7 +222,9 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
         datadir=scratch,
     )
 
-    app.transport.Consumer = _Consumer
+
+def _add_agents(app: faust.App, settings: Settings, engine: Engine, handoff: Handoff) -> None:
+    """Hand what comes on the commands and the drains topic to the engine."""
 
     def raw_topic(name: str) -> Any:
         return app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
@@ -240,6 +250,10 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
             engine.on_task(event.message.value)
             event.ack()
 
+
+def _follow_shares(app: faust.App, settings: Settings, engine: Engine, handoff: Handoff) -> None:
+    """Tell the engine which partitions this worker has. The app keeps both handlers, as they are not weak."""
+
     async def revoked(sender: Any, revoked: set[TP], **_: Any) -> None:
         handoff.drop(revoked)
         engine.lose_shares()
@@ -253,7 +267,6 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
 
     app.on_partitions_revoked.connect(revoked, weak=False)
     app.on_partitions_assigned.connect(assigned, weak=False)
-    return app
 
 
 def _credentials(options: Mapping[str, Any]) -> faust.auth.Credentials | None:
