@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from streams.errors import Misconfigured, Unavailable
-from streams.ports import Kafka, Record, Tail, Topic
+from streams.ports import Topic, Topics
+from streams.records import Record, Tail
 
 SOON_S = (0.0, 0.1, 0.5)
 """Pauses before each look, where somebody waits for the answer."""
@@ -16,7 +17,7 @@ SURE_S = (0.0, 0.5, 2.0)
 """The same, where messages depend on it."""
 
 
-async def find_topic(kafka: Kafka, name: str, *, looks_s: Sequence[float] = SOON_S) -> Topic | None:
+async def find_topic(kafka: Topics, name: str, *, looks_s: Sequence[float] = SOON_S) -> Topic | None:
     """The topic; None where no look has found it.
 
     Raises:
@@ -45,7 +46,7 @@ async def believe(check: Callable[[], Awaitable[None]]) -> None:
     raise wrong
 
 
-async def require_gone(kafka: Kafka, name: str) -> None:
+async def require_gone(kafka: Topics, name: str) -> None:
     """See that a topic that was not found is not there by the controller's word either.
 
     Raises:
@@ -55,7 +56,7 @@ async def require_gone(kafka: Kafka, name: str) -> None:
         raise Unavailable(f"looking at topic {name}: a broker does not know it, the controller does")
 
 
-async def is_forgotten(kafka: Kafka, name: str, id: str) -> bool:
+async def is_forgotten(kafka: Topics, name: str, id: str) -> bool:
     """Whether no broker knows the topic of this id; where they know none of the name, nor the controller.
 
     Raises:

@@ -125,7 +125,8 @@ def test_imports_point_inward() -> None:
 
 LAYERS = (
     {"__init__", "errors", "domain"},
-    {"ports", "concurrency", "settings"},
+    {"records", "concurrency", "settings"},
+    {"ports"},
     {"unopened", "patience", "telemetry"},
     {"kafka", "ledger", "broker"},
     {"claim", "drain", "ops"},

@@ -5,7 +5,7 @@ import logging
 
 from streams.concurrency.deadline import Deadline
 from streams.errors import XferqError
-from streams.ports import Hold, Kafka
+from streams.ports import Groups, Hold
 from streams.telemetry.metrics import EVICTIONS
 
 _log = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ _GUEST_MS = 20_000
 class Seat:
     """The seat, taken only where there is somebody to keep out."""
 
-    def __init__(self, kafka: Kafka, group: str) -> None:
+    def __init__(self, kafka: Groups, group: str) -> None:
         self._kafka = kafka
         self.group = group
         self._hold: Hold | None = None

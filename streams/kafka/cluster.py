@@ -15,7 +15,8 @@ from streams.kafka.subscriptions import Subscription
 from streams.kafka.topics import KEEPS_ALL, QUEUE_CONFIG, Topics
 from streams.kafka.transaction import TransactionalProducer, open_producer
 from streams.kafka.translate import translating
-from streams.ports import Header, Topic
+from streams.ports import Topic
+from streams.records import Header
 from streams.settings.settings import Settings
 
 _ANY_MS = 2**63 - 1

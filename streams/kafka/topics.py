@@ -78,7 +78,7 @@ class Topics:
         return sorted({name for one in told for name in one.ids})
 
     async def ids(self, name: str) -> set[str]:
-        """The ids under which brokers know the topic; see `streams.ports.Kafka.ids`."""
+        """The ids under which brokers know the topic; see `streams.ports.Topics.ids`."""
         doing = f"asking all brokers for topic {name}"
         told, silent = await self._told([name], doing)
         if silent or not told:
@@ -253,7 +253,7 @@ class Topics:
     async def ends(
         self, topic: str, partitions: Iterable[int], *, stable: bool, latest_of: str | None = None
     ) -> dict[int, int]:
-        """The last stable offsets, or the high watermarks; see `streams.ports.Kafka.stable_ends` for `latest_of`.
+        """The last stable offsets, or the high watermarks; see `streams.ports.Log.stable_ends` for `latest_of`.
 
         A leader that is cut off goes on answering with the end that it knew at the cut:
         1. A new one is elected, under a higher epoch, and acknowledges messages; the old one does not know.

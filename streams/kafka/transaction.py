@@ -28,7 +28,8 @@ from streams.kafka.rejections import rejected, write_denied
 from streams.kafka.translate import translated, translating
 from streams.kafka.wire.batches import COMPRESSION, DrainBatch
 from streams.kafka.wire.offset_fetch import STAMP, fetch
-from streams.ports import Batch, GroupOffsets, Write
+from streams.ports import GroupOffsets
+from streams.records import Batch, Write
 
 _log = logging.getLogger(__name__)
 

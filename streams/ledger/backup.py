@@ -13,7 +13,8 @@ from streams.domain.ledger_partitions import ledger_width, partition_of_record, 
 from streams.domain.timestamp import format_time
 from streams.errors import Misconfigured, Refused, Unavailable
 from streams.patience import find_topic, read_to
-from streams.ports import Kafka, Tail, Topic
+from streams.ports import Kafka, Topic
+from streams.records import Tail
 from streams.settings.settings import Settings
 
 _WHAT = "backup of xferq's ledger"

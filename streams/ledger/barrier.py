@@ -41,7 +41,8 @@ from collections import defaultdict
 from collections.abc import Collection
 
 from streams.concurrency.rounds import Rounds
-from streams.ports import Kafka, Record
+from streams.ports import Transactor
+from streams.records import Record
 
 _NUMBER = "number"
 
@@ -52,7 +53,7 @@ class Marks:
     All who ask for one in the same partition while another is under way share the next.
     """
 
-    def __init__(self, kafka: Kafka, topic: str) -> None:
+    def __init__(self, kafka: Transactor, topic: str) -> None:
         self._kafka = kafka
         self._topic = topic
         self._key = f"barrier/{uuid.uuid4().hex}".encode()

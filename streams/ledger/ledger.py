@@ -18,7 +18,8 @@ from streams.ledger.barrier import Marks
 from streams.ledger.keys import claim_key, command_key, earlier_progress_key, progress_key
 from streams.ledger.reader import LedgerReader, read_again
 from streams.ledger.view import LedgerView
-from streams.ports import Kafka, Producer, Record, Write
+from streams.ports import Kafka, Producer
+from streams.records import Record, Write
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import LEDGER_LAG, OPEN_SECONDS
 from streams.telemetry.undecided import Undecided

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from streams.concurrency.ending import Background
 from streams.errors import OutOfRange, Unavailable, XferqError
 from streams.ledger.barrier import Marks
-from streams.ports import Kafka, Record, Tail
+from streams.ports import Log
+from streams.records import Record, Tail
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.002
@@ -52,7 +53,7 @@ class LedgerReader:
 
     def __init__(
         self,
-        kafka: Kafka,
+        kafka: Log,
         topic: str,
         partitions: int,
         marks: Marks,

@@ -16,7 +16,7 @@ from streams.domain.timestamp import InvalidTime, known_time
 from streams.ledger.keys import HEADS, UNCONFIRMED
 from streams.ledger.pending_records import PendingRecords, position_of
 from streams.ledger.range_progress import PROGRESS_KINDS, RangeProgress
-from streams.ports import Record
+from streams.records import Record
 from streams.telemetry.metrics import UNREADABLE
 
 _Outer = TypeVar("_Outer", bound=Hashable)

@@ -26,7 +26,8 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.hold import GroupHold, GuestHold
 from streams.kafka.transaction import TransactionalProducer
 from streams.ledger.ledger import Ledger
-from streams.ports import GroupOffsets, Producer, Write
+from streams.ports import GroupOffsets, Producer
+from streams.records import Write
 from streams.worker.engine import utc_now
 from tests.broker.moments import request
 from tests.broker.scene import Scene

@@ -16,7 +16,7 @@ from streams.errors import Unavailable
 from streams.ledger.keys import command_key
 from streams.ledger.ledger import Ledger
 from streams.ledger.view import LedgerView
-from streams.ports import Header, Record
+from streams.records import Header, Record
 from streams.telemetry.metrics import UNREADABLE
 from tests.engine.checker import Checker
 from tests.engine.world import XFER_QUEUE, World

@@ -8,7 +8,8 @@ from streams.drain.pace import Pace
 from streams.errors import Unavailable
 from streams.ledger.keys import HEADS, claim_key
 from streams.ledger.ledger import Ledger
-from streams.ports import GroupOffsets, Write
+from streams.ports import GroupOffsets
+from streams.records import Write
 from streams.telemetry.health import Health
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
