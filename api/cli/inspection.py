@@ -19,6 +19,7 @@ from streams.errors import Misconfigured, XferqError
 from streams.kafka.depths import queue_depths
 from streams.kafka.layout import TopicReport, apply_layout, read_layout
 from streams.kafka.reader import open_tail
+from streams.patience import read_to
 from streams.records import Record
 from streams.telemetry.logs import printable
 
@@ -88,13 +89,13 @@ async def _log(*, follow: bool, from_beginning: bool, as_json: bool) -> None:
         starts = await kafka.log_starts(name, partitions) if from_beginning else ends
         tail = await open_tail(kafka.connection, name, starts, goes_on_at="earliest")
         try:
-            while True:
-                positions = [await tail.position(partition) for partition in partitions]
-                if not follow and all(positions[partition] >= ends[partition] for partition in partitions):
-                    return
-                for record in await tail.read(timeout_ms=500):
-                    if follow or record.offset < ends[record.partition]:
+            if not follow:
+                async for record in read_to(tail, ends):
+                    if record.offset < ends[record.partition]:
                         _print_record(record, as_json=as_json)
+            while follow:
+                for record in await tail.read(timeout_ms=500):
+                    _print_record(record, as_json=as_json)
                 sys.stdout.flush()
         finally:
             await tail.close()
