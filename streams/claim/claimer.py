@@ -32,7 +32,7 @@ from streams.claim.seat import Seat
 from streams.concurrency.backoff import backoff_s
 from streams.concurrency.deadline import comes_true
 from streams.concurrency.ending import Background
-from streams.concurrency.lanes import Lanes
+from streams.concurrency.keyed_locks import KeyedLocks
 from streams.concurrency.places import Places
 from streams.domain.claim import Claim, Head, Kind
 from streams.domain.counts import counts_of
@@ -94,7 +94,7 @@ class Claimer:
         self._now = now
         self._heads = Heads(kafka, ledger, settings)
         # Two claims of one queue in this very process would only fence each other.
-        self._lanes = Lanes()
+        self._locks = KeyedLocks()
         self._places = Places(settings.concurrent_claims)
         self.confirmation = Confirmation(ledger, settings, self._heads)
         self._background = Background()
@@ -126,7 +126,7 @@ class Claimer:
             try:
                 is_again = request.is_again or attempt > 0
                 request.on_step(_PLACE)
-                async with self._places.place(is_again=is_again), self._lanes.lane(request.topic):
+                async with self._places.place(is_again=is_again), self._locks.held(request.topic):
                     claim, is_new = await self._attempt(request)
             except (Fenced, OutcomeUnknown, Overtaken) as error:
                 # Another claimer or a dispatcher was here: let one of us finish, then look what is there. Claimers
@@ -180,7 +180,7 @@ class Claimer:
 
     async def fence(self, topic: str) -> None:
         """End the transaction of whoever was claiming the queue topic; one that is alive starts again."""
-        async with self._lanes.lane(topic):
+        async with self._locks.held(topic):
             producer = await self._kafka.producer(f"xferq.claim.{topic}")
             self._closing.begin(producer.close())
 
@@ -269,7 +269,7 @@ class Claimer:
         For the guard. Fences whoever is claiming the queue just now; that claimer starts again. Without `evict`
         only the heads are put back: where none of the claimed messages is there to be dispatched any more.
         """
-        async with self._lanes.lane(claim.topic):
+        async with self._locks.held(claim.topic):
             await self._reassert(claim, evict)
 
     async def _reassert(self, claim: Claim, evict: bool) -> None:

@@ -19,7 +19,7 @@ from streams.commands.ids import Ids, IdTaken
 from streams.commands.transfers import Transfers
 from streams.commands.wait import Wait
 from streams.concurrency.backoff import backoff_s
-from streams.concurrency.lanes import Lanes
+from streams.concurrency.keyed_locks import KeyedLocks
 from streams.domain.claim import Claim
 from streams.domain.command import (
     CancelCommand,
@@ -71,7 +71,7 @@ class Commands:
         self._admission = Admission(ledger, settings)
         self._ids = Ids(ledger)
         self.announcements = Announcements(ledger, self._ids, self._admission, self.parse)
-        self._lanes = Lanes()  # how many work at a time, the claimer sees to
+        self._locks = KeyedLocks()  # how many work at a time, the claimer sees to
         self._finishing: set[str] = set()
 
     def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
@@ -126,7 +126,7 @@ class Commands:
             return await self.announcements.say(status, why, record)
 
         try:
-            async with Wait(ITS_TURN, say) as wait, nullcontext() if is_kept else self._lanes.lane(command.queue):
+            async with Wait(ITS_TURN, say) as wait, nullcontext() if is_kept else self._locks.held(command.queue):
                 outcome = await self._until_carried_out(command, status, record, is_ours, wait, is_kept=is_kept)
         except BaseException:
             self._health.leaves(work)
