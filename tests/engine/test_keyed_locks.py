@@ -1,4 +1,4 @@
-"""Locks by key: in order for one, side by side across them, and none left behind. Places: nobody kept out by who waits."""
+"""Locks by key: in order for one, side by side across keys, and none left behind. Places: nobody kept out by who waits."""
 
 import asyncio
 
@@ -46,7 +46,7 @@ async def test_first_attempts_wait_for_first_attempts_only() -> None:
 
 
 @timeless
-async def test_who_fails_or_gives_up_leaves_the_lane_free() -> None:
+async def test_who_fails_or_gives_up_leaves_the_lock_free() -> None:
     locks = KeyedLocks()
     with pytest.raises(RuntimeError):
         async with locks.held("a"):
