@@ -15,8 +15,8 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from streams.concurrency.coalescer import Coalescer
 from streams.concurrency.deadline import comes_true
-from streams.concurrency.rounds import Rounds
 from streams.errors import Unavailable, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.leaders import highest_epochs, require_latest
@@ -57,7 +57,7 @@ class Topics:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._timeout_s = connection.settings.request_timeout_ms / 1000
-        self._looks = Rounds(self._describe)
+        self._looks = Coalescer(self._describe)
 
     @property
     def _admin(self) -> AdminClient:

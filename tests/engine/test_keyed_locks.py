@@ -1,4 +1,4 @@
-"""Locks by key: in order for one, side by side across keys, and none left behind. Places: nobody kept out by who waits."""
+"""Locks by key: in order for one, side by side across keys, none left behind. Places: nobody kept out by who waits."""
 
 import asyncio
 
