@@ -28,7 +28,7 @@ from functools import partial
 
 from streams.claim.confirmation import Confirmation
 from streams.claim.heads import Heads, Snapshot
-from streams.claim.seat import Seat
+from streams.claim.hold import GroupHold
 from streams.concurrency.backoff import backoff_s
 from streams.concurrency.deadline import comes_true
 from streams.concurrency.ending import Background
@@ -144,8 +144,8 @@ class Claimer:
         topic = await find_topic(self._kafka, request.topic)
         if topic is None:
             return await self._claimed_before(request), False
-        seat = Seat(self._kafka, self._settings.group_of(topic.name))
-        entry = asyncio.gather(seat.is_needed(), self._settle(topic))  # 3
+        hold = GroupHold(self._kafka, self._settings.group_of(topic.name))
+        entry = asyncio.gather(hold.is_needed(), self._settle(topic))  # 3
         producer = None
         try:
             request.on_step(_FENCE)
@@ -154,22 +154,22 @@ class Claimer:
             claim, status = await self._known(request)  # 2
             is_new = claim is None
             if claim is None:
-                request.on_step(_HEADS.format(seat.group))
+                request.on_step(_HEADS.format(hold.group))
                 is_needed, _ = await entry
                 snapshot = await self._heads.snapshot(topic)  # 5
                 if is_needed and snapshot.ranges:
-                    await seat.evict()  # 4, where there is somebody; and for nothing, nobody is evicted
+                    await hold.evict()  # 4, where there is somebody; and for nothing, nobody is evicted
                     snapshot = await self._heads.snapshot(topic)
                 claim = await self._commit(request, status, snapshot, producer)  # 6
             is_due = is_new or self.confirmation.is_due(claim) or not self._ledger.is_finished(claim)
             if is_due and claim.ranges and claim.topic_id == topic.id:
-                await self.confirmation.confirm(claim, producer, seat)  # 7
+                await self.confirmation.confirm(claim, producer, hold)  # 7
             return claim, is_new
         finally:
             entry.cancel()
             if producer is not None:
                 self._closing.begin(producer.close())
-            self._background.begin(seat.release(self._settings.hold_ms))
+            self._background.begin(hold.release(self._settings.hold_ms))
             await asyncio.gather(entry, return_exceptions=True)
 
     async def _known(self, request: Request) -> tuple[Claim | None, Status | None]:
@@ -274,7 +274,7 @@ class Claimer:
 
     async def _reassert(self, claim: Claim, evict: bool) -> None:
         producer = await self._kafka.producer(f"xferq.claim.{claim.topic}")
-        seat = Seat(self._kafka, claim.group)
+        hold = GroupHold(self._kafka, claim.group)
         try:
             await self._ledger.barrier(claim.topic)
             topic = await self._kafka.topic(claim.topic)
@@ -287,11 +287,11 @@ class Claimer:
                 return
             # Or it was being done while this waited for its turn.
             if self.confirmation.is_overdue(claim.topic) or await self.is_rewound(claim):
-                await seat.evict()
-                await self.confirmation.confirm(claim, producer, seat)
+                await hold.evict()
+                await self.confirmation.confirm(claim, producer, hold)
         finally:
             self._closing.begin(producer.close())
-            self._background.begin(seat.release(self._settings.hold_ms))
+            self._background.begin(hold.release(self._settings.hold_ms))
 
     async def stop(self) -> None:
         """Release all holds and close what is open."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 
 from streams.claim.heads import Heads
-from streams.claim.seat import Seat
+from streams.claim.hold import GroupHold
 from streams.concurrency.deadline import Deadline
 from streams.concurrency.ending import Background
 from streams.domain.claim import Claim, Waiting
@@ -60,7 +60,7 @@ class Confirmation:
             for id, wait in waits.items()
         )
 
-    async def confirm(self, claim: Claim, producer: Producer, seat: Seat) -> None:
+    async def confirm(self, claim: Claim, producer: Producer, hold: GroupHold) -> None:
         """Evict and look until the group shows the claim, or the time for it is over. Why the second look:
 
         1. A dispatcher D joins after 4 (nobody held the group, as it was empty) and gets the old head.
@@ -70,7 +70,7 @@ class Confirmation:
         So: wait for the marker, evict, read again; where an offset lies lower write the end again, wait for that
         and evict once more: who comes before its marker gets the old head. Never because somebody has come back.
 
-        Nobody must get a partition between the eviction that counts and the look behind it. Our seat sees to that;
+        Nobody must get a partition between the eviction that counts and the look behind it. Our hold sees to that;
         where we have none, as nobody was there, newcomers are made to wait for longer than this may take.
         """
         deadline = Deadline(self._settings.confirm_ms / 1000)
@@ -80,11 +80,11 @@ class Confirmation:
                 began = time.monotonic()
                 # Not what is claimed behind this: its own look is still to come.
                 due = self._due(claim)
-                await seat.evict()
+                await hold.evict()
                 rewound = await self._heads.rewound(claim)
                 if rewound.heads:
                     await self._heads.put_back(claim, rewound, producer)
-                elif time.monotonic() - began < seat.keeps_out_s:
+                elif time.monotonic() - began < hold.keeps_out_s:
                     self._say_confirmed(due)
                     return
                 if deadline.is_over:

@@ -123,7 +123,7 @@ class Heads:
         """The last look before a claim's commit: what it is based on must still be so.
 
         1. We read heads and ends (5), and this process stands still: a long pause, a machine that is moved.
-        2. Our seat in the group runs out; or there was none, as the group was empty. A dispatcher D joins, sends
+        2. Our hold on the group runs out; or there was none, as the group was empty. A dispatcher D joins, sends
            messages and commits them, for as long as we stand still.
         3. We go on with 6: the offsets of step 5 would become the claim, with all that D has sent since.
         So all is written first, the offsets too, and then looked at again: at the topic here, at the group's offsets by

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 from streams.errors import OutcomeUnknown, Unavailable, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.groups import Groups
-from streams.kafka.hold import GroupHold, GuestHold, take_hold
+from streams.kafka.hold import ClassicHold, Kip848Hold, take_hold
 from streams.kafka.marker import Marker
 from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
 from streams.kafka.subscriptions import Subscription
@@ -107,7 +107,7 @@ class Cluster:
     async def evict(self, group: str, members: Collection[str]) -> None:
         await self._groups.evict(group, members)
 
-    async def hold(self, group: str) -> GroupHold | GuestHold | None:
+    async def hold(self, group: str) -> ClassicHold | Kip848Hold | None:
         return await take_hold(self._groups, self.connection, group)
 
     async def producer(self, transactional_id: str) -> TransactionalProducer:

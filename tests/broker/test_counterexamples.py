@@ -23,7 +23,7 @@ from streams.claim.claimer import Claimer, Request
 from streams.domain.claim import Claim
 from streams.errors import Overtaken
 from streams.kafka.cluster import Cluster
-from streams.kafka.hold import GroupHold, GuestHold
+from streams.kafka.hold import ClassicHold, Kip848Hold
 from streams.kafka.transaction import TransactionalProducer
 from streams.ledger.ledger import Ledger
 from streams.ports import GroupOffsets, Producer
@@ -71,7 +71,7 @@ class Stage(Cluster):
         self._late.add(task)
         return task
 
-    async def hold(self, group: str) -> GroupHold | GuestHold | None:
+    async def hold(self, group: str) -> ClassicHold | Kip848Hold | None:
         hold = await super().hold(group)
         await self.reach("evicted")
         return hold
@@ -271,7 +271,7 @@ async def test_without_the_fence_a_message_is_claimed_twice(scene: Scene, stage:
 class Unevicting(Stage):
     """Nobody is evicted."""
 
-    async def hold(self, group: str) -> GroupHold | GuestHold | None:
+    async def hold(self, group: str) -> ClassicHold | Kip848Hold | None:
         return None
 
 
