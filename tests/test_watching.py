@@ -25,10 +25,10 @@ from streams.claim.claimer import Request
 from streams.domain.topic import topic_of
 from streams.errors import Abandoned, Misconfigured, Unavailable, XferqError
 from streams.settings.settings import Settings
-from streams.telemetry import metrics, undecided
+from streams.telemetry import metrics, open_transactions
 from streams.telemetry.health import Health
 from streams.telemetry.metrics import METRICS, OTHER, REGISTRIES, error_of, metrics_page
-from streams.telemetry.undecided import Undecided
+from streams.telemetry.open_transactions import OpenTransactionAge
 from streams.worker.backlog import Backlog
 from streams.worker.probes import Probes, serve_probes
 from streams.worker.stalled_claims import StalledClaims
@@ -268,8 +268,8 @@ async def test_depth_is_from_the_head_on_and_no_number_asks_nothing() -> None:
 
 def test_how_long_a_transaction_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 100.0
-    monkeypatch.setattr(undecided.time, "monotonic", lambda: clock)
-    looks = Undecided[int]()
+    monkeypatch.setattr(open_transactions.time, "monotonic", lambda: clock)
+    looks = OpenTransactionAge[int]()
     assert looks.look({0: 5, 1: 5}, {0: 5, 1: 9}) == 0
     clock = 110.0
     assert looks.look({0: 5, 1: 5}, {0: 8, 1: 12}) == 10

@@ -15,7 +15,7 @@ from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import DEPTH, OPEN_SECONDS, OTHER
-from streams.telemetry.undecided import Undecided
+from streams.telemetry.open_transactions import OpenTransactionAge
 
 _LOOKS_AT_ONCE = 8
 _PAUSES = 9
@@ -32,7 +32,7 @@ class Backlog:
         self._depths: dict[str, int] = {}
         self._shown: set[str] = set()
         self._ends: dict[str, tuple[dict[int, int], dict[int, int]]] = {}
-        self._undecided = Undecided[tuple[str, int]]()
+        self._open_age = OpenTransactionAge[tuple[str, int]]()
         self._next_look = 0.0
 
     async def show_depths(self, is_mine: Callable[[str], bool]) -> None:
@@ -100,4 +100,4 @@ class Backlog:
         for topic, (ends, marks) in self._ends.items():
             stable |= {(topic, partition): end for partition, end in ends.items()}
             written |= {(topic, partition): end for partition, end in marks.items()}
-        OPEN_SECONDS.labels(where="xfer_queues").set(self._undecided.look(stable, written))
+        OPEN_SECONDS.labels(where="xfer_queues").set(self._open_age.look(stable, written))
