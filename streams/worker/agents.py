@@ -59,7 +59,7 @@ class _InHand:
     done: bool = False
 
 
-class Handoff:
+class AckQueue:
     """Events at work, side by side, acknowledged in order per partition."""
 
     def __init__(self) -> None:
@@ -67,7 +67,7 @@ class Handoff:
         self._slots = asyncio.Semaphore(_IN_HAND)
         self._work = Background()
 
-    async def take(self, event: EventT[Any], work: Work) -> None:
+    async def submit(self, event: EventT[Any], work: Work) -> None:
         """Begin the work of an event; waits while too many are at work."""
         item = _InHand(event, asyncio.get_running_loop().create_future())
         self._queues.setdefault(event.message.tp, deque()).append(item)
@@ -159,7 +159,7 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
     Faust acknowledges out of order, so it looks for the first offset without an event: each one of a gap is put in a
     list, which an aborted transaction of millions of records would stop the event loop with; and a gap of two or more
     behind the committed offset, an aborted record and its marker, is not seen as one: nothing would be committed any
-    more. The hand-off acknowledges in order: an offset below that was not acknowledged is no record for us.
+    more. The queue acknowledges in order: an offset below that was not acknowledged is no record for us.
     """
 
     def ack(self, message: Any) -> bool:
@@ -182,15 +182,15 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
 
-def create_app(settings: Settings, engine: Engine, connection: Connection, handoff: Handoff, scratch: str) -> faust.App:
+def create_app(settings: Settings, engine: Engine, connection: Connection, acks: AckQueue, scratch: str) -> faust.App:
     """The Faust app with its two agents. Made within the running event loop; nothing happens before `start`.
 
     `scratch` is a folder for Faust, which makes another in it for tables, although there are none.
     """
     app = _new_app(settings, connection, scratch)
     app.transport.Consumer = _Consumer
-    _add_agents(app, settings, engine, handoff)
-    _follow_shares(app, settings, engine, handoff)
+    _add_agents(app, settings, engine, acks)
+    _follow_shares(app, settings, engine, acks)
     return app
 
 
@@ -223,7 +223,7 @@ def _new_app(settings: Settings, connection: Connection, scratch: str) -> faust.
     )
 
 
-def _add_agents(app: faust.App, settings: Settings, engine: Engine, handoff: Handoff) -> None:
+def _add_agents(app: faust.App, settings: Settings, engine: Engine, acks: AckQueue) -> None:
     """Hand what comes on the commands and the drains topic to the engine."""
 
     def raw_topic(name: str) -> Any:
@@ -241,7 +241,7 @@ def _add_agents(app: faust.App, settings: Settings, engine: Engine, handoff: Han
                 value=message.value,
                 headers=message.headers or (),
             )
-            await handoff.take(event, partial(engine.on_command, record))
+            await acks.submit(event, partial(engine.on_command, record))
 
     @app.agent(raw_topic(settings.drains_topic), concurrency=1, name="xferq.drains")  # type: ignore[untyped-decorator]
     async def drains(stream: Any) -> None:
@@ -251,11 +251,11 @@ def _add_agents(app: faust.App, settings: Settings, engine: Engine, handoff: Han
             event.ack()
 
 
-def _follow_shares(app: faust.App, settings: Settings, engine: Engine, handoff: Handoff) -> None:
+def _follow_shares(app: faust.App, settings: Settings, engine: Engine, acks: AckQueue) -> None:
     """Tell the engine which partitions this worker has. The app keeps both handlers, as they are not weak."""
 
     async def revoked(sender: Any, revoked: set[TP], **_: Any) -> None:
-        handoff.drop(revoked)
+        acks.drop(revoked)
         engine.lose_shares()
         engine.health.lacks("group", f"waiting for a place in group {settings.worker_group}", _REBALANCE_S)
 

@@ -26,7 +26,7 @@ from streams.telemetry.health import Health
 from streams.telemetry.logs import complain, set_up_logging
 from streams.telemetry.metrics import show_health
 from streams.telemetry.traces import Traces, open_traces
-from streams.worker.agents import Handoff, create_app
+from streams.worker.agents import AckQueue, create_app
 from streams.worker.engine import Engine
 from streams.worker.heap import settle_heap
 from streams.worker.probes import Probes, serve_probes
@@ -137,8 +137,8 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
         health.lacks("kafka", f"still connecting to Kafka at {kafka.connection.bootstrap_servers}")
         health.lacks("group", f"waiting for a place in group {settings.worker_group}")
         engine = Engine(kafka, settings, health=health, traces=traces)
-        handoff = Handoff()
-        app = create_app(settings, engine, kafka.connection, handoff, scratch)
+        acks = AckQueue()
+        app = create_app(settings, engine, kafka.connection, acks, scratch)
         ledger_id = LedgerId(kafka, settings)
         starting = asyncio.create_task(_start(engine, app, kafka, settings, ledger_id))
         stopping = asyncio.create_task(stop.wait())
@@ -162,7 +162,7 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
             looking.cancel()
         _log.info("worker.stopping")
         engine.begin_stop()
-        await asyncio.gather(handoff.idle(_EDGE_S), engine.drains.idle(_EDGE_S), engine.pending.idle(_EDGE_S))
+        await asyncio.gather(acks.idle(_EDGE_S), engine.drains.idle(_EDGE_S), engine.pending.idle(_EDGE_S))
         if app.started and not await _ended(app.stop(), _STOP_S):
             _log.warning("worker.stopping: the group was not left in time")
         await _ended(engine.stop(), _STOP_S)
