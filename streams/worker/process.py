@@ -28,7 +28,7 @@ from streams.telemetry.metrics import show_health
 from streams.telemetry.traces import Traces, open_traces
 from streams.worker.agents import AckQueue, create_app
 from streams.worker.engine import Engine
-from streams.worker.heap import settle_heap
+from streams.worker.memory import tune_memory
 from streams.worker.probes import Probes, serve_probes
 from streams.worker.queue_watch import QueueWatch
 
@@ -62,7 +62,7 @@ def run_worker(settings: Settings, *, supervised: bool = False) -> int:
     A supervised one also ends when its standard input does: when its supervisor is gone, even by kill -9.
     """
     set_up_logging(settings.log_level, settings.log_format)
-    settle_heap()
+    tune_memory()
     try:
         refuse_optimised()
         return asyncio.run(_run(settings, supervised))
