@@ -21,7 +21,7 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.claim.claimer import Request
+from streams.claim.request import ClaimRequest
 from streams.domain.topic import topic_of
 from streams.errors import Abandoned, Misconfigured, Unavailable, XferqError
 from streams.settings.settings import Settings
@@ -188,7 +188,7 @@ async def test_claims_by_their_outcome() -> None:
         world.cancel("absent", queue="http://absent.example/.xfer.kumomta.internal")
         await world.ended("absent")
         # The same command again, as after a crash before it was acknowledged.
-        request = Request("some", "xfer.cancel", XFER_QUEUE, topic_of(XFER_QUEUE), XFER_QUEUE, "why")
+        request = ClaimRequest("some", "xfer.cancel", XFER_QUEUE, topic_of(XFER_QUEUE), XFER_QUEUE, "why")
         await worker.engine.claimer.claim(request)
     found = {outcome: value("xferq_claims_total", outcome=outcome) - before[outcome] for outcome in outcomes}
     assert found == {"claimed": 1, "empty": 1, "resumed": 1, "refused": 1, "failed": 0}

@@ -22,24 +22,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from streams.claim.confirmation import Confirmation
 from streams.claim.heads import Heads, Snapshot
 from streams.claim.hold import GroupHold
+from streams.claim.request import ClaimRequest
 from streams.concurrency.backoff import backoff_s
 from streams.concurrency.deadline import comes_true
 from streams.concurrency.ending import Background
 from streams.concurrency.keyed_locks import KeyedLocks
 from streams.concurrency.places import Places
-from streams.domain.claim import Claim, Head, Kind
+from streams.domain.claim import Claim, Head
 from streams.domain.counts import counts_of
 from streams.domain.selection import Passed
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
-from streams.domain.trace import TraceContext
 from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
 from streams.ledger.keys import claim_key, command_key, head_key, passed_key
 from streams.ledger.ledger import Ledger
@@ -61,29 +60,6 @@ _HEADS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One queue to claim, for one command.
-
-    `admit` is asked behind a barrier, before anything is claimed: the command's status by the ledger, to be written in
-    the same transaction as the claim. What it raises ends the claim. It says None where a command claims many queues:
-    of an empty one, the ledger then remembers only that it was passed by. `is_again` where the command has been tried
-    before, in vain.
-    """
-
-    id: str
-    kind: Kind
-    queue: str
-    topic: str
-    xfer_queue: str
-    reason: str
-    admit: Callable[[], Status | None] = lambda: None
-    trace: TraceContext | None = None
-    is_again: bool = False
-    on_step: Callable[[str], None] = lambda _: None
-    """Told what the claim waits for from now on, in words for people."""
-
-
 class Claimer:
     """Claims queues, and stands by what was claimed."""
 
@@ -100,7 +76,7 @@ class Claimer:
         self._background = Background()
         self._closing = Background()
 
-    async def claim(self, request: Request) -> Claim:
+    async def claim(self, request: ClaimRequest) -> Claim:
         """Claim what is in the queue now, or go on with what this command has claimed of it before.
 
         Returns the claim; one without ranges where there was nothing.
@@ -118,7 +94,7 @@ class Claimer:
         _count("resumed" if not is_new else "claimed" if claim.ranges else "empty", started)
         return claim
 
-    async def _until_claimed(self, request: Request) -> tuple[Claim, bool]:
+    async def _until_claimed(self, request: ClaimRequest) -> tuple[Claim, bool]:
         """The claim, and whether it was made here: not by this command before."""
         may_be_ours = False
         for attempt in range(_ATTEMPTS):
@@ -140,7 +116,7 @@ class Claimer:
             return claim, is_new or may_be_ours
         raise Unavailable(f"claiming {request.queue}: other claims of it came in between again and again")
 
-    async def _attempt(self, request: Request) -> tuple[Claim, bool]:
+    async def _attempt(self, request: ClaimRequest) -> tuple[Claim, bool]:
         topic = await find_topic(self._kafka, request.topic)
         if topic is None:
             return await self._claimed_before(request), False
@@ -172,7 +148,7 @@ class Claimer:
             self._background.begin(hold.release(self._settings.hold_ms))
             await asyncio.gather(entry, return_exceptions=True)
 
-    async def _known(self, request: Request) -> tuple[Claim | None, Status | None]:
+    async def _known(self, request: ClaimRequest) -> tuple[Claim | None, Status | None]:
         """What the command has claimed of the queue before, and its status, by all that the ledger says."""
         await self._ledger.barrier(request.topic)
         status = request.admit()
@@ -184,7 +160,7 @@ class Claimer:
             producer = await self._kafka.producer(f"xferq.claim.{topic}")
             self._closing.begin(producer.close())
 
-    async def _claimed_before(self, request: Request) -> Claim:
+    async def _claimed_before(self, request: ClaimRequest) -> Claim:
         """The claim of a queue whose topic has been deleted since."""
         claim, _ = await self._known(request)
         if claim is None:
@@ -202,7 +178,9 @@ class Claimer:
 
         await comes_true(is_decided, self._settings.settle_ms / 1000, _POLL_S)
 
-    async def _commit(self, request: Request, status: Status | None, snapshot: Snapshot, producer: Producer) -> Claim:
+    async def _commit(
+        self, request: ClaimRequest, status: Status | None, snapshot: Snapshot, producer: Producer
+    ) -> Claim:
         topic = snapshot.topic
         claim = Claim(
             id=request.id,

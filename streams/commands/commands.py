@@ -11,7 +11,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 
-from streams.claim.claimer import Claimer, Request
+from streams.claim.claimer import Claimer
+from streams.claim.request import ClaimRequest
 from streams.commands.admission import Admission, NotToDo
 from streams.commands.announcements import ITS_TURN, Announcements
 from streams.commands.command_record import CommandRecord
@@ -229,7 +230,7 @@ class Commands:
         self, command: CancelCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
     ) -> None:
         name = topic_of(command.queue_name)
-        request = Request(
+        request = ClaimRequest(
             id=command.id,
             kind="xfer.cancel",
             queue=command.queue_name,
@@ -252,7 +253,7 @@ class Commands:
             self._ended(counted)
         await self.finish(command.id)
 
-    async def _claim(self, request: Request) -> Claim:
+    async def _claim(self, request: ClaimRequest) -> Claim:
         """Claim one queue, and announce it; its drains, in whatever process, go on with the span that this is."""
         with self._traces.span("claim", attributes={COMMAND_ID: request.id, QUEUE: request.queue}) as span:
             try:

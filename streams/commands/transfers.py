@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from streams.claim.claimer import Request
+from streams.claim.request import ClaimRequest
 from streams.commands.admission import NotToDo
 from streams.commands.selection import selected_queues
 from streams.domain.claim import Claim, Tally
@@ -54,7 +54,7 @@ class Transfers:
         self,
         kafka: Kafka,
         ledger: Ledger,
-        claim_queue: Callable[[Request], Awaitable[Claim]],
+        claim_queue: Callable[[ClaimRequest], Awaitable[Claim]],
         settings: Settings,
         now: Callable[[], datetime],
     ) -> None:
@@ -133,7 +133,7 @@ class Transfers:
             if topic in self._ledger.selection(command.id).passed or self._is_counted(command.id):
                 raise NotToDo("passed")
 
-        request = Request(
+        request = ClaimRequest(
             id=command.id,
             kind="xfer.start",
             queue=queue,

@@ -19,7 +19,8 @@ from aiokafka import errors as aio
 from confluent_kafka import Producer as LibrdkafkaProducer
 
 from streams.broker import EmbeddedBroker
-from streams.claim.claimer import Claimer, Request
+from streams.claim.claimer import Claimer
+from streams.claim.request import ClaimRequest
 from streams.domain.claim import Claim
 from streams.errors import Overtaken
 from streams.kafka.cluster import Cluster
@@ -374,7 +375,7 @@ class Hasty(Claimer):
 class Unconfirming(Claimer):
     """Goes on behind step 7 with a command that has claimed before."""
 
-    async def _attempt(self, request: Request) -> tuple[Claim, bool]:
+    async def _attempt(self, request: ClaimRequest) -> tuple[Claim, bool]:
         await self._ledger.barrier(request.topic)
         claim = self._ledger.claim(request.topic, request.id)
         return (claim, False) if claim is not None else await super()._attempt(request)

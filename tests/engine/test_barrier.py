@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from streams.claim.claimer import Request
+from streams.claim.request import ClaimRequest
 from streams.commands.command_record import CommandRecord
 from streams.domain.ledger_partitions import ledger_width
 from streams.domain.status import Status
@@ -153,7 +153,7 @@ async def test_a_claim_by_one_who_asks_a_broker_that_is_cut_off_claims_nothing_a
         kafka.cut()
         ahead = world.worker(drains=False)
         await asyncio.sleep(5)
-        request = Request("c1", "xfer.cancel", XFER_QUEUE, TOPIC, XFER_QUEUE, "why")
+        request = ClaimRequest("c1", "xfer.cancel", XFER_QUEUE, TOPIC, XFER_QUEUE, "why")
         claim = await ahead.engine.claimer.claim(request)
         world.inject(6)
         with pytest.raises(Unavailable):
