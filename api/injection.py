@@ -11,7 +11,7 @@ from streams.drain.transform import ENVELOPE
 from streams.errors import Rejected, Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import TransactionalProducer
-from streams.ports import Batch, Header, Write
+from streams.records import Batch, Header, Write
 
 _VISIBLE_S = 15.0
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from api.link import Link
 from api.problem import Problem, invalid, shown
 from streams.commands.ids import Ids, IdTaken
-from streams.concurrency.lanes import Lanes
+from streams.concurrency.keyed_locks import KeyedLocks
 from streams.domain.command import MAX_COMMAND_BYTES, CancelCommand, StartCommand, is_command_id
 from streams.domain.status import Status, hash_of
 from streams.domain.timestamp import format_time
@@ -38,7 +38,7 @@ class Submissions:
         self._settings = settings
         self._traces = traces
         self.now = now
-        self._lanes = Lanes()
+        self._locks = KeyedLocks()
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._limit_s = settings.request_timeout_ms / 1000 + 5
 
@@ -56,7 +56,7 @@ class Submissions:
         """
         if len(command.to_bytes()) > MAX_COMMAND_BYTES:
             raise Problem("too-large", f"as a command it is larger than {MAX_COMMAND_BYTES:,} bytes: name fewer queues")
-        async with self._lanes.lane(command.id), self._places:
+        async with self._locks.held(command.id), self._places:
             try:
                 async with asyncio.timeout(self._limit_s):
                     if not await self._write_down(command, is_new=is_new):

@@ -5,10 +5,11 @@ then. What is refused or given up for a topic's absence can't be taken back.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
-from streams.errors import Unavailable
-from streams.ports import Kafka, Topic
+from streams.errors import Misconfigured, Unavailable
+from streams.ports import Topic, Topics
+from streams.records import Record, Tail
 
 SOON_S = (0.0, 0.1, 0.5)
 """Pauses before each look, where somebody waits for the answer."""
@@ -16,7 +17,7 @@ SURE_S = (0.0, 0.5, 2.0)
 """The same, where messages depend on it."""
 
 
-async def find_topic(kafka: Kafka, name: str, *, looks_s: Sequence[float] = SOON_S) -> Topic | None:
+async def find_topic(kafka: Topics, name: str, *, looks_s: Sequence[float] = SOON_S) -> Topic | None:
     """The topic; None where no look has found it.
 
     Raises:
@@ -29,7 +30,23 @@ async def find_topic(kafka: Kafka, name: str, *, looks_s: Sequence[float] = SOON
     return None
 
 
-async def require_gone(kafka: Kafka, name: str) -> None:
+async def believe(check: Callable[[], Awaitable[None]]) -> None:
+    """Check again what seems to be misconfigured: a broker that was away for a while tells what it knew then.
+
+    Raises:
+        Misconfigured: no look has found it right.
+        Exception: what else `check` raises, at once.
+    """
+    for pause_s in SURE_S:
+        await asyncio.sleep(pause_s)
+        try:
+            return await check()
+        except Misconfigured as error:
+            wrong = error
+    raise wrong
+
+
+async def require_gone(kafka: Topics, name: str) -> None:
     """See that a topic that was not found is not there by the controller's word either.
 
     Raises:
@@ -39,7 +56,7 @@ async def require_gone(kafka: Kafka, name: str) -> None:
         raise Unavailable(f"looking at topic {name}: a broker does not know it, the controller does")
 
 
-async def is_forgotten(kafka: Kafka, name: str, id: str) -> bool:
+async def is_forgotten(kafka: Topics, name: str, id: str) -> bool:
     """Whether no broker knows the topic of this id; where they know none of the name, nor the controller.
 
     Raises:
@@ -47,3 +64,14 @@ async def is_forgotten(kafka: Kafka, name: str, id: str) -> bool:
     """
     known = await kafka.ids(name)
     return id not in known and (bool(known) or await kafka.is_gone(name))
+
+
+async def read_to(tail: Tail, ends: Mapping[int, int]) -> AsyncIterator[Record]:
+    """The records that come until the tail stands at all of these ends (excluded): also some behind an end.
+
+    It waits for transactions that are open below an end, without bound.
+    """
+    for partition, end in ends.items():
+        while await tail.position(partition) < end:
+            for record in await tail.read(timeout_ms=500):
+                yield record

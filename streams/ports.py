@@ -8,24 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass
 from typing import Protocol
 
-Header = tuple[str, bytes]
-
-
-class Record(Protocol):
-    """A record as read (aiokafka's ConsumerRecord); `timestamp` in ms."""
-
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def key(self) -> bytes | None: ...
-    @property
-    def value(self) -> bytes | None: ...
-    @property
-    def headers(self) -> Sequence[Header]: ...
+from streams.records import Batch, Header, Reader, Tail, Write
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +26,7 @@ class GroupOffsets:
 
     `expected` is what the group had committed when they were reckoned, by partition; what is left out had nothing. With
     it, the transaction is committed only if no plain commit has changed that before it. `stamped` are the partitions
-    whose offset is the head of a claim, which is marked as that (see `Kafka.stamped`).
+    whose offset is the head of a claim, which is marked as that (see `Groups.stamped`).
     """
 
     group: str
@@ -51,29 +34,6 @@ class GroupOffsets:
     offsets: Mapping[int, int]
     expected: Mapping[int, int] | None = None
     stamped: Collection[int] = ()
-
-
-class Batch(Protocol):
-    """Records for one partition of one topic, built before or while another transaction commits."""
-
-    def append(
-        self, *, timestamp: int | None, key: bytes | None, value: bytes | None, headers: Sequence[Header]
-    ) -> object | None:
-        """Add a record; None where it does not fit any more (the first one always fits)."""
-        ...
-
-    def size(self) -> int:
-        """Its size in bytes so far, uncompressed."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One batch and where it goes."""
-
-    topic: str
-    partition: int
-    batch: Batch
 
 
 class Producer(Protocol):
@@ -117,51 +77,6 @@ class Producer(Protocol):
         ...
 
 
-class Reader(Protocol):
-    """Committed records of one partition, from a start up to an end (excluded)."""
-
-    @property
-    def position(self) -> int:
-        """The next offset to read; at or past the end once everything was read, markers included."""
-        ...
-
-    async def read(self) -> Sequence[Record]:
-        """The next records, in order; may be empty, with the position gone on or not.
-
-        What is not unpacked comes alone, as `streams.unopened.Unopened`.
-
-        Raises:
-            Unreadable: a batch that is too large to unpack begins before the start.
-            OutOfRange: the position lies below the log's start or beyond its end.
-        """
-        ...
-
-    async def close(self) -> None: ...
-
-
-class Tail(Protocol):
-    """Committed records of some partitions of one topic, each from its start and on and on."""
-
-    async def read(self, timeout_ms: int) -> Iterable[Record]:
-        """What has come, or nothing after `timeout_ms`.
-
-        Raises:
-            OutOfRange: the log of some `partitions` does not hold where this stands: freed, truncated, or not there
-                at the broker that was asked.
-        """
-        ...
-
-    async def position(self, partition: int) -> int:
-        """The next offset to read: everything below was returned by `read` or is no record."""
-        ...
-
-    def leave(self, partition: int) -> None:
-        """Don't fetch this partition any more; what was fetched before may still be returned."""
-        ...
-
-    async def close(self) -> None: ...
-
-
 class Hold(Protocol):
     """A seat in a consumer group, taken before the others lost theirs: no commit without membership counts."""
 
@@ -183,8 +98,8 @@ class Hold(Protocol):
         ...
 
 
-class Kafka(Protocol):
-    """A Kafka cluster."""
+class Topics(Protocol):
+    """Which topics there are."""
 
     async def topics(self, *, everywhere: bool = False) -> list[str]:
         """The names of all topics, as one broker tells; with `everywhere`, of all that any broker tells of."""
@@ -214,13 +129,9 @@ class Kafka(Protocol):
         """Create queue topics in one request; returns, by name, why those failed that don't exist now."""
         ...
 
-    async def max_message_bytes(self, topic: str) -> int:
-        """The largest record batch that the topic takes."""
-        ...
 
-    async def timestamp_limits(self, topic: str) -> tuple[int, int]:
-        """How many ms a record may be older, and newer, than the broker's clock for the topic to take it."""
-        ...
+class Log(Protocol):
+    """The logs of topics' partitions: where they begin and end, and what is in them."""
 
     async def high_watermarks(
         self, topic: str, partitions: Iterable[int], *, latest_of: str | None = None
@@ -245,6 +156,18 @@ class Kafka(Protocol):
     async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
         """Free what lies below these offsets, by partition (DeleteRecords)."""
         ...
+
+    async def reader(self, topic: str, partition: int, start: int, end: int) -> Reader:
+        """Open a reader of committed records."""
+        ...
+
+    async def tail(self, topic: str, starts: Mapping[int, int]) -> Tail:
+        """Follow these partitions of a topic, each from its start."""
+        ...
+
+
+class Groups(Protocol):
+    """Consumer groups: their offsets, and who is in them."""
 
     async def committed(
         self, group: str, topic: str, partitions: Iterable[int], *, stable: bool = True
@@ -291,16 +214,12 @@ class Kafka(Protocol):
         """
         ...
 
+
+class Transactor(Protocol):
+    """Writing, in transactions and outside of any; and what a topic takes."""
+
     async def producer(self, transactional_id: str) -> Producer:
         """Take over a transactional id (InitProducerId): fences whoever had it."""
-        ...
-
-    async def reader(self, topic: str, partition: int, start: int, end: int) -> Reader:
-        """Open a reader of committed records."""
-        ...
-
-    async def tail(self, topic: str, starts: Mapping[int, int]) -> Tail:
-        """Follow these partitions of a topic, each from its start."""
         ...
 
     async def mark(self, topic: str, partition: int, key: bytes, headers: Sequence[Header]) -> None:
@@ -328,3 +247,15 @@ class Kafka(Protocol):
             OutcomeUnknown: no answer; they may have been written.
         """
         ...
+
+    async def max_message_bytes(self, topic: str) -> int:
+        """The largest record batch that the topic takes."""
+        ...
+
+    async def timestamp_limits(self, topic: str) -> tuple[int, int]:
+        """How many ms a record may be older, and newer, than the broker's clock for the topic to take it."""
+        ...
+
+
+class Kafka(Topics, Log, Groups, Transactor, Protocol):
+    """A Kafka cluster."""

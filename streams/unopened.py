@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from streams.ports import Batch, Header
+from streams.records import Batch, Header
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,13 @@ def name_of(module: Path) -> str:
 
 
 def promised_in_ports() -> dict[str, set[str]]:
-    """The protocols of streams/ports.py with their methods: who implements one need not say it again."""
-    tree = ast.parse((ROOT / "streams" / "ports.py").read_text(encoding="utf-8"))
-    return {
-        node.name: {item.name for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)}
-        for node in tree.body
-        if isinstance(node, ast.ClassDef)
-    }
+    """The protocols of streams/ports.py with their methods, and those they are made of: not to be described again."""
+    promised: dict[str, set[str]] = {}
+    for node in ast.parse((ROOT / "streams" / "ports.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            own = {item.name for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)}
+            promised[node.name] = own.union(*(promised.get(ast.unparse(base), set()) for base in node.bases))
+    return promised
 
 
 PROMISED = promised_in_ports()

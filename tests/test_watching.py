@@ -21,16 +21,17 @@ import yaml
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from streams.claim.claimer import Request
+from streams.claim.request import ClaimRequest
 from streams.domain.topic import topic_of
 from streams.errors import Abandoned, Misconfigured, Unavailable, XferqError
 from streams.settings.settings import Settings
-from streams.telemetry import metrics, undecided
+from streams.telemetry import metrics, open_transactions
 from streams.telemetry.health import Health
 from streams.telemetry.metrics import METRICS, OTHER, REGISTRIES, error_of, metrics_page
-from streams.telemetry.undecided import Undecided
+from streams.telemetry.open_transactions import OpenTransactionAge
 from streams.worker.backlog import Backlog
 from streams.worker.probes import Probes, serve_probes
+from streams.worker.stalled_claims import StalledClaims
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import now, timeless
 from tests.fakes.faults import Faults
@@ -155,17 +156,18 @@ async def test_a_drain_that_gets_on_is_not_silent() -> None:
         await world.until(lambda: bool(worker.acked))
         claim = worker.engine.ledger.claim(topic_of(XFER_QUEUE), "c1")
         assert claim is not None
-        backlog = Backlog(FakeKafka(world.broker, world.settings), worker.engine.ledger, world.settings, now)
-        backlog.show_claims([claim])
+        engine = worker.engine
+        claims = StalledClaims(engine.ledger, engine.commands, world.settings, now, lambda _: True)
+        await claims.nudge_stalled()
         await asyncio.sleep(10)
-        backlog.show_claims([claim])
+        await claims.nudge_stalled()
         assert value("xferq_silent_claim_seconds") == 10
         drains = iter(count())
         with pytest.raises(Abandoned):
             # Ours for the first transaction of three messages only.
             await drain(worker.engine.drainer, claim.topic, 0, lambda: next(drains) < 4)
         await worker.engine.ledger.barrier_all()
-        backlog.show_claims([claim])
+        await claims.nudge_stalled()
         left = value("xferq_undrained_messages")
         assert 0 < left < value("xferq_unfinished_messages") == 6
         assert value("xferq_silent_claim_seconds") == 0
@@ -186,7 +188,7 @@ async def test_claims_by_their_outcome() -> None:
         world.cancel("absent", queue="http://absent.example/.xfer.kumomta.internal")
         await world.ended("absent")
         # The same command again, as after a crash before it was acknowledged.
-        request = Request("some", "xfer.cancel", XFER_QUEUE, topic_of(XFER_QUEUE), XFER_QUEUE, "why")
+        request = ClaimRequest("some", "xfer.cancel", XFER_QUEUE, topic_of(XFER_QUEUE), XFER_QUEUE, "why")
         await worker.engine.claimer.claim(request)
     found = {outcome: value("xferq_claims_total", outcome=outcome) - before[outcome] for outcome in outcomes}
     assert found == {"claimed": 1, "empty": 1, "resumed": 1, "refused": 1, "failed": 0}
@@ -213,7 +215,7 @@ async def test_the_deepest_queues_have_a_label_of_their_own() -> None:
         world.inject(7, queue="someone@scheduled.example")
         worker = world.worker()
         await world.until(lambda: worker.engine._shares != frozenset())
-        backlog = Backlog(FakeKafka(world.broker, world.settings), worker.engine.ledger, world.settings, now)
+        backlog = Backlog(FakeKafka(world.broker, world.settings), worker.engine.ledger, world.settings)
         await backlog.show_depths(lambda _: True)
         assert depths() == {_queue(2): 9, _queue(3): 5, OTHER: 4}
         world.inject(30, queue=_queue(4))
@@ -255,19 +257,19 @@ async def test_depth_is_from_the_head_on_and_no_number_asks_nothing() -> None:
         sent = dispatcher.poll(3)
         dispatcher.commit()
         kafka = FakeKafka(world.broker, world.settings)
-        await Backlog(kafka, world.ledger, world.settings, now).show_depths(lambda _: True)
+        await Backlog(kafka, world.ledger, world.settings).show_depths(lambda _: True)
         assert depths() == {XFER_QUEUE: 10 - len(sent), OTHER: 0}
         assert 0 < len(sent) < 10
         faults = Faults()
         silent = world.settings.model_copy(update={"metrics_queues": 0})
-        await Backlog(FakeKafka(world.broker, silent, faults), world.ledger, silent, now).show_depths(lambda _: True)
+        await Backlog(FakeKafka(world.broker, silent, faults), world.ledger, silent).show_depths(lambda _: True)
         assert not faults.passed
 
 
 def test_how_long_a_transaction_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 100.0
-    monkeypatch.setattr(undecided.time, "monotonic", lambda: clock)
-    looks = Undecided[int]()
+    monkeypatch.setattr(open_transactions.time, "monotonic", lambda: clock)
+    looks = OpenTransactionAge[int]()
     assert looks.look({0: 5, 1: 5}, {0: 5, 1: 9}) == 0
     clock = 110.0
     assert looks.look({0: 5, 1: 5}, {0: 8, 1: 12}) == 10

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,13 +12,15 @@ import typer
 
 from api.cli.kafka import open_kafka
 from api.cli.output import json_line, note, print_columns, print_json
+from streams.claim.heads import claimed_heads
 from streams.domain.queue_name import is_xfer
 from streams.domain.topic import is_queue_topic, queue_of
-from streams.errors import Misconfigured
+from streams.errors import Misconfigured, XferqError
 from streams.kafka.depths import queue_depths
 from streams.kafka.layout import TopicReport, apply_layout, read_layout
 from streams.kafka.reader import open_tail
-from streams.ports import Record
+from streams.patience import read_to
+from streams.records import Record
 from streams.telemetry.logs import printable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -50,7 +52,12 @@ def queues(
 
 async def _queues() -> list[tuple[str, int, int | None]]:
     async with open_kafka() as (kafka, settings):
-        depths = await queue_depths(kafka.connection, settings)
+        claimed: Callable[[str, str], dict[int, int]] = lambda *_: {}  # noqa: E731
+        try:
+            claimed = await claimed_heads(kafka, settings)
+        except XferqError as error:
+            note(f"xferq queues: by the offsets of the queues' groups alone, as the ledger can't be read: {error}")
+        depths = await queue_depths(kafka.connection, settings, claimed)
     return [(item.topic, item.partitions, item.depth) for item in depths]
 
 
@@ -82,13 +89,13 @@ async def _log(*, follow: bool, from_beginning: bool, as_json: bool) -> None:
         starts = await kafka.log_starts(name, partitions) if from_beginning else ends
         tail = await open_tail(kafka.connection, name, starts, goes_on_at="earliest")
         try:
-            while True:
-                positions = [await tail.position(partition) for partition in partitions]
-                if not follow and all(positions[partition] >= ends[partition] for partition in partitions):
-                    return
-                for record in await tail.read(timeout_ms=500):
-                    if follow or record.offset < ends[record.partition]:
+            if not follow:
+                async for record in read_to(tail, ends):
+                    if record.offset < ends[record.partition]:
                         _print_record(record, as_json=as_json)
+            while follow:
+                for record in await tail.read(timeout_ms=500):
+                    _print_record(record, as_json=as_json)
                 sys.stdout.flush()
         finally:
             await tail.close()

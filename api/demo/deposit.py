@@ -12,7 +12,7 @@ from streams.domain.topic import topic_of
 from streams.errors import Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import TransactionalProducer
-from streams.ports import Batch, Header, Write
+from streams.records import Batch, Header, Write
 
 _AT_ONCE = 500
 _VISIBLE_S = 15.0

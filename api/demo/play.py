@@ -25,7 +25,7 @@ from streams.errors import Refused, Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.contents import StoredRecord
 from streams.kafka.dispatcher import Dispatcher
-from streams.ports import Record
+from streams.records import Record
 
 _DISPATCHERS = 2
 _SEND_ALL_S = 12.0

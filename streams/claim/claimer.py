@@ -23,24 +23,24 @@ import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 
 from streams.claim.confirmation import Confirmation
 from streams.claim.heads import Heads, Snapshot
+from streams.claim.hold import GroupHold
 from streams.claim.records import records_of
-from streams.claim.seat import Seat
+from streams.claim.request import ClaimRequest
 from streams.concurrency.backoff import backoff_s
+from streams.concurrency.deadline import comes_true
 from streams.concurrency.ending import Background
-from streams.concurrency.lanes import Lanes
+from streams.concurrency.keyed_locks import KeyedLocks
 from streams.concurrency.places import Places
-from streams.domain.claim import Claim, Kind
+from streams.domain.claim import Claim
 from streams.domain.selection import Passed
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
-from streams.domain.trace import TraceContext
 from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
 from streams.ledger.keys import passed_key
 from streams.ledger.ledger import Ledger
@@ -62,29 +62,6 @@ _HEADS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One queue to claim, for one command.
-
-    `admit` is asked behind a barrier, before anything is claimed: the command's status by the ledger, to be written in
-    the same transaction as the claim. What it raises ends the claim. It says None where a command claims many queues:
-    of an empty one, the ledger then remembers only that it was passed by. `is_again` where the command has been tried
-    before, in vain.
-    """
-
-    id: str
-    kind: Kind
-    queue: str
-    topic: str
-    xfer_queue: str
-    reason: str
-    admit: Callable[[], Status | None] = lambda: None
-    trace: TraceContext | None = None
-    is_again: bool = False
-    on_step: Callable[[str], None] = lambda _: None
-    """Told what the claim waits for from now on, in words for people."""
-
-
 class Claimer:
     """Claims queues, and stands by what was claimed."""
 
@@ -95,13 +72,13 @@ class Claimer:
         self._now = now
         self._heads = Heads(kafka, ledger, settings)
         # Two claims of one queue in this very process would only fence each other.
-        self._lanes = Lanes()
+        self._locks = KeyedLocks()
         self._places = Places(settings.concurrent_claims)
         self.confirmation = Confirmation(ledger, settings, self._heads)
         self._background = Background()
         self._closing = Background()
 
-    async def claim(self, request: Request) -> Claim:
+    async def claim(self, request: ClaimRequest) -> Claim:
         """Claim what is in the queue now, or go on with what this command has claimed of it before.
 
         Returns the claim; one without ranges where there was nothing.
@@ -119,7 +96,7 @@ class Claimer:
         _count("resumed" if not is_new else "claimed" if claim.ranges else "empty", started)
         return claim
 
-    async def _until_claimed(self, request: Request) -> tuple[Claim, bool]:
+    async def _until_claimed(self, request: ClaimRequest) -> tuple[Claim, bool]:
         """The claim, and whether it was made here: not by this command before."""
         may_be_ours = False
         for attempt in range(_ATTEMPTS):
@@ -127,7 +104,7 @@ class Claimer:
             try:
                 is_again = request.is_again or attempt > 0
                 request.on_step(_PLACE)
-                async with self._places.place(is_again=is_again), self._lanes.lane(request.topic):
+                async with self._places.place(is_again=is_again), self._locks.held(request.topic):
                     claim, is_new = await self._attempt(request)
             except (Fenced, OutcomeUnknown, Overtaken) as error:
                 # Another claimer or a dispatcher was here: let one of us finish, then look what is there. Claimers
@@ -141,12 +118,12 @@ class Claimer:
             return claim, is_new or may_be_ours
         raise Unavailable(f"claiming {request.queue}: other claims of it came in between again and again")
 
-    async def _attempt(self, request: Request) -> tuple[Claim, bool]:
+    async def _attempt(self, request: ClaimRequest) -> tuple[Claim, bool]:
         topic = await find_topic(self._kafka, request.topic)
         if topic is None:
             return await self._claimed_before(request), False
-        seat = Seat(self._kafka, self._settings.group_of(topic.name))
-        entry = asyncio.gather(seat.is_needed(), self._settle(topic))  # 3
+        hold = GroupHold(self._kafka, self._settings.group_of(topic.name))
+        entry = asyncio.gather(hold.is_needed(), self._settle(topic))  # 3
         producer = None
         try:
             request.on_step(_FENCE)
@@ -155,25 +132,25 @@ class Claimer:
             claim, status = await self._known(request)  # 2
             is_new = claim is None
             if claim is None:
-                request.on_step(_HEADS.format(seat.group))
+                request.on_step(_HEADS.format(hold.group))
                 is_needed, _ = await entry
                 snapshot = await self._heads.snapshot(topic)  # 5
                 if is_needed and snapshot.ranges:
-                    await seat.evict()  # 4, where there is somebody; and for nothing, nobody is evicted
+                    await hold.evict()  # 4, where there is somebody; and for nothing, nobody is evicted
                     snapshot = await self._heads.snapshot(topic)
                 claim = await self._commit(request, status, snapshot, producer)  # 6
             is_due = is_new or self.confirmation.is_due(claim) or not self._ledger.is_finished(claim)
             if is_due and claim.ranges and claim.topic_id == topic.id:
-                await self.confirmation.confirm(claim, producer, seat)  # 7
+                await self.confirmation.confirm(claim, producer, hold)  # 7
             return claim, is_new
         finally:
             entry.cancel()
             if producer is not None:
                 self._closing.begin(producer.close())
-            self._background.begin(seat.release(self._settings.hold_ms))
+            self._background.begin(hold.release(self._settings.hold_ms))
             await asyncio.gather(entry, return_exceptions=True)
 
-    async def _known(self, request: Request) -> tuple[Claim | None, Status | None]:
+    async def _known(self, request: ClaimRequest) -> tuple[Claim | None, Status | None]:
         """What the command has claimed of the queue before, and its status, by all that the ledger says.
 
         Of the command as well, whose claims are forgotten soon after its end.
@@ -185,14 +162,14 @@ class Claimer:
     @asynccontextmanager
     async def fence(self, topic: str) -> AsyncIterator[Producer]:
         """The queue's transactional id: this ends the transaction of another claimer, which starts again, alive."""
-        async with self._lanes.lane(topic):
+        async with self._locks.held(topic):
             producer = await self._kafka.producer(f"xferq.claim.{topic}")
             try:
                 yield producer
             finally:
                 self._closing.begin(producer.close())
 
-    async def pass_by(self, request: Request, passed: Passed) -> Claim | None:
+    async def pass_by(self, request: ClaimRequest, passed: Passed) -> Claim | None:
         """Record that the command is done with a queue that it can't claim; its claim, where it has one after all.
 
         Under the fence: no claimer that stood still claims the queue for the command afterwards.
@@ -204,7 +181,7 @@ class Claimer:
                 await producer.transact([self._ledger.write(producer, request.topic, values)])
             return claim
 
-    async def _claimed_before(self, request: Request) -> Claim:
+    async def _claimed_before(self, request: ClaimRequest) -> Claim:
         """The claim of a queue whose topic has been deleted since."""
         claim, _ = await self._known(request)
         if claim is None:
@@ -215,14 +192,16 @@ class Claimer:
     async def _settle(self, topic: Topic) -> None:
         """Wait until all that was in the log on entry is decided, or the time for it has passed."""
         entered = await self._kafka.high_watermarks(topic.name, range(topic.partitions))
-        deadline = time.monotonic() + self._settings.settle_ms / 1000
-        while True:
-            ends = await self._kafka.stable_ends(topic.name, entered)
-            if all(ends[p] >= mark for p, mark in entered.items()) or time.monotonic() >= deadline:
-                return
-            await asyncio.sleep(_POLL_S)
 
-    async def _commit(self, request: Request, status: Status | None, snapshot: Snapshot, producer: Producer) -> Claim:
+        async def is_decided() -> bool:
+            ends = await self._kafka.stable_ends(topic.name, entered)
+            return all(ends[p] >= mark for p, mark in entered.items())
+
+        await comes_true(is_decided, self._settings.settle_ms / 1000, _POLL_S)
+
+    async def _commit(
+        self, request: ClaimRequest, status: Status | None, snapshot: Snapshot, producer: Producer
+    ) -> Claim:
         topic = snapshot.topic
         claim = Claim(
             id=request.id,
@@ -270,12 +249,12 @@ class Claimer:
         For the guard. Fences whoever is claiming the queue just now; that claimer starts again. Without `evict`
         only the heads are put back: where none of the claimed messages is there to be dispatched any more.
         """
-        async with self._lanes.lane(claim.topic):
+        async with self._locks.held(claim.topic):
             await self._reassert(claim, evict)
 
     async def _reassert(self, claim: Claim, evict: bool) -> None:
         producer = await self._kafka.producer(f"xferq.claim.{claim.topic}")
-        seat = Seat(self._kafka, claim.group)
+        hold = GroupHold(self._kafka, claim.group)
         try:
             await self._ledger.barrier(claim.topic)
             topic = await self._kafka.topic(claim.topic)
@@ -288,11 +267,11 @@ class Claimer:
                 return
             # Or it was being done while this waited for its turn.
             if self.confirmation.is_overdue(claim.topic) or await self.is_rewound(claim):
-                await seat.evict()
-                await self.confirmation.confirm(claim, producer, seat)
+                await hold.evict()
+                await self.confirmation.confirm(claim, producer, hold)
         finally:
             self._closing.begin(producer.close())
-            self._background.begin(seat.release(self._settings.hold_ms))
+            self._background.begin(hold.release(self._settings.hold_ms))
 
     async def stop(self) -> None:
         """Release all holds and close what is open."""

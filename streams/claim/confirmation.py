@@ -10,7 +10,8 @@ import time
 from collections.abc import Iterable
 
 from streams.claim.heads import Heads
-from streams.claim.seat import Seat
+from streams.claim.hold import GroupHold
+from streams.concurrency.deadline import Deadline
 from streams.concurrency.ending import Background
 from streams.domain.claim import Claim, Waiting
 from streams.errors import Refused, Unavailable, XferqError
@@ -54,7 +55,7 @@ class Confirmation:
             for id, wait in waits.items()
         )
 
-    async def confirm(self, claim: Claim, producer: Producer, seat: Seat) -> None:
+    async def confirm(self, claim: Claim, producer: Producer, hold: GroupHold) -> None:
         """Evict and look until the group shows the claim, or the time for it is over. Why the second look:
 
         1. A dispatcher D joins after 4 (nobody held the group, as it was empty) and gets the old head.
@@ -64,26 +65,28 @@ class Confirmation:
         So: wait for the marker, evict, read again; where an offset lies lower write the end again, wait for that
         and evict once more: who comes before its marker gets the old head. Never because somebody has come back.
 
-        Nobody must get a partition between the eviction that counts and the look behind it. Our seat sees to that;
+        Nobody must get a partition between the eviction that counts and the look behind it. Our hold sees to that;
         where we have none, as nobody was there, newcomers are made to wait for longer than this may take.
         """
-        deadline = time.monotonic() + self._settings.confirm_ms / 1000
+        deadline = Deadline(self._settings.confirm_ms / 1000)
         try:
             while True:
                 await self._heads.rewound(claim)  # only to wait for all that is pending
                 began = time.monotonic()
                 # Not what is claimed behind this: its own look is still to come.
                 due = self._due(claim)
-                await seat.evict()
+                await hold.evict()
                 rewound = await self._heads.rewound(claim)
                 if rewound.heads:
                     await self._heads.put_back(claim, rewound, producer)
-                elif time.monotonic() - began < seat.keeps_out_s:
+                elif time.monotonic() - began < hold.keeps_out_s:
                     self._say_confirmed(due)
                     return
-                if time.monotonic() >= deadline:
+                if deadline.is_over:
                     raise Unavailable("commits of its dispatchers came in between again and again")
         except (Unavailable, Refused) as error:
+            if not claim.ranges:
+                raise  # only a head is left of it, at which the guard looks again
             # Refused as well: what is committed can't be refused any more.
             self.failed[(claim.topic, claim.id)] = claim
             _log.warning("claim.unconfirmed id=%s topic=%s error=%s", claim.id, claim.topic, error)
@@ -95,7 +98,7 @@ class Confirmation:
         """All claims of the topic for which this is to come; the latest one, our view may not show yet."""
         claims = {claim.id: claim for claim in self._ledger.claims(latest.topic) if self.is_due(claim)}
         claims |= {id: claim for (topic, id), claim in self.failed.items() if topic == latest.topic}
-        return list((claims | {latest.id: latest}).values())
+        return list((claims | ({latest.id: latest} if latest.ranges else {})).values())
 
     def _say_confirmed(self, claims: Iterable[Claim]) -> None:
         """The topic's heads are right now, for all of these."""

@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from streams.concurrency.deadline import Deadline
 from streams.domain.claim import Claim
+from streams.domain.head import heads_of, unknown_heads
 from streams.errors import Overtaken, Refused, Unavailable
 from streams.ledger.ledger import Ledger
+from streams.ledger.view import LedgerView
+from streams.patience import read_to
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import HEADS_RESTORED
@@ -43,12 +46,26 @@ class Rewound:
     """Those that they have; -1 for none."""
 
 
-def unknown_heads(stamped: Mapping[int, int], claimed: Mapping[int, int], ends: Mapping[int, int]) -> list[int]:
-    """The partitions with a claim's stamp beyond the head that the ledger knows (`claimed`); all by partition.
+async def claimed_heads(kafka: Kafka, settings: Settings) -> Callable[[str, str], dict[int, int]]:
+    """The heads that the ledger knows now, by a topic's name and id; for a process that does not follow the ledger.
 
-    A stamp beyond the log's end (excluded) is of an earlier topic of the name.
+    Raises:
+        Refused: Kafka does not permit to read the ledger.
+        Unavailable: it can't be read.
     """
-    return sorted(p for p, offset in stamped.items() if claimed.get(p, 0) < offset <= ends[p])
+    view = LedgerView()
+    ledger = await kafka.topic(settings.ledger_topic)
+    if ledger is not None:
+        partitions = range(ledger.partitions)
+        ends = await kafka.stable_ends(ledger.name, partitions)
+        tail = await kafka.tail(ledger.name, await kafka.log_starts(ledger.name, partitions))
+        try:
+            async for record in read_to(tail, ends):
+                if (record.key or b"").startswith(b"head/"):
+                    view.apply(record)
+        finally:
+            await tail.close()
+    return view.heads
 
 
 class Heads:
@@ -83,8 +100,7 @@ class Heads:
                     f"truncated: partition {partition} of topic {topic.name} ends at {ends[partition]}, "
                     f"but {head} was claimed before; messages were lost in Kafka"
                 )
-        heads = {p: max(committed.get(p, 0), starts[p], claimed.get(p, 0)) for p in partitions}
-        return Snapshot(topic, heads, ends, committed)
+        return Snapshot(topic, heads_of(starts, committed, claimed), ends, committed)
 
     async def _require_known(self, topic: Topic, stamped: Mapping[int, int], ends: Mapping[int, int]) -> None:
         """See that the ledger knows of the claims that have left their stamps in the group's offsets.
@@ -107,7 +123,7 @@ class Heads:
         """The last look before a claim's commit: what it is based on must still be so.
 
         1. We read heads and ends (5), and this process stands still: a long pause, a machine that is moved.
-        2. Our seat in the group runs out; or there was none, as the group was empty. A dispatcher D joins, sends
+        2. Our hold on the group runs out; or there was none, as the group was empty. A dispatcher D joins, sends
            messages and commits them, for as long as we stand still.
         3. We go on with 6: the offsets of step 5 would become the claim, with all that D has sent since.
         So all is written first, the offsets too, and then looked at again: at the topic here, at the group's offsets by
@@ -148,11 +164,11 @@ class Heads:
         Raises:
             Unavailable: one is pending beyond the bound.
         """
-        deadline = time.monotonic() + self._settings.confirm_ms / 1000
+        deadline = Deadline(self._settings.confirm_ms / 1000)
         while True:
             try:
                 return await self._kafka.committed(group, topic, range(partitions))
             except Unavailable:
-                if time.monotonic() >= deadline:
+                if deadline.is_over:
                     raise
             await asyncio.sleep(_POLL_S)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from streams.domain.timestamp import format_time
-from streams.ports import Header
+from streams.records import Header
 
 
 @dataclass(frozen=True, slots=True)

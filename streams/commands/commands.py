@@ -12,7 +12,8 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from streams.claim.claimer import Claimer, Request
+from streams.claim.claimer import Claimer
+from streams.claim.request import ClaimRequest
 from streams.commands.admission import Admission, NotToDo, NotWanted
 from streams.commands.announcements import ITS_TURN, Announcements
 from streams.commands.command_record import CommandRecord
@@ -21,7 +22,7 @@ from streams.commands.outcomes import Outcomes
 from streams.commands.transfers import Transfers
 from streams.commands.wait import Wait
 from streams.concurrency.backoff import backoff_s
-from streams.concurrency.lanes import Lanes
+from streams.concurrency.keyed_locks import KeyedLocks
 from streams.domain.claim import Claim
 from streams.domain.command import (
     CancelCommand,
@@ -73,7 +74,7 @@ class Commands:
         self._admission = Admission(ledger, settings)
         self._ids = Ids(ledger)
         self.announcements = Announcements(ledger, self._ids, self._admission, self.parse)
-        self._lanes = Lanes()  # how many work at a time, the claimer sees to
+        self._locks = KeyedLocks()  # how many work at a time, the claimer sees to
 
     def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
         """The command in the record.
@@ -126,7 +127,7 @@ class Commands:
             return await self.announcements.say(status, why, record)
 
         try:
-            async with Wait(ITS_TURN, say) as wait, nullcontext() if is_kept else self._lanes.lane(command.queue):
+            async with Wait(ITS_TURN, say) as wait, nullcontext() if is_kept else self._locks.held(command.queue):
                 outcome = await self._until_carried_out(command, status, record, is_ours, wait, is_kept=is_kept)
         except BaseException:
             self._health.leaves(work)
@@ -235,7 +236,7 @@ class Commands:
         self, command: CancelCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
     ) -> None:
         name = topic_of(command.queue_name)
-        request = Request(
+        request = ClaimRequest(
             id=command.id,
             kind="xfer.cancel",
             queue=command.queue_name,
@@ -258,7 +259,7 @@ class Commands:
         await self._transfers.claim(command, status, require_wanted, is_again=is_again)
         await self.outcomes.finish(command.id)
 
-    async def _claim(self, request: Request) -> Claim:
+    async def _claim(self, request: ClaimRequest) -> Claim:
         """Claim one queue, and announce it; its drains, in whatever process, go on with the span that this is."""
         with self._traces.span("claim", attributes={COMMAND_ID: request.id, QUEUE: request.queue}) as span:
             try:

@@ -18,7 +18,7 @@ from datetime import datetime
 from streams.claim.claimer import Claimer
 from streams.commands.admission import NotToDo
 from streams.concurrency.ending import Background
-from streams.concurrency.lanes import Lanes
+from streams.concurrency.keyed_locks import KeyedLocks
 from streams.domain.status import Status, name_of
 from streams.domain.timestamp import format_time
 from streams.domain.transitions import ENDED, Event, IllegalTransition, advance
@@ -41,7 +41,7 @@ class Outcomes:
         self._ledger = ledger
         self._claimer = claimer
         self._now = now
-        self._lanes = Lanes()
+        self._locks = KeyedLocks()
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._closing = Background()
 
@@ -55,7 +55,7 @@ class Outcomes:
 
     @asynccontextmanager
     async def _of_command(self, id: str) -> AsyncIterator[Producer]:
-        async with self._lanes.lane(id):
+        async with self._locks.held(id):
             producer = await self._kafka.producer(f"xferq.command.{id}")
             try:
                 yield producer

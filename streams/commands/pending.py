@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from streams.commands.command_record import CommandRecord
-from streams.concurrency.ending import end, say_failure
+from streams.concurrency.ending import end, end_after, say_failure
 from streams.errors import XferqError
 from streams.ledger.keys import pending_key
 from streams.ledger.ledger import Ledger
@@ -28,7 +28,6 @@ from streams.settings.settings import Settings
 _log = logging.getLogger(__name__)
 _AGAIN_S = 5.0
 _TOLD_S = 3.0
-_CANCEL_S = 1.0
 _YOUNG_S = 10.0
 """What has been at work for less is not kept, whatever waits behind it: it is about to be through, as a rule."""
 IsOurs = Callable[[], bool]
@@ -183,12 +182,7 @@ class Pending:
 
     async def idle(self, within_s: float) -> None:
         """Wait until nothing that was kept is at work, but not longer than `within_s`; then cancel it."""
-        if self._at_work:
-            _, late = await asyncio.wait(self._at_work.values(), timeout=within_s)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=_CANCEL_S)
+        await end_after(within_s, self._at_work.values())
 
     async def stop(self) -> None:
         """Leave them to others."""

@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from streams.claim.claimer import Claimer, Request
+from streams.claim.claimer import Claimer
+from streams.claim.request import ClaimRequest
 from streams.commands.admission import NotToDo
 from streams.commands.outcomes import Outcomes
 from streams.commands.selection import selected_queues
@@ -56,7 +57,7 @@ class Transfers:
         ledger: Ledger,
         claimer: Claimer,
         outcomes: Outcomes,
-        claim_queue: Callable[[Request], Awaitable[Claim]],
+        claim_queue: Callable[[ClaimRequest], Awaitable[Claim]],
         now: Callable[[], datetime],
     ) -> None:
         self._kafka = kafka
@@ -140,7 +141,7 @@ class Transfers:
             if topic in self._ledger.selection(command.id).passed or self._is_counted(command.id):
                 raise NotToDo("passed")
 
-        request = Request(
+        request = ClaimRequest(
             id=command.id,
             kind="xfer.start",
             queue=queue,

@@ -1,1 +1,1 @@
-"""Work side by side: order within a lane, places, shared rounds, the end of tasks."""
+"""Work side by side: order for one key, places, shared requests, the end of tasks and of patience."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Collection, Coroutine, Iterable
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from streams.errors import XferqError
 
 _log = logging.getLogger(__name__)
 _AGAIN_S = 0.5
+_CANCEL_S = 1.0
 _Result = TypeVar("_Result")
 
 
@@ -27,6 +28,19 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         for task in ended:
             if not task.cancelled():
                 task.exception()  # nobody is to be told of it
+
+
+async def end_after(within_s: float, tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Wait until they have ended by themselves, but not longer than `within_s`; then cancel them.
+
+    One that goes on all the same is left alone soon.
+    """
+    if tasks:
+        _, late = await asyncio.wait(tasks, timeout=within_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=_CANCEL_S)
 
 
 async def uncut(work: Coroutine[Any, Any, _Result]) -> _Result:
@@ -55,6 +69,10 @@ class Background:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(say_failure)
+
+    async def idle(self, within_s: float) -> None:
+        """Wait until they have ended, but not longer than `within_s`; then cancel them."""
+        await end_after(within_s, self._tasks)
 
     async def ended(self) -> None:
         """Wait until those that have begun have ended by themselves."""

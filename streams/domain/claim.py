@@ -1,10 +1,12 @@
 """What the ledger remembers of a claim: the ranges taken, how far each has been drained, and the heads."""
 
+from datetime import datetime
 from typing import Annotated, Literal
 
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
+from streams.domain.timestamp import parse_time
 from streams.domain.trace import TraceContext, parse_trace
 
 Kind = Literal["xfer.cancel", "xfer.start"]
@@ -44,6 +46,25 @@ class Claim(LedgerValue):
     traceparent: _TextIfAny = None
     tracestate: _TextIfAny = None
 
+    @classmethod
+    def of_head(cls, topic: str, head: "Head", group: str) -> "Claim":
+        """What is left of claims that are forgotten: the last one's head, without ranges.
+
+        `group` is the dispatchers' group where the head, of an earlier version, has none.
+        """
+        return cls(
+            id="",
+            kind="xfer.cancel",
+            topic=topic,
+            topic_id=head.topic_id,
+            queue="",
+            xfer_queue="",
+            reason="",
+            group=head.group or group,
+            ranges={},
+            claimed_at=head.claimed_at or "1970-01-01T00:00:00Z",
+        )
+
     @property
     def trace(self) -> TraceContext | None:
         """The span of the claim, where it was traced."""
@@ -53,6 +74,10 @@ class Claim(LedgerValue):
     def offsets_total(self) -> int:
         """How many offsets the claim covers: at least as many as records, as markers take offsets too."""
         return sum(end - start for start, end in self.ranges.values())
+
+    def age_s(self, now: datetime) -> float:
+        """How long ago it was made, in seconds, as far as its worker's clock and this one go together."""
+        return (now - parse_time(self.claimed_at)).total_seconds()
 
     def task(self, partition: int) -> bytes:
         """The drain task for one partition: a nudge; what there is to do stands in the ledger."""

@@ -10,7 +10,8 @@ from datetime import datetime
 from streams.domain.envelope import ReturnReason
 from streams.drain.transform import Moved
 from streams.errors import Rejected, Unavailable, Unreadable
-from streams.ports import Batch, Header, Kafka, Producer, Record, Write
+from streams.ports import Kafka, Producer
+from streams.records import Batch, Header, Record, Write
 from streams.settings.settings import Settings
 from streams.unopened import Unopened
 

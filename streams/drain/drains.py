@@ -10,14 +10,13 @@ import math
 import time
 from collections.abc import Callable, Collection
 
-from streams.concurrency.ending import say_failure
+from streams.concurrency.ending import end_after, say_failure
 from streams.drain.drainer import Drainer
 from streams.errors import Abandoned
 from streams.ledger.ledger import Ledger
 
 _log = logging.getLogger(__name__)
 _BUG_S = 5.0
-_CANCEL_S = 1.0
 _TOLD_S = 3.0
 _LOOK_S = 1.0
 _TURN = "its turn: this worker drains as many queue partitions as it may at a time (XFERQ_CONCURRENT_DRAINS)"
@@ -231,9 +230,4 @@ class Drains:
 
     async def idle(self, within_s: float) -> None:
         """Wait until nothing is at work, but not longer than `within_s`; then cancel it."""
-        if self._at_work:
-            _, late = await asyncio.wait(self._at_work.values(), timeout=within_s)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=_CANCEL_S)
+        await end_after(within_s, self._at_work.values())

@@ -20,7 +20,8 @@ from streams.drain.pace import Pace
 from streams.drain.transform import Moved, Transform
 from streams.errors import Abandoned, OutOfRange, Unavailable, XferqError
 from streams.ledger.ledger import Ledger
-from streams.ports import Kafka, Producer, Reader, Record
+from streams.ports import Kafka, Producer
+from streams.records import Reader, Record
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
 from streams.telemetry.metrics import LOST, MESSAGES, RETURNED, TRANSACTION_SECONDS, TRANSACTIONS, error_of

@@ -21,7 +21,7 @@ from streams.domain.envelope import (
     save,
 )
 from streams.domain.log_record import rebind_record
-from streams.ports import Header, Record
+from streams.records import Header, Record
 
 ENVELOPE = "envelope"
 _HEADERS_END = 256 << 10

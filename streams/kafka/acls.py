@@ -113,9 +113,9 @@ def acls(settings: Settings) -> list[Acl]:
     topic("worker", HOLD_TOPIC, {"Describe": "holds groups of the new protocol; the topic does not exist"})
 
     for name in internal:
-        look = "Read" if name == settings.log_topic else "Describe"
-        why = "`xferq log`" if name == settings.log_topic else "`xferq topics`"
-        topic("operator", name, {look: why, "Create": "`xferq topics`", "AlterConfigs": "`xferq topics`"})
+        reads = {settings.log_topic: "`xferq log`", settings.ledger_topic: "`xferq queues`: what was claimed"}
+        look = {"Read": reads[name]} if name in reads else {"Describe": "`xferq topics`"}
+        topic("operator", name, {**look, "Create": "`xferq topics`", "AlterConfigs": "`xferq topics`"})
     queues(
         "operator",
         {

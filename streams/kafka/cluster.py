@@ -8,14 +8,15 @@ from aiokafka import AIOKafkaProducer
 from streams.errors import OutcomeUnknown, Unavailable, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.groups import Groups
-from streams.kafka.hold import GroupHold, GuestHold, take_hold
+from streams.kafka.hold import ClassicHold, Kip848Hold, take_hold
 from streams.kafka.marker import Marker
 from streams.kafka.reader import RangeReader, TopicTail, open_reader, open_tail
 from streams.kafka.subscriptions import Subscription
 from streams.kafka.topics import KEEPS_ALL, QUEUE_CONFIG, Topics
 from streams.kafka.transaction import TransactionalProducer, open_producer
 from streams.kafka.translate import translating
-from streams.ports import Header, Topic
+from streams.ports import Topic
+from streams.records import Header
 from streams.settings.settings import Settings
 
 _ANY_MS = 2**63 - 1
@@ -106,7 +107,7 @@ class Cluster:
     async def evict(self, group: str, members: Collection[str]) -> None:
         await self._groups.evict(group, members)
 
-    async def hold(self, group: str) -> GroupHold | GuestHold | None:
+    async def hold(self, group: str) -> ClassicHold | Kip848Hold | None:
         return await take_hold(self._groups, self.connection, group)
 
     async def producer(self, transactional_id: str) -> TransactionalProducer:

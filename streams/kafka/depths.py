@@ -1,19 +1,22 @@
 """How full the queues are, all of them in a few requests."""
 
 import asyncio
-import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
+from streams.concurrency.deadline import Deadline
+from streams.domain.head import depth_of, heads_of
 from streams.domain.topic import is_queue_topic
 from streams.errors import Unavailable
 from streams.kafka.connection import Connection
 from streams.kafka.groups import Groups
+from streams.kafka.topics import Topics
 from streams.settings.settings import Settings
 
 _SIDE_BY_SIDE = 32
@@ -46,11 +49,16 @@ class QueueDepth:
     depth: int | None
 
 
-async def queue_depths(connection: Connection, settings: Settings) -> list[QueueDepth]:
+async def queue_depths(
+    connection: Connection, settings: Settings, claimed: Callable[[str, str], Mapping[int, int]]
+) -> list[QueueDepth]:
     """All queue topics, by name.
 
+    Args:
+        claimed: what the ledger says that was claimed of a topic, by its name and id; see `streams.domain.head`.
+
     Raises:
-        Unavailable: Kafka is away, or the offsets of a queue's group stay in a transaction.
+        Unavailable: Kafka is away.
     """
     timeout_s = settings.request_timeout_ms / 1000
     with connection.asking("listing topics"):
@@ -60,16 +68,18 @@ async def queue_depths(connection: Connection, settings: Settings) -> list[Queue
     led = [(name, number) for name, there in queues.items() for number, known in there.items() if known.leader >= 0]
     starts = await _offsets(connection, led, OffsetSpec.earliest(), timeout_s)
     ends = await _offsets(connection, starts, OffsetSpec.latest(), timeout_s)
-    groups = Groups(connection)
+    groups, topics = Groups(connection), Topics(connection)
     slots = asyncio.Semaphore(_SIDE_BY_SIDE)
 
     async def depth(topic: str, partitions: range) -> QueueDepth:
         async with slots:
             committed = await _committed(groups, settings.group_of(topic), topic, partitions)
+            there = await topics.describe(topic)
         if any((topic, partition) not in ends for partition in partitions):
             return QueueDepth(topic, len(partitions), None)
-        heads = {partition: max(starts[topic, partition], committed.get(partition, 0)) for partition in partitions}
-        return QueueDepth(topic, len(partitions), sum(max(0, ends[topic, at] - head) for at, head in heads.items()))
+        own_starts, own_ends = ({at: offsets[topic, at] for at in partitions} for offsets in (starts, ends))
+        heads = heads_of(own_starts, committed, {} if there is None else claimed(topic, there.id))
+        return QueueDepth(topic, len(partitions), depth_of(heads, own_ends))
 
     return list(await asyncio.gather(*(depth(topic, range(len(there))) for topic, there in queues.items())))
 
@@ -80,7 +90,7 @@ async def _offsets(
     """One offset per partition; tries again while one has no leader, and leaves it out where it gets none."""
     wanted = [TopicPartition(*where) for where in partitions]
     found: _Offsets = {}
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = Deadline(_PATIENCE_S)
     while wanted:
         for start in range(0, len(wanted), _PARTITIONS_AT_ONCE):
             with connection.asking("reading the offsets of queues", "Describe on topics of queues"):
@@ -93,7 +103,7 @@ async def _offsets(
                     if (offset := await _offset(future)) is not None:
                         found[where.topic, where.partition] = offset
         wanted = [where for where in wanted if (where.topic, where.partition) not in found]
-        if time.monotonic() > deadline:
+        if deadline.is_over:
             break
         await asyncio.sleep(_PAUSE_S if wanted else 0)
     return found
@@ -111,12 +121,9 @@ async def _offset(future: Future[Any]) -> int | None:
 
 
 async def _committed(groups: Groups, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-    """The group's offsets; tries again while a transaction is about to change them."""
-    for tries_left in reversed(range(_TRIES)):
-        try:
-            return await groups.committed(group, topic, partitions)
-        except Unavailable:
-            if not tries_left:
-                raise
-            await asyncio.sleep(_PAUSE_S)
-    raise Unavailable(f"reading the offsets of group {group}")  # not reached: the last try has raised
+    """The group's offsets as they are to be seen now, whatever is pending; tries again while its coordinator moves."""
+    for _ in range(_TRIES - 1):
+        with suppress(Unavailable):
+            return await groups.committed(group, topic, partitions, stable=False)
+        await asyncio.sleep(_PAUSE_S)
+    return await groups.committed(group, topic, partitions, stable=False)

@@ -17,7 +17,7 @@ from aiokafka import errors as aio
 from streams.concurrency.ending import end
 from streams.kafka.connection import Connection
 from streams.kafka.translate import translating
-from streams.ports import Record
+from streams.records import Record
 
 _log = logging.getLogger(__name__)
 _STOP_S = 5.0

@@ -44,7 +44,7 @@ class Groups:
         return {p: offset for p, (offset, _) in (await self._fetch(group, topic, partitions, stable)).items()}
 
     async def stamped(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
-        """Those of the group's committed offsets that a claim has left there; see `streams.ports.Kafka.stamped`."""
+        """Those of the group's committed offsets that a claim has left there; see `streams.ports.Groups.stamped`."""
         found = await self._fetch(group, topic, partitions, False)
         return {p: offset for p, (offset, metadata) in found.items() if metadata == STAMP}
 

@@ -28,7 +28,7 @@ _RETRY_S = 0.02
 _MEMBER_ID_REQUIRED = 79
 
 
-class GroupHold:
+class ClassicHold:
     """Our seat in a classic group; made by `take_hold`. Heartbeats keep it until `release`."""
 
     delays_members = True
@@ -124,7 +124,7 @@ class GroupHold:
             await self._client.close()
 
 
-class GuestHold:
+class Kip848Hold:
     """Our seat in a group of the new protocol; made by `take_hold`. The others go on as soon as they join again."""
 
     delays_members = False
@@ -165,7 +165,7 @@ class GuestHold:
                 await asyncio.to_thread(self._consumer.close)
 
 
-async def take_hold(groups: Groups, connection: Connection, group: str) -> GroupHold | GuestHold | None:
+async def take_hold(groups: Groups, connection: Connection, group: str) -> ClassicHold | Kip848Hold | None:
     """Evict all members, with a seat of our own in the group from before they go.
 
     1. Join as one more member; the group starts to rebalance and waits for the others.
@@ -184,11 +184,11 @@ async def take_hold(groups: Groups, connection: Connection, group: str) -> Group
     description = await groups.describe(group)
     if not description.members:
         return None
-    hold: GroupHold | GuestHold
+    hold: ClassicHold | Kip848Hold
     if description.is_led_by_broker:
-        hold = GuestHold(groups, connection, group)
+        hold = Kip848Hold(groups, connection, group)
     else:
-        hold = GroupHold(groups, AIOKafkaClient(**connection.client("hold")), group)
+        hold = ClassicHold(groups, AIOKafkaClient(**connection.client("hold")), group)
     try:
         async with asyncio.timeout(connection.settings.request_timeout_ms / 1000):
             await hold.join(description.assignor)

@@ -1,8 +1,6 @@
 """The topics that xferq needs, with their settings: creates them, compares them, puts right what differs."""
 
-import asyncio
 import logging
-import time
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,7 +21,6 @@ from streams.settings.settings import Settings
 Outcome = Literal["ok", "created", "changed", "missing", "drift", "failed"]
 GOOD: frozenset[str] = frozenset({"ok", "created", "changed"})
 _DAY_MS = 24 * 60 * 60 * 1000
-_VISIBLE_S = 15.0
 _log = logging.getLogger(__name__)
 
 # The broker's time: Kafka turns down a record that claims to be from an hour ahead, and with a clock that is wrong
@@ -90,9 +87,14 @@ class Layout:
 class _Wanted:
     name: str
     setting: str
-    partitions: int
+    count: int
+    """What the setting says."""
     is_exact: bool
     config: Mapping[str, str]
+
+    @property
+    def partitions(self) -> int:
+        return ledger_width(self.count) if self.setting == "LEDGER" else self.count
 
 
 def read_layout(path: Path) -> Layout:
@@ -213,7 +215,7 @@ def _internal(settings: Settings, layout: Layout) -> list[_Wanted]:
         for role, name, count in (
             ("commands", settings.commands_topic, settings.commands_partitions),
             ("drains", settings.drains_topic, settings.drains_partitions),
-            ("ledger", settings.ledger_topic, ledger_width(settings.ledger_partitions)),
+            ("ledger", settings.ledger_topic, settings.ledger_partitions),
             ("log", settings.log_topic, settings.log_partitions),
         )
     ]
@@ -226,11 +228,8 @@ async def _create(topics: Topics, wanted: _Wanted, replication_factor: int) -> T
     if failure is not None:
         return TopicReport(wanted.name, "failed", (f"can't be created: {failure}",))
     # Created is not yet known to the brokers: a worker that is started next would say that it does not exist.
-    deadline = time.monotonic() + _VISIBLE_S
-    while await topics.describe(wanted.name) is None:
-        if time.monotonic() > deadline:
-            return TopicReport(wanted.name, "failed", ("created, but Kafka does not show it",))
-        await asyncio.sleep(0.02)
+    if not await topics.is_shown(wanted.name, wanted.partitions):
+        return TopicReport(wanted.name, "failed", ("created, but Kafka does not show it",))
     return TopicReport(wanted.name, "created", (f"{wanted.partitions} partitions",))
 
 
@@ -269,7 +268,7 @@ async def _gone(topics: Topics, wanted: _Wanted) -> TopicReport:
 
 def _wrong_count(wanted: _Wanted, partitions: int) -> str:
     if wanted.setting == "LEDGER":
-        return wrong_width(wanted.name, partitions, wanted.partitions // 2)
+        return wrong_width(wanted.name, partitions, wanted.count)
     return (
         f"topic {wanted.name} has {partitions} partitions, but XFERQ_{wanted.setting}_PARTITIONS is {wanted.partitions}"
     )

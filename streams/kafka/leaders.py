@@ -8,11 +8,12 @@ Only as it begins: later it may be told something old again, and then whoever mi
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from aiokafka import TopicPartition
 from aiokafka.client import AIOKafkaClient
 
+from streams.errors import Unavailable
 from streams.kafka.metadata import Led, Told, ask_all
 
 _ANSWER_S = 1.0
@@ -26,7 +27,7 @@ async def follow_latest(client: AIOKafkaClient, topic: str) -> None:
         async with asyncio.timeout(_AGREE_S):
             await client.add_topic(topic)
             told, _ = await ask_all(client, [topic], _ANSWER_S)
-            latest = latest_of(topic, told)
+            latest = highest_epochs(topic, told)
             while not _agrees(client, topic, latest):
                 await client.force_metadata_update()
     except TimeoutError:
@@ -38,7 +39,7 @@ def _agrees(client: AIOKafkaClient, topic: str, latest: Mapping[int, Led]) -> bo
     return all(led.leader in (known[p], -1) for p, led in latest.items())
 
 
-def latest_of(topic: str, told: Iterable[Told]) -> dict[int, Led]:
+def highest_epochs(topic: str, told: Iterable[Told]) -> dict[int, Led]:
     """Each partition as it is in the highest epoch that any of them tells; it may have no leader."""
     found: dict[int, Led] = {}
     for one in told:
@@ -46,3 +47,25 @@ def latest_of(topic: str, told: Iterable[Told]) -> dict[int, Led]:
             if partition not in found or led.epoch > found[partition].epoch:
                 found[partition] = led
     return found
+
+
+def require_latest(
+    doing: str, answered: Mapping[int, int], leaders: Mapping[int, Led], silent: Collection[int]
+) -> None:
+    """See that nobody has answered for a partition that another one leads by now, in words for what was being done.
+
+    Args:
+        answered: the leader epoch of who has answered, by partition.
+        leaders: what all brokers together tell, see `highest_epochs`.
+        silent: the brokers that have told nothing.
+
+    Raises:
+        Unavailable: somebody has, or one that is silent may lead it.
+    """
+    for partition, epoch in answered.items():
+        led = leaders.get(partition)
+        if led is None or set(silent).intersection(led.replicas):
+            raise Unavailable(f"{doing}: brokers {sorted(silent)} don't say who leads partition {partition}")
+        if epoch < led.epoch:
+            why = f"a leader that leads no more has answered (epoch {epoch}, now {led.epoch})"
+            raise Unavailable(f"{doing}: partition {partition}: {why}")

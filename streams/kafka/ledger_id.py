@@ -23,7 +23,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.groups import coordinator
 from streams.kafka.translate import describing, reading, translating
 from streams.kafka.wire.offset_fetch import OffsetFetch
-from streams.patience import SURE_S, find_topic
+from streams.patience import SURE_S, believe, find_topic
 from streams.settings.settings import Settings
 
 _KEEP_MS = 10 * 365 * 24 * 3600 * 1000
@@ -65,19 +65,17 @@ class LedgerId:
             Misconfigured: it is another one, however often one looks.
             Unavailable: Kafka does not answer.
         """
-        another = None
-        for pause_s in SURE_S:  # a broker that was away for a while tells what it knew then
-            await asyncio.sleep(pause_s)
-            topic = await self._kafka.topic(self._name)
-            if topic is None or topic.id in self._known:
-                return  # that there is none, others say
-            another = topic.id
-        raise Misconfigured(
-            f"topic {self._name} is not the one that was used so far, but one that was made in its place (its id is "
-            f"{another}, not {', '.join(sorted(self._known))}): what was claimed is not in it. Stop all workers and "
-            "the api, and put the last backup back with `xferq restore FILE`; without one, see docs/runbook.md, `A "
-            "lost topic`"
-        )
+        await believe(self._require_known)
+
+    async def _require_known(self) -> None:
+        topic = await self._kafka.topic(self._name)
+        if topic is not None and topic.id not in self._known:  # that there is none, others say
+            raise Misconfigured(
+                f"topic {self._name} is not the one that was used so far, but one that was made in its place (its id "
+                f"is {topic.id}, not {', '.join(sorted(self._known))}): what was claimed is not in it. Stop all "
+                "workers and the api, and put the last backup back with `xferq restore FILE`; without one, see "
+                "docs/runbook.md, `A lost topic`"
+            )
 
     async def renew(self) -> None:
         """Note what is known once more, before Kafka forgets it; not where two are, as `accept` was cut off then."""

@@ -16,7 +16,7 @@ from streams.kafka.connection import Connection
 from streams.kafka.leaders import follow_latest
 from streams.kafka.transaction import TransactionalProducer
 from streams.kafka.translate import translating
-from streams.ports import Header
+from streams.records import Header
 
 
 class Marker:
@@ -30,7 +30,7 @@ class Marker:
         self._answered_at = 0.0
 
     async def write(self, topic: str, partition: int, key: bytes, headers: Sequence[Header]) -> None:
-        """See `streams.ports.Kafka.mark`."""
+        """See `streams.ports.Transactor.mark`."""
         doing = f"writing to {topic}/{partition}"
         began = time.monotonic()
         try:

@@ -12,7 +12,7 @@ from streams.kafka.connection import Connection
 from streams.kafka.leaders import follow_latest
 from streams.kafka.translate import translating
 from streams.kafka.wire.records import is_unreadable, unopened
-from streams.ports import Record
+from streams.records import Record
 
 _CLOSE_S = 2.0
 
@@ -36,7 +36,7 @@ class RangeReader:
         return self._position
 
     async def read(self) -> Sequence[Record]:
-        """What one fetch brought; records at or past the end are left out. See `streams.ports.Reader`.
+        """What one fetch brought; records at or past the end are left out. See `streams.records.Reader`.
 
         Without `max_records`: aiokafka starts the next fetch only once this one is used up.
         """

@@ -15,10 +15,11 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
-from streams.concurrency.rounds import Rounds
+from streams.concurrency.coalescer import Coalescer
+from streams.concurrency.deadline import comes_true
 from streams.errors import Unavailable, XferqError
 from streams.kafka.connection import Connection
-from streams.kafka.leaders import latest_of as led_of
+from streams.kafka.leaders import highest_epochs, require_latest
 from streams.kafka.metadata import Told, ask_all
 from streams.kafka.translate import not_permitted, translated, translating
 from streams.ports import Topic
@@ -37,7 +38,7 @@ QUEUE_CONFIG = {
     "message.timestamp.after.max.ms": _ANY_MS,
 }
 """All that a queue topic should have."""
-
+_VISIBLE_S = 15.0
 _AT_ONCE = 1_000
 """Partitions created in one request. Kafka turns down 10,000 and more, and all of a request with them."""
 _FOR_GOOD = {
@@ -56,7 +57,7 @@ class Topics:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._timeout_s = connection.settings.request_timeout_ms / 1000
-        self._looks = Rounds(self._describe)
+        self._looks = Coalescer(self._describe)
 
     @property
     def _admin(self) -> AdminClient:
@@ -77,7 +78,7 @@ class Topics:
         return sorted({name for one in told for name in one.ids})
 
     async def ids(self, name: str) -> set[str]:
-        """The ids under which brokers know the topic; see `streams.ports.Kafka.ids`."""
+        """The ids under which brokers know the topic; see `streams.ports.Topics.ids`."""
         doing = f"asking all brokers for topic {name}"
         told, silent = await self._told([name], doing)
         if silent or not told:
@@ -114,6 +115,15 @@ class Topics:
                     return None
                 raise
         return Topic(name, str(found.topic_id), len(found.partitions))
+
+    async def is_shown(self, name: str, partitions: int) -> bool:
+        """Whether a topic that was created or widened is known with so many partitions: waits a while for that."""
+
+        async def is_known() -> bool:
+            found = await self.describe(name)
+            return found is not None and found.partitions == partitions
+
+        return await comes_true(is_known, _VISIBLE_S, 0.02)
 
     async def create(
         self, wanted: Mapping[str, int], config: Mapping[str, str], replication_factor: int
@@ -172,13 +182,10 @@ class Topics:
 
     async def config(self, name: str) -> dict[str, str]:
         """A topic's settings in force, defaults included."""
-        resource = ConfigResource(ResourceType.TOPIC, name)
-        with self._connection.asking(
-            f"reading the settings of topic {name}", f"DescribeConfigs (or AlterConfigs) on topic {name}"
-        ):
-            future = self._admin.describe_configs([resource], request_timeout=self._timeout_s)[resource]
-            entries = await asyncio.wrap_future(future)
-        return {key: entry.value for key, entry in entries.items()}
+        found = await self.configs([name])
+        if name not in found:
+            raise Unavailable(f"reading the settings of topic {name}: it does not exist")
+        return found[name]
 
     async def configs(self, names: Collection[str]) -> dict[str, dict[str, str]]:
         """The settings in force of many topics in one request; topics that don't exist are left out."""
@@ -193,12 +200,9 @@ class Topics:
                     entries = await asyncio.wrap_future(future)
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
-                        name = resource.name
-                        raise translated(
-                            error,
-                            f"reading the settings of topic {name}",
-                            f"DescribeConfigs (or AlterConfigs) on topic {name}",
-                        ) from error
+                        doing = f"reading the settings of topic {resource.name}"
+                        needs = f"DescribeConfigs (or AlterConfigs) on topic {resource.name}"
+                        raise translated(error, doing, needs) from error
                 else:
                     found[str(resource.name)] = {key: entry.value for key, entry in entries.items()}
         return found
@@ -249,7 +253,7 @@ class Topics:
     async def ends(
         self, topic: str, partitions: Iterable[int], *, stable: bool, latest_of: str | None = None
     ) -> dict[int, int]:
-        """The last stable offsets, or the high watermarks; see `streams.ports.Kafka.stable_ends` for `latest_of`.
+        """The last stable offsets, or the high watermarks; see `streams.ports.Log.stable_ends` for `latest_of`.
 
         A leader that is cut off goes on answering with the end that it knew at the cut:
         1. A new one is elected, under a higher epoch, and acknowledges messages; the old one does not know.
@@ -267,14 +271,7 @@ class Topics:
             )
             if others := {one.ids[topic] for one in told if topic in one.ids} - {latest_of}:
                 raise Unavailable(f"{doing}: brokers know it under several ids ({latest_of}, {', '.join(others)})")
-            leaders = led_of(topic, told)
-            for partition, (_, epoch) in found.items():
-                led = leaders.get(partition)
-                if led is None or silent.intersection(led.replicas):
-                    raise Unavailable(f"{doing}: brokers {sorted(silent)} don't say who leads partition {partition}")
-                if epoch < led.epoch:
-                    why = f"a leader that leads no more has answered (epoch {epoch}, now {led.epoch})"
-                    raise Unavailable(f"{doing}: partition {partition}: {why}")
+            require_latest(doing, {p: epoch for p, (_, epoch) in found.items()}, highest_epochs(topic, told), silent)
         return {partition: offset for partition, (offset, _) in found.items()}
 
     async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:

@@ -24,21 +24,15 @@ from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavaila
 from streams.kafka.connection import Connection
 from streams.kafka.hanging import require_none_hangs
 from streams.kafka.places import Where, named
-from streams.kafka.translate import not_permitted, translated, translating
+from streams.kafka.rejections import rejected, write_denied
+from streams.kafka.translate import translated, translating
 from streams.kafka.wire.batches import COMPRESSION, DrainBatch
 from streams.kafka.wire.offset_fetch import STAMP, fetch
-from streams.ports import Batch, GroupOffsets, Write
+from streams.ports import GroupOffsets
+from streams.records import Batch, Write
 
 _log = logging.getLogger(__name__)
 
-_REJECTIONS: dict[type[BaseException], str] = {
-    aio.MessageSizeTooLargeError: "too_large",
-    aio.RecordListTooLargeError: "too_large",
-    aio.InvalidTopicError: "invalid topic",
-    aio.PolicyViolationError: "against a policy",
-    aio.InvalidTimestampError: "timestamp",
-    aio.CorruptRecordException: "record not accepted by the topic",
-}
 _CLOSE_S = 2.0
 
 
@@ -78,7 +72,7 @@ class TransactionalProducer:
                     self._producer.client.force_metadata_update(), self._settings.request_timeout_ms / 1000
                 )
         if closed := wanted & cluster.unauthorized_topics:
-            raise Rejected({(topic, 0): _write_denied(topic) for topic in closed})
+            raise Rejected({(topic, 0): write_denied(topic) for topic in closed})
         found = {topic: cluster.partitions_for_topic(topic) for topic in wanted}
         self._topics -= {topic for topic, partitions in found.items() if partitions is None}
         return {topic: len(partitions) for topic, partitions in found.items() if partitions}
@@ -120,21 +114,28 @@ class TransactionalProducer:
             await self._abort()
             raise
         except Exception as error:
-            if self._denied is not None:
-                await self._abort()
-                raise self._refusal(writes, offsets) from error
-            # Of the topics that are written to it would have been said before.
-            needs = f"Read on topic {offsets.topic}" if offsets is not None else ""
-            ours = translated(error, f"writing a transaction{self._unanswered()}", needs)
-            if committing and not isinstance(ours, Fenced):
-                raise OutcomeUnknown(f"committing a transaction: {ours}") from error
-            if not committing and not isinstance(ours, Fenced):
-                await self._abort()
-            raise ours from error
+            raise await self._ended_by(error, writes, offsets, committing=committing) from error
         if time.monotonic() - began > self._settings.request_timeout_ms / 1000:
             # aiokafka has asked again, and the first request may still be on its way: with this producer's
             # epoch it would commit the next transaction, wherever that is just then.
             raise OutcomeUnknown("committing a transaction: the answer came late")
+
+    async def _ended_by(
+        self, error: Exception, writes: Sequence[Write], offsets: GroupOffsets | None, *, committing: bool
+    ) -> XferqError:
+        """What to say of an error; the transaction is aborted, unless its commit may have been carried out."""
+        if self._denied is not None:
+            await self._abort()
+            return self._refusal(writes, offsets)
+        # Of the topics that are written to it would have been said before.
+        needs = f"Read on topic {offsets.topic}" if offsets is not None else ""
+        told = translated(error, f"writing a transaction{self._unanswered()}", needs)
+        if isinstance(told, Fenced):
+            return told
+        if committing:
+            return OutcomeUnknown(f"committing a transaction: {told}")
+        await self._abort()
+        return told
 
     async def _send_offsets(self, offsets: GroupOffsets) -> None:
         """Make the offsets part of the transaction."""
@@ -204,17 +205,8 @@ class TransactionalProducer:
             if isinstance(outcome, BaseException):
                 # The first one in a partition is the cause: what follows it there is out of sequence.
                 failures.setdefault(where, outcome)
-        if not failures:
-            return
-        reasons = {}
-        for where, failure in failures.items():
-            if isinstance(failure, aio.TopicAuthorizationFailedError):
-                reasons[where] = _write_denied(where[0])
-            elif type(failure) in _REJECTIONS:
-                reasons[where] = _REJECTIONS[type(failure)]
-            else:
-                raise failure
-        raise Rejected(reasons)
+        if failures:
+            raise rejected(failures)
 
     def deny(self, error: Exception) -> None:
         """Kafka does not permit a part of the transaction: end the sender, and all that lies ready with it.
@@ -234,7 +226,7 @@ class TransactionalProducer:
         if isinstance(denied, aio.TopicAuthorizationFailedError) and denied.args:
             return Rejected(
                 {
-                    (write.topic, write.partition): _write_denied(write.topic)
+                    (write.topic, write.partition): write_denied(write.topic)
                     for write in writes
                     if write.topic in denied.args[0]
                 }
@@ -267,10 +259,6 @@ class TransactionalProducer:
                 task.cancel()
             with suppress(Exception):
                 await producer.client.close()
-
-
-def _write_denied(topic: str) -> str:
-    return not_permitted(f"Write on topic {topic}")
 
 
 async def open_producer(connection: Connection, transactional_id: str) -> TransactionalProducer:

@@ -7,7 +7,7 @@ from typing import Any
 import google_crc32c
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from streams.ports import Header
+from streams.records import Header
 
 _LEADER_EPOCH_AT = 12
 _CRC_AT = 17

@@ -1,7 +1,6 @@
 """The ledger of an earlier version gets the partitions that it lacks."""
 
 import asyncio
-import time
 
 from confluent_kafka.admin import NewPartitions
 
@@ -12,8 +11,6 @@ from streams.kafka.contents import read_contents
 from streams.kafka.groups import Groups
 from streams.kafka.topics import Topics
 from streams.settings.settings import Settings
-
-_VISIBLE_S = 15.0
 
 
 async def widen_ledger(connection: Connection, settings: Settings) -> bool:
@@ -38,11 +35,7 @@ async def widen_ledger(connection: Connection, settings: Settings) -> bool:
     with connection.asking(f"adding partitions to topic {name}", f"Alter on topic {name}"):
         futures = connection.admin.create_partitions([NewPartitions(name, width)], operation_timeout=timeout_s)
         await asyncio.wrap_future(futures[name])
-    deadline = time.monotonic() + _VISIBLE_S
-    while (found := await topics.describe(name)) is not None and found.partitions != width:
-        if time.monotonic() > deadline:
-            break
-        await asyncio.sleep(0.02)
+    await topics.is_shown(name, width)
     return True
 
 

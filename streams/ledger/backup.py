@@ -12,8 +12,9 @@ from datetime import datetime
 from streams.domain.ledger_partitions import ledger_width, partition_of_record, wrong_width
 from streams.domain.timestamp import format_time
 from streams.errors import Misconfigured, Refused, Unavailable
-from streams.patience import find_topic
-from streams.ports import Kafka, Tail, Topic
+from streams.patience import find_topic, read_to
+from streams.ports import Kafka, Topic
+from streams.records import Tail
 from streams.settings.settings import Settings
 
 _WHAT = "backup of xferq's ledger"
@@ -55,13 +56,11 @@ async def read_ledger(kafka: Kafka, settings: Settings) -> dict[bytes, bytes]:
 
 async def _read_to(tail: Tail, ends: Mapping[int, int], marks: Mapping[int, int], found: dict[bytes, bytes]) -> None:
     """Read on. What was removed behind the marks stays: one partition may not be read as far as the other by then."""
-    for partition, end in ends.items():
-        while await tail.position(partition) < end:
-            for record in await tail.read(timeout_ms=500):
-                if record.value is not None:
-                    found[record.key or b""] = record.value
-                elif record.offset < marks[record.partition]:
-                    found.pop(record.key or b"", None)
+    async for record in read_to(tail, ends):
+        if record.value is not None:
+            found[record.key or b""] = record.value
+        elif record.offset < marks[record.partition]:
+            found.pop(record.key or b"", None)
 
 
 async def write_ledger(kafka: Kafka, settings: Settings, values: Mapping[bytes, bytes]) -> None:

@@ -40,8 +40,9 @@ import uuid
 from collections import defaultdict
 from collections.abc import Collection
 
-from streams.concurrency.rounds import Rounds
-from streams.ports import Kafka, Record
+from streams.concurrency.coalescer import Coalescer
+from streams.ports import Transactor
+from streams.records import Record
 
 _NUMBER = "number"
 
@@ -52,13 +53,13 @@ class Marks:
     All who ask for one in the same partition while another is under way share the next.
     """
 
-    def __init__(self, kafka: Kafka, topic: str) -> None:
+    def __init__(self, kafka: Transactor, topic: str) -> None:
         self._kafka = kafka
         self._topic = topic
         self._key = f"barrier/{uuid.uuid4().hex}".encode()
         self._numbers = itertools.count(1)
         # One for each partition: a write that waits for a leader holds up nobody who asks about another one.
-        self._rounds: dict[int, Rounds[int, int]] = defaultdict(lambda: Rounds(self._write))
+        self._rounds: dict[int, Coalescer[int, int]] = defaultdict(lambda: Coalescer(self._write))
 
     async def write(self, partition: int) -> int:
         """Write a mark after this call, or share one that is; its number, once it is acknowledged.

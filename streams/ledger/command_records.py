@@ -45,6 +45,10 @@ class CommandRecords:
         """The commands whose end is written."""
         return list(self._outcomes)
 
+    def without_outcome(self) -> list[str]:
+        """The commands of which a status is written, and no end."""
+        return [id for id in self._statuses if id not in self._outcomes]
+
     def control(self, id: str) -> Control | None:
         """What an operator wants of the command."""
         return self._controls.get(id)

@@ -18,10 +18,11 @@ from streams.ledger.barrier import Marks
 from streams.ledger.keys import claim_key, command_key, earlier_progress_key, progress_key
 from streams.ledger.reader import LedgerReader, read_again
 from streams.ledger.view import LedgerView
-from streams.ports import Kafka, Producer, Record, Write
+from streams.ports import Kafka, Producer
+from streams.records import Record, Write
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import LEDGER_LAG, OPEN_SECONDS
-from streams.telemetry.undecided import Undecided
+from streams.telemetry.open_transactions import OpenTransactionAge
 
 _log = logging.getLogger(__name__)
 _AGAIN_S = 5.0
@@ -46,7 +47,7 @@ class Ledger(LedgerView):
         self._rereading: asyncio.Task[None] | None = None
         self._topic_id: str | None = None
         self._stuck: dict[int, tuple[int, float]] = {}
-        self._undecided = Undecided[int]()
+        self._open_age = OpenTransactionAge[int]()
 
     def _new_reader(self, apply: Callable[[Record], None]) -> LedgerReader:
         topic, count = self._settings.ledger_topic, len(self._partitions)
@@ -83,7 +84,7 @@ class Ledger(LedgerView):
         """
         ends = await self._kafka.stable_ends(self._settings.ledger_topic, self._partitions)
         written = await self._kafka.high_watermarks(self._settings.ledger_topic, self._partitions)
-        OPEN_SECONDS.labels(where="ledger").set(self._undecided.look(ends, written))
+        OPEN_SECONDS.labels(where="ledger").set(self._open_age.look(ends, written))
         if not self._reader.is_open:
             raise Unavailable("reading the ledger: it is being opened")
         positions = {partition: await self._reader.position(partition) for partition in self._partitions}
@@ -102,7 +103,7 @@ class Ledger(LedgerView):
     @property
     def held_up(self) -> str | None:
         """What to say where a transaction has been open for long, by the last look; None where none has."""
-        partitions = sorted(self._undecided.open_for(_SAID_AFTER_S))
+        partitions = sorted(self._open_age.open_for(_SAID_AFTER_S))
         if not partitions:
             return None
         of_drains = partitions[0] >= self._settings.ledger_partitions

@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from streams.concurrency.ending import end
+from streams.concurrency.ending import Background
 from streams.errors import OutOfRange, Unavailable, XferqError
 from streams.ledger.barrier import Marks
-from streams.ports import Kafka, Record, Tail
+from streams.ports import Log
+from streams.records import Record, Tail
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.002
@@ -52,7 +53,7 @@ class LedgerReader:
 
     def __init__(
         self,
-        kafka: Kafka,
+        kafka: Log,
         topic: str,
         partitions: int,
         marks: Marks,
@@ -76,16 +77,16 @@ class LedgerReader:
         self._awaited: dict[int, _Awaited] = {}
         """By partition, where somebody waits for a mark."""
         self._news = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._reading = Background()
 
     def start(self) -> None:
         """Begin, at the beginning of each partition."""
-        if not self._tasks:
+        if not self._parts:
             self._read(range(self._count))
 
     async def stop(self) -> None:
         """Stop reading."""
-        await end(self._tasks)
+        await self._reading.stop()
         self._say_news()
 
     # ---- what is known
@@ -166,9 +167,7 @@ class LedgerReader:
     def _read(self, partitions: Iterable[int]) -> None:
         part = _Part(partitions)
         self._parts |= dict.fromkeys(part.partitions, part)
-        task = asyncio.create_task(self._follow(part))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._reading.begin(self._follow(part))
 
     async def _follow(self, part: _Part) -> None:
         while part.partitions:

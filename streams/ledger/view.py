@@ -15,7 +15,7 @@ from streams.ledger.keys import HEADS, UNCONFIRMED
 from streams.ledger.pending_records import PendingRecords, position_of
 from streams.ledger.range_progress import PROGRESS_KINDS, RangeProgress
 from streams.ledger.values import put, read
-from streams.ports import Record
+from streams.records import Record
 from streams.telemetry.metrics import UNREADABLE
 
 _log = logging.getLogger(__name__)
@@ -29,6 +29,7 @@ class LedgerView(CommandRecords):
         self._claims: dict[str, dict[str, Claim]] = {}
         self._progress = RangeProgress()
         self._heads: dict[str, dict[int, Head]] = {}
+        self._last_heads: dict[str, Head] = {}  # of those of a topic
         self._topics_of: dict[str, dict[str, bool]] = {}  # in the order of the claims
         self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
         self._waiting_of: dict[str, dict[str, bool]] = {}  # the topics of those, by command
@@ -51,6 +52,17 @@ class LedgerView(CommandRecords):
     def claims(self, topic: str) -> list[Claim]:
         """All claims of the queue topic, in the ledger's order: that in which they were made, or were put back."""
         return list(self._claims.get(topic, {}).values())
+
+    def last_claim(self, topic: str, group: str) -> Claim | None:
+        """The last claim of the queue topic that took something; where it is forgotten, what its head tells of it.
+
+        `group` is the dispatchers' group where an earlier version has written the head.
+        """
+        head = self._last_heads.get(topic)
+        if head is None:
+            return None
+        of_topic = [claim for claim in self._claims.get(topic, {}).values() if claim.topic_id == head.topic_id]
+        return next((claim for claim in reversed(of_topic) if claim.ranges), Claim.of_head(topic, head, group))
 
     def claimed_topics(self) -> list[str]:
         """The queue topics with a claim or a head."""
@@ -143,7 +155,10 @@ class LedgerView(CommandRecords):
                 self._apply_progress(kind, topic, int(partition), id, read(Progress, value))
             elif kind == "head":
                 topic, partition = rest.split("/")
-                put(self._heads, topic, int(partition), read(Head, value))
+                head = read(Head, value)
+                put(self._heads, topic, int(partition), head)
+                if head is not None:
+                    self._last_heads[topic] = head
             elif kind == "waiting":
                 topic, where, id = rest.split("/")
                 put(self._waiting, (topic, id), where, read(Waiting, value))

@@ -27,6 +27,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, EventT
 
 from streams.commands.command_record import CommandRecord
+from streams.concurrency.ending import Background
 from streams.kafka.connection import Connection
 from streams.kafka.worker_group import ASSIGNOR
 from streams.settings.settings import Settings
@@ -42,7 +43,6 @@ _BEHIND = 1_000
 _RETRY_S = 5.0
 _REBALANCE_S = 15.0
 """A rebalance of the workers' group is nobody's business for so long."""
-_CANCEL_S = 1.0
 _SEEK_AGAIN_S = 0.2
 IsOurs = Callable[[], bool]
 Work = Callable[[IsOurs, asyncio.Future[None]], Awaitable[bool]]
@@ -59,24 +59,22 @@ class _InHand:
     done: bool = False
 
 
-class Handoff:
+class AckQueue:
     """Events at work, side by side, acknowledged in order per partition."""
 
     def __init__(self) -> None:
         self._queues: dict[TP, deque[_InHand]] = {}
         self._slots = asyncio.Semaphore(_IN_HAND)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._work = Background()
 
-    async def take(self, event: EventT[Any], work: Work) -> None:
+    async def submit(self, event: EventT[Any], work: Work) -> None:
         """Begin the work of an event; waits while too many are at work."""
         item = _InHand(event, asyncio.get_running_loop().create_future())
         self._queues.setdefault(event.message.tp, deque()).append(item)
         for queue in self._queues.values() if self._slots.locked() else [self._queues[event.message.tp]]:
             self._want_first(queue)
         await self._slots.acquire()
-        task = asyncio.create_task(self._carry_out(item, work))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._work.begin(self._carry_out(item, work))
 
     async def _carry_out(self, item: _InHand, work: Work) -> None:
         try:
@@ -111,12 +109,7 @@ class Handoff:
 
     async def idle(self, within_s: float) -> None:
         """Wait until no work is left, but not longer than `within_s`; then cancel it."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=within_s)
-            for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late, timeout=_CANCEL_S)
+        await self._work.idle(within_s)
 
 
 class _Assignor(driver.RoundRobinPartitionAssignor):  # type: ignore[misc]
@@ -166,7 +159,7 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
     Faust acknowledges out of order, so it looks for the first offset without an event: each one of a gap is put in a
     list, which an aborted transaction of millions of records would stop the event loop with; and a gap of two or more
     behind the committed offset, an aborted record and its marker, is not seen as one: nothing would be committed any
-    more. The hand-off acknowledges in order: an offset below that was not acknowledged is no record for us.
+    more. The queue acknowledges in order: an offset below that was not acknowledged is no record for us.
     """
 
     def ack(self, message: Any) -> bool:
@@ -189,12 +182,20 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
 
-def create_app(settings: Settings, engine: Engine, connection: Connection, handoff: Handoff, scratch: str) -> faust.App:
+def create_app(settings: Settings, engine: Engine, connection: Connection, acks: AckQueue, scratch: str) -> faust.App:
     """The Faust app with its two agents. Made within the running event loop; nothing happens before `start`.
 
     `scratch` is a folder for Faust, which makes another in it for tables, although there are none.
     """
-    app = faust.App(
+    app = _new_app(settings, connection, scratch)
+    app.transport.Consumer = _Consumer
+    _add_agents(app, settings, engine, acks)
+    _follow_shares(app, settings, engine, acks)
+    return app
+
+
+def _new_app(settings: Settings, connection: Connection, scratch: str) -> faust.App:
+    return faust.App(
         settings.worker_group,
         broker=[f"kafka://{server.strip()}" for server in connection.bootstrap_servers.split(",")],
         broker_credentials=_credentials(connection.security.aiokafka()),
@@ -221,7 +222,9 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
         datadir=scratch,
     )
 
-    app.transport.Consumer = _Consumer
+
+def _add_agents(app: faust.App, settings: Settings, engine: Engine, acks: AckQueue) -> None:
+    """Hand what comes on the commands and the drains topic to the engine."""
 
     def raw_topic(name: str) -> Any:
         return app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
@@ -238,7 +241,7 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
                 value=message.value,
                 headers=message.headers or (),
             )
-            await handoff.take(event, partial(engine.on_command, record))
+            await acks.submit(event, partial(engine.on_command, record))
 
     @app.agent(raw_topic(settings.drains_topic), concurrency=1, name="xferq.drains")  # type: ignore[untyped-decorator]
     async def drains(stream: Any) -> None:
@@ -247,8 +250,12 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
             engine.on_task(event.message.value)
             event.ack()
 
+
+def _follow_shares(app: faust.App, settings: Settings, engine: Engine, acks: AckQueue) -> None:
+    """Tell the engine which partitions this worker has. The app keeps both handlers, as they are not weak."""
+
     async def revoked(sender: Any, revoked: set[TP], **_: Any) -> None:
-        handoff.drop(revoked)
+        acks.drop(revoked)
         engine.lose_shares()
         engine.health.lacks("group", f"waiting for a place in group {settings.worker_group}", _REBALANCE_S)
 
@@ -260,7 +267,6 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, hando
 
     app.on_partitions_revoked.connect(revoked, weak=False)
     app.on_partitions_assigned.connect(assigned, weak=False)
-    return app
 
 
 def _credentials(options: Mapping[str, Any]) -> faust.auth.Credentials | None:

@@ -1,32 +1,21 @@
-"""What waits, shown as metrics: claims that are not drained yet, and what the xfer queues hold.
+"""What the xfer queues hold, shown as metrics.
 
 Each worker process shows its share of the queues; no message is read for it.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
-from datetime import datetime
+from collections.abc import Callable
 
-from streams.domain.claim import Claim
+from streams.domain.head import depth_of, heads_of
 from streams.domain.queue_name import is_xfer
-from streams.domain.timestamp import parse_time
 from streams.domain.topic import queue_of
 from streams.errors import XferqError
 from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
 from streams.settings.settings import Settings
-from streams.telemetry.metrics import (
-    CLAIMS_UNFINISHED,
-    DEPTH,
-    OLDEST_CLAIM_SECONDS,
-    OPEN_SECONDS,
-    OTHER,
-    SILENT_SECONDS,
-    UNDRAINED,
-    UNFINISHED_TOTAL,
-)
-from streams.telemetry.undecided import Undecided
+from streams.telemetry.metrics import DEPTH, OPEN_SECONDS, OTHER
+from streams.telemetry.open_transactions import OpenTransactionAge
 
 _LOOKS_AT_ONCE = 8
 _PAUSES = 9
@@ -34,43 +23,17 @@ _PAUSES = 9
 
 
 class Backlog:
-    """Sets the gauges of what waits."""
+    """Sets the gauges of what waits in queues."""
 
-    def __init__(self, kafka: Kafka, ledger: Ledger, settings: Settings, now: Callable[[], datetime]) -> None:
+    def __init__(self, kafka: Kafka, ledger: Ledger, settings: Settings) -> None:
         self._kafka = kafka
         self._ledger = ledger
-        self._now = now
         self._settings = settings
-        self._silent: dict[tuple[str, str], tuple[int, float]] = {}
         self._depths: dict[str, int] = {}
         self._shown: set[str] = set()
         self._ends: dict[str, tuple[dict[int, int], dict[int, int]]] = {}
-        self._undecided = Undecided[tuple[str, int]]()
+        self._open_age = OpenTransactionAge[tuple[str, int]]()
         self._next_look = 0.0
-
-    def show_claims(self, unfinished: Collection[Claim]) -> None:
-        """Show these claims, which are all of our share that are not drained yet."""
-        now = time.monotonic()
-        silent: dict[tuple[str, str], tuple[int, float]] = {}
-        for claim in unfinished:
-            left = self._left(claim)
-            seen = self._silent.get((claim.topic, claim.id))
-            silent[claim.topic, claim.id] = seen if seen is not None and seen[0] == left else (left, now)
-        self._silent = silent
-        ages = [(self._now() - parse_time(claim.claimed_at)).total_seconds() for claim in unfinished]
-        UNDRAINED.set(sum(left for left, _ in silent.values()))
-        UNFINISHED_TOTAL.set(sum(claim.offsets_total for claim in unfinished))
-        CLAIMS_UNFINISHED.set(len(unfinished))
-        OLDEST_CLAIM_SECONDS.set(max(ages, default=0.0))
-        SILENT_SECONDS.set(max((now - since for _, since in silent.values()), default=0.0))
-
-    def _left(self, claim: Claim) -> int:
-        left = 0
-        for partition in self._ledger.unfinished_partitions(claim):
-            start, end = claim.ranges[partition]
-            step = self._ledger.progress(claim.topic, partition, claim.id)
-            left += end - (start if step is None else step.offset)
-        return left
 
     async def show_depths(self, is_mine: Callable[[str], bool]) -> None:
         """Show what the xfer queues hold whose topics are ours.
@@ -116,9 +79,7 @@ class Backlog:
         starts, ends = await asyncio.gather(
             self._kafka.log_starts(topic, partitions), self._kafka.stable_ends(topic, partitions)
         )
-        claimed = self._ledger.heads(topic, there.id)
-        heads = {p: max(committed.get(p, 0), claimed.get(p, 0), starts[p]) for p in partitions}
-        self._depths[topic] = sum(max(0, ends[p] - heads[p]) for p in partitions)
+        self._depths[topic] = depth_of(heads_of(starts, committed, self._ledger.heads(topic, there.id)), ends)
         self._ends[topic] = ends, await self._kafka.high_watermarks(topic, partitions)
 
     def _show_depths(self, depths: dict[str, int]) -> None:
@@ -139,4 +100,4 @@ class Backlog:
         for topic, (ends, marks) in self._ends.items():
             stable |= {(topic, partition): end for partition, end in ends.items()}
             written |= {(topic, partition): end for partition, end in marks.items()}
-        OPEN_SECONDS.labels(where="xfer_queues").set(self._undecided.look(stable, written))
+        OPEN_SECONDS.labels(where="xfer_queues").set(self._open_age.look(stable, written))

@@ -26,11 +26,18 @@ from streams.ports import Kafka
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
 from streams.telemetry.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Span, Traces, about_record
+from streams.worker.backlog import Backlog
+from streams.worker.forgetting import Forgetting
+from streams.worker.head_guard import HeadGuard
 from streams.worker.held import HeldBack
-from streams.worker.keeper import Keeper
+from streams.worker.maintenance import Maintenance, Round
+from streams.worker.space import SpaceReclaimer
+from streams.worker.stalled_claims import StalledClaims
 
 _log = logging.getLogger(__name__)
 _PATIENCE_OF_LOOKS_S = 5.0
+_FORGET_S = 600.0
+_DEPTHS_S = 15.0
 
 
 def utc_now() -> datetime:
@@ -58,10 +65,12 @@ class Engine:
         self.claimer = Claimer(kafka, self.ledger, settings, now)
         self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health, traces)
         self.drainer = Drainer(kafka, self.ledger, settings, now, self.health, traces)
-        self.keeper = Keeper(kafka, self.ledger, self.claimer, self.commands, settings, now, self.is_mine)
+        self.space = SpaceReclaimer(kafka, self.ledger, settings, self.is_mine)
+        self.forgetting = Forgetting(self.ledger, settings, now, self.is_mine)
+        self.maintenance = Maintenance(self._rounds(kafka, now))
         self._held_back = HeldBack(kafka, settings, self.health)
         self.drains = Drains(
-            self.drainer, self.ledger, self._drains_partition, settings.concurrent_drains, self._after_drain
+            self.drainer, self.ledger, self._drains_partition, settings.concurrent_drains, self.space.free_soon
         )
         self.pending = Pending(
             self.ledger,
@@ -71,15 +80,26 @@ class Engine:
             self.commands.announcements.say_its_turn,
         )
         self._background = Background()
-        self._to_free: dict[str, bool] = {}
-        """Topics of which something is being freed; whether more has been drained meanwhile."""
         self.ledger.on_drained = self._on_drained
+
+    def _rounds(self, kafka: Kafka, now: Callable[[], datetime]) -> list[Round]:
+        settings = self._settings
+        guard = HeadGuard(kafka, self.ledger, self.claimer, settings, now, self.is_mine)
+        stalled = StalledClaims(self.ledger, self.commands, settings, now, self.is_mine)
+        backlog = Backlog(kafka, self.ledger, settings)
+        return [
+            ("guard_heads", guard.guard_heads, settings.guard_ms / 1000),
+            ("nudge_stalled", stalled.nudge_stalled, settings.stalled_ms / 3000),
+            ("free_space", self.space.free_space, settings.space_s),
+            ("forget_commands", self.forgetting.forget_commands, _FORGET_S),
+            ("show_depths", partial(backlog.show_depths, self.is_mine), _DEPTHS_S),
+        ]
 
     async def start(self) -> None:
         """Read the ledger, begin the standing work."""
         await self.ledger.start()
         self.drains.start()
-        self.keeper.start()
+        self.maintenance.start()
 
     async def look(self) -> None:
         """See that Kafka answers, that the ledger is followed, and what holds back commands; every few seconds.
@@ -105,7 +125,8 @@ class Engine:
         await self.drains.idle(0)
         await self.pending.stop()
         await self._background.stop()
-        await self.keeper.stop()
+        await self.space.stop()
+        await self.maintenance.stop()
         await self.commands.outcomes.stop()
         await self.claimer.stop()
         await self.ledger.stop()
@@ -201,22 +222,6 @@ class Engine:
     def _drains_partition(self, topic: str, partition: int) -> int:
         return drains_partition(topic, partition, self._settings.drains_partitions)
 
-    def _after_drain(self, topic: str) -> None:
-        """Free what was drained, which the keeper would do later by itself: once more where that is being done."""
-        if topic not in self._to_free:
-            self._background.begin(self._free(topic))
-        self._to_free[topic] = True
-
-    async def _free(self, topic: str) -> None:
-        try:
-            while self._to_free[topic]:
-                self._to_free[topic] = False
-                await self.keeper.free(topic)
-        except XferqError as error:
-            _log.info("drain.not_freed topic=%s error=%s", topic, error)
-        finally:
-            del self._to_free[topic]
-
     def _on_drained(self, id: str) -> None:
         """The view shows that all of a command is drained: one of the workers records its end."""
         status = self.ledger.recorded_status(id)
@@ -227,4 +232,4 @@ class Engine:
         try:
             await self.commands.outcomes.finish(id)
         except XferqError as error:
-            _log.info("drain.unrecorded id=%s error=%s", id, error)  # the keeper's next round does
+            _log.info("drain.unrecorded id=%s error=%s", id, error)  # the next round does

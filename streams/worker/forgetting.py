@@ -51,8 +51,8 @@ class Forgetting:
         """Remove of commands that have ended what they leave, after a while, and after a long while all of them.
 
         And those that were accepted long ago and never came, as their publishing had failed; and ids that somebody
-        wanted long ago, for a command that was never written down. By the broker's clock, and not by anybody's own, ours
-        or that of who has finished it: either may be wrong by months.
+        wanted long ago, for a command that was never written down. The broker's clock counts: this worker's, or that of
+        the one that has finished a command, may be wrong by months.
         """
         ended = [id for id in self._ledger.outcomes() if self._ledger.has_leftovers(id) and self._is_mine_by_id(id)]
         for id in await self._known_for_sure(ended):

@@ -8,7 +8,7 @@ from streams.ports import Kafka
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
 from streams.telemetry.metrics import OPEN_SECONDS
-from streams.telemetry.undecided import Undecided
+from streams.telemetry.open_transactions import OpenTransactionAge
 
 _SAID_AFTER_S = 4.0
 """Transactions that end within this time are nobody's business."""
@@ -24,7 +24,7 @@ class HeldBack:
             ("commands", settings.commands_topic, range(settings.commands_partitions)),
             ("drains", settings.drains_topic, range(settings.drains_partitions)),
         )
-        self._undecided = {where: Undecided[int]() for where, _, _ in self._inputs}
+        self._open_age = {where: OpenTransactionAge[int]() for where, _, _ in self._inputs}
 
     async def look(self) -> None:
         """To be called every few seconds.
@@ -33,11 +33,11 @@ class HeldBack:
             Unavailable: Kafka does not answer.
         """
         for where, topic, partitions in self._inputs:
-            undecided = self._undecided[where]
+            open_age = self._open_age[where]
             stable = await self._kafka.stable_ends(topic, partitions)
-            open_s = undecided.look(stable, await self._kafka.high_watermarks(topic, partitions))
+            open_s = open_age.look(stable, await self._kafka.high_watermarks(topic, partitions))
             OPEN_SECONDS.labels(where=where).set(open_s)
-            held = sorted(undecided.open_for(_SAID_AFTER_S))
+            held = sorted(open_age.open_for(_SAID_AFTER_S))
             if held:
                 places = ", ".join(f"{partition} from offset {stable[partition]}" for partition in held)
                 self._health.notes(where, f"a transaction is open in {topic}: what lies behind it waits ({places})")

@@ -20,15 +20,15 @@ from streams.kafka.ledger_id import LedgerId
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
 from streams.kafka.worker_group import require_one_version
-from streams.patience import SURE_S
+from streams.patience import believe
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
 from streams.telemetry.logs import complain, set_up_logging
 from streams.telemetry.metrics import show_health
 from streams.telemetry.traces import Traces, open_traces
-from streams.worker.agents import Handoff, create_app
+from streams.worker.agents import AckQueue, create_app
 from streams.worker.engine import Engine
-from streams.worker.heap import settle_heap
+from streams.worker.memory import tune_memory
 from streams.worker.probes import Probes, serve_probes
 from streams.worker.queue_watch import QueueWatch
 
@@ -62,7 +62,7 @@ def run_worker(settings: Settings, *, supervised: bool = False) -> int:
     A supervised one also ends when its standard input does: when its supervisor is gone, even by kill -9.
     """
     set_up_logging(settings.log_level, settings.log_format)
-    settle_heap()
+    tune_memory()
     try:
         refuse_optimised()
         return asyncio.run(_run(settings, supervised))
@@ -137,8 +137,8 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
         health.lacks("kafka", f"still connecting to Kafka at {kafka.connection.bootstrap_servers}")
         health.lacks("group", f"waiting for a place in group {settings.worker_group}")
         engine = Engine(kafka, settings, health=health, traces=traces)
-        handoff = Handoff()
-        app = create_app(settings, engine, kafka.connection, handoff, scratch)
+        acks = AckQueue()
+        app = create_app(settings, engine, kafka.connection, acks, scratch)
         ledger_id = LedgerId(kafka, settings)
         starting = asyncio.create_task(_start(engine, app, kafka, settings, ledger_id))
         stopping = asyncio.create_task(stop.wait())
@@ -162,7 +162,7 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
             looking.cancel()
         _log.info("worker.stopping")
         engine.begin_stop()
-        await asyncio.gather(handoff.idle(_EDGE_S), engine.drains.idle(_EDGE_S), engine.pending.idle(_EDGE_S))
+        await asyncio.gather(acks.idle(_EDGE_S), engine.drains.idle(_EDGE_S), engine.pending.idle(_EDGE_S))
         if app.started and not await _ended(app.stop(), _STOP_S):
             _log.warning("worker.stopping: the group was not left in time")
         await _ended(engine.stop(), _STOP_S)
@@ -260,16 +260,12 @@ async def _require_sound(kafka: Cluster, settings: Settings) -> None:
     Raises:
         Misconfigured: they are not, however often one looks.
     """
-    for pause_s in SURE_S:
-        await asyncio.sleep(pause_s)
-        try:
-            await require_sound(kafka.connection, settings)
-            await require_clean_elections(kafka.connection)
-        except Misconfigured as error:
-            wrong = error
-        else:
-            return
-    raise wrong
+
+    async def check() -> None:
+        await require_sound(kafka.connection, settings)
+        await require_clean_elections(kafka.connection)
+
+    await believe(check)
 
 
 async def _reason(kafka: Cluster, error: XferqError) -> XferqError:

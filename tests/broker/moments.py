@@ -6,7 +6,8 @@ from contextlib import contextmanager
 
 from confluent_kafka import Consumer
 
-from streams.claim.claimer import Claimer, Request
+from streams.claim.claimer import Claimer
+from streams.claim.request import ClaimRequest
 from streams.domain.claim import Claim
 from streams.domain.command import CancelCommand
 from streams.domain.status import Status
@@ -30,11 +31,11 @@ def left_over(scene: Scene) -> int:
     return len(scene.sent) - scene.restored(ledger)
 
 
-def request(scene: Scene, id: str) -> Request:
+def request(scene: Scene, id: str) -> ClaimRequest:
     """The claim that a cancel of the queue asks for."""
     command = CancelCommand(queue_name=scene.queue, reason="test", id=id)
     status = Status.of(command, state="waiting", requested_at="2026-11-24T10:00:00Z")
-    return Request(id, "xfer.cancel", scene.queue, scene.topic, scene.queue, "test", lambda: status)
+    return ClaimRequest(id, "xfer.cancel", scene.queue, scene.topic, scene.queue, "test", lambda: status)
 
 
 async def claimed(scene: Scene, id: str) -> Claim:

@@ -34,7 +34,7 @@ from streams.drain.drainer import Drainer
 from streams.drain.drains import Drains
 from streams.kafka import transaction
 from streams.kafka.cluster import Cluster
-from streams.kafka.hold import GroupHold, GuestHold
+from streams.kafka.hold import ClassicHold, Kip848Hold
 from streams.kafka.reader import RangeReader
 from streams.kafka.transaction import TransactionalProducer
 from streams.ledger.ledger import Ledger
@@ -256,7 +256,7 @@ def _wrap_all(fate: _Fate, settings: Settings) -> None:
     _wrap(fate, transaction, "fetch", _call("look"))
     _wrap_commits(fate)
     _wrap(fate, RangeReader, "read", _call("read"))
-    for hold in (GroupHold, GuestHold):
+    for hold in (ClassicHold, Kip848Hold):
         _wrap(fate, hold, "release", _call("release"))
 
 

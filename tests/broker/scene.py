@@ -167,6 +167,8 @@ class Scene:
             "ledger_topic": f"{name}.ledger",
             "log_topic": f"{name}.log",
             "worker_group": f"{name}.worker",
+            # Or a worker of another scene would free what this one's group has committed: it sees all queue topics.
+            "group_template": f"{name}.dispatch.{{topic}}",
             **settings,
         }
         self.name = name

@@ -21,7 +21,8 @@ from streams.kafka.depths import queue_depths
 from streams.kafka.dispatcher import Dispatcher
 from streams.kafka.layout import apply_layout
 from streams.ledger.ledger import Ledger
-from streams.ports import GroupOffsets, Producer, Write
+from streams.ports import GroupOffsets, Producer
+from streams.records import Write
 from streams.settings.settings import Settings
 from tests.broker import checker
 from tests.broker.scene import Scene, wait_until
@@ -70,7 +71,7 @@ CALLS: Mapping[str, Call] = {
     "publish": lambda kafka: kafka.publish("t", [(b"k", b"v")]),
     "mark": lambda kafka: kafka.mark("t", 0, b"k", []),
     "apply_layout": lambda kafka: apply_layout(kafka.connection, kafka.settings),
-    "queue_depths": lambda kafka: queue_depths(kafka.connection, kafka.settings),
+    "queue_depths": lambda kafka: queue_depths(kafka.connection, kafka.settings, lambda *_: {}),
     "dispatch": dispatch,
 }
 

@@ -19,14 +19,16 @@ from aiokafka import errors as aio
 from confluent_kafka import Producer as LibrdkafkaProducer
 
 from streams.broker import EmbeddedBroker
-from streams.claim.claimer import Claimer, Request
+from streams.claim.claimer import Claimer
+from streams.claim.request import ClaimRequest
 from streams.domain.claim import Claim
 from streams.errors import Overtaken
 from streams.kafka.cluster import Cluster
-from streams.kafka.hold import GroupHold, GuestHold
+from streams.kafka.hold import ClassicHold, Kip848Hold
 from streams.kafka.transaction import TransactionalProducer
 from streams.ledger.ledger import Ledger
-from streams.ports import GroupOffsets, Producer, Write
+from streams.ports import GroupOffsets, Producer
+from streams.records import Write
 from streams.worker.engine import utc_now
 from tests.broker.moments import request
 from tests.broker.scene import Scene
@@ -70,7 +72,7 @@ class Stage(Cluster):
         self._late.add(task)
         return task
 
-    async def hold(self, group: str) -> GroupHold | GuestHold | None:
+    async def hold(self, group: str) -> ClassicHold | Kip848Hold | None:
         hold = await super().hold(group)
         await self.reach("evicted")
         return hold
@@ -270,7 +272,7 @@ async def test_without_the_fence_a_message_is_claimed_twice(scene: Scene, stage:
 class Unevicting(Stage):
     """Nobody is evicted."""
 
-    async def hold(self, group: str) -> GroupHold | GuestHold | None:
+    async def hold(self, group: str) -> ClassicHold | Kip848Hold | None:
         return None
 
 
@@ -373,7 +375,7 @@ class Hasty(Claimer):
 class Unconfirming(Claimer):
     """Goes on behind step 7 with a command that has claimed before."""
 
-    async def _attempt(self, request: Request) -> tuple[Claim, bool]:
+    async def _attempt(self, request: ClaimRequest) -> tuple[Claim, bool]:
         await self._ledger.barrier(request.topic)
         claim = self._ledger.claim(request.topic, request.id)
         return (claim, False) if claim is not None else await super()._attempt(request)

@@ -30,6 +30,7 @@ def start(world: World) -> Iterator[Start]:
         "XFERQ_BOOTSTRAP_SERVERS": world.servers,
         "XFERQ_COMMANDS_TOPIC": settings.commands_topic,
         "XFERQ_LOG_TOPIC": settings.log_topic,
+        "XFERQ_GROUP_TEMPLATE": settings.group_template,
     }
     with programs(variables) as start:
         yield start
@@ -169,6 +170,7 @@ def test_a_dispatcher_that_claims_doubles_nothing_whatever_happens_to_it(
 def claiming(monkeypatch: pytest.MonkeyPatch, world: World) -> ModuleType:
     """The claiming example's functions, to be called one by one."""
     monkeypatch.setenv("XFERQ_BOOTSTRAP_SERVERS", world.servers)
+    monkeypatch.setenv("XFERQ_GROUP_TEMPLATE", world.settings.group_template)
     spec = importlib.util.spec_from_file_location("claiming_dispatcher", EXAMPLES / "claiming_dispatcher.py")
     assert spec is not None
     assert spec.loader is not None

@@ -10,7 +10,7 @@ from streams.broker import EmbeddedBroker
 from streams.commands.command_record import CommandRecord
 from streams.kafka.connection import Connection
 from streams.telemetry.health import Health
-from streams.worker.agents import Handoff, create_app
+from streams.worker.agents import AckQueue, create_app
 from tests.broker.scene import Scene
 from tests.support.patience import WAIT_S
 
@@ -42,7 +42,7 @@ async def test_a_command_that_comes_while_a_rebalance_stops_the_flow(
     """With nothing acknowledged in its partition so far there is no offset to go back to."""
     engine: Any = Noting()
     with Scene(broker.bootstrap_servers) as scene:
-        app = create_app(scene.settings, engine, Connection(scene.settings), Handoff(), str(tmp_path))
+        app = create_app(scene.settings, engine, Connection(scene.settings), AckQueue(), str(tmp_path))
         await app.start()
         try:
             async with asyncio.timeout(WAIT_S):

@@ -24,6 +24,7 @@ from confluent_kafka.admin import (
 from confluent_kafka.admin import ResourceType as Kind
 
 from api.app import create_app
+from streams.claim.heads import claimed_heads
 from streams.commands.command_record import CommandRecord
 from streams.domain.topic import topic_of
 from streams.errors import XferqError
@@ -154,7 +155,8 @@ async def test_the_whole_job(secured: Secured) -> None:
             await dispatcher.stop()
         assert (status["total"], status["restored"]) == (COUNT, COUNT)
         async with stage.cluster("operator") as kafka:
-            depths = {item.topic: item.depth for item in await queue_depths(kafka.connection, kafka.settings)}
+            claimed = await claimed_heads(kafka, kafka.settings)
+            depths = {item.topic: item.depth for item in await queue_depths(kafka.connection, kafka.settings, claimed)}
         assert depths[topic_of(queue)] >= COUNT
         assert len(await asyncio.to_thread(read_log, stage)) == COUNT * 2
         freed = checker.log_ends(secured.plain, scene.topic)
@@ -288,7 +290,7 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-_SHARED = ("commands_topic", "drains_topic", "ledger_topic", "log_topic", "worker_group")
+_SHARED = ("commands_topic", "drains_topic", "ledger_topic", "log_topic", "worker_group", "group_template")
 
 
 def guest_of(scene: Scene) -> Consumer:
@@ -311,7 +313,7 @@ async def _operator(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         with saying():
             await inject(kafka, f"t@{stage.scene.name}.example", 1)
         with saying():
-            await queue_depths(kafka.connection, kafka.settings)
+            await queue_depths(kafka.connection, kafka.settings, await claimed_heads(kafka, kafka.settings))
 
 
 async def _dispatcher(stage: Stage, missing: Acl, is_said: IsSaid) -> None:

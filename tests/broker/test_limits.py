@@ -13,7 +13,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.connection import Connection
 from streams.kafka.contents import read_contents
 from streams.kafka.topics import Topics
-from streams.ports import Write
+from streams.records import Write
 from streams.settings.settings import Settings
 from tests.support.names import given, own_name, remove_topics
 from tests.support.patience import WAIT_S, stretched_ms

@@ -88,7 +88,7 @@ async def test_what_was_claimed_a_moment_ago_is_not_taken_for_dispatched(broker:
             reader = engine.ledger._reader
             await reader.stop()  # the ledger comes late to this worker: another transaction holds it up
             await claimed(scene, "a")
-            freeing = asyncio.create_task(engine.keeper.free(scene.topic))
+            freeing = asyncio.create_task(engine.space.free(scene.topic))
             await asyncio.wait([freeing], timeout=1)
             assert checker.log_starts(scene.servers, scene.topic) == dict.fromkeys(range(4), 0)
             reader.replace(range(ledger_width(scene.settings.ledger_partitions)))

@@ -8,7 +8,8 @@ import pytest
 from aiokafka.partitioner import murmur2
 
 from streams.errors import Fenced, OutOfRange, Overtaken, Rejected, Unavailable, XferqError
-from streams.ports import GroupOffsets, Producer, Reader, Write
+from streams.ports import GroupOffsets, Producer
+from streams.records import Reader, Write
 from tests.contract_ports.rigs import BrokerRig, FakeRig, Rig, eventually
 from tests.support.names import own_name
 

@@ -8,7 +8,7 @@ import pytest
 from streams.broker import EmbeddedBroker
 from streams.kafka.cluster import Cluster
 from streams.kafka.dispatcher import Dispatcher
-from streams.ports import Record, Write
+from streams.records import Record, Write
 from streams.settings.settings import load_settings
 from tests.support.names import given, own_name, remove_topics
 from tests.support.patience import WAIT_S

@@ -10,7 +10,7 @@ from faust.types.tuples import ConsumerMessage
 
 from streams.kafka.connection import Connection
 from streams.settings.settings import Settings
-from streams.worker.agents import Handoff, create_app
+from streams.worker.agents import AckQueue, create_app
 
 WHERE = TP("xferq.commands", 1)
 
@@ -20,7 +20,7 @@ async def consumer(tmp_path: Path) -> Any:
     """Faust's consumer, that nothing is connected to."""
     settings = Settings(bootstrap_servers="nowhere.invalid:9092")
     engine: Any = None
-    app = create_app(settings, engine, Connection(settings), Handoff(), str(tmp_path))
+    app = create_app(settings, engine, Connection(settings), AckQueue(), str(tmp_path))
     app.topics._acking_topics.add(WHERE.topic)
     return app.consumer
 

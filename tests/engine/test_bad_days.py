@@ -10,7 +10,7 @@ from faust.types import TP
 from streams.domain.topic import topic_of
 from streams.errors import Refused, Unavailable
 from streams.worker import agents
-from streams.worker.agents import Handoff, IsOurs
+from streams.worker.agents import AckQueue, IsOurs
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless
@@ -211,7 +211,7 @@ async def test_a_claim_that_is_half_forgotten_is_not_drained_again() -> None:
         kafka.__class__ = _DiesBetween
         await asyncio.sleep(200)
         with pytest.raises(Crash):
-            await worker.engine.keeper.forget_commands()
+            await worker.engine.forgetting.forget_commands()
         worker.kill()
         world.worker(Faults())
         await asyncio.sleep(60)
@@ -235,7 +235,7 @@ async def test_an_event_that_waits_for_its_turn_is_revoked_as_well() -> None:
     """It must not begin as one of ours when its partition has another owner by then."""
     before, agents._IN_HAND = agents._IN_HAND, 1
     try:
-        handoff = Handoff()
+        acks = AckQueue()
         acked: list[tuple[TP, int]] = []
         end = asyncio.get_running_loop().create_future()
 
@@ -248,15 +248,15 @@ async def test_an_event_that_waits_for_its_turn_is_revoked_as_well() -> None:
             began.append(is_ours())
             return True
 
-        await handoff.take(_event(TP("drains", 0), 0, acked), first)
-        waiting = asyncio.create_task(handoff.take(_event(TP("drains", 1), 0, acked), second))
+        await acks.submit(_event(TP("drains", 0), 0, acked), first)
+        waiting = asyncio.create_task(acks.submit(_event(TP("drains", 1), 0, acked), second))
         await asyncio.sleep(1)
-        handoff.drop({TP("drains", 0), TP("drains", 1)})
+        acks.drop({TP("drains", 0), TP("drains", 1)})
         end.set_result(True)
         await waiting
         await asyncio.sleep(1)
         assert began == []
         assert acked == []
-        await handoff.idle(0)
+        await acks.idle(0)
     finally:
         agents._IN_HAND = before

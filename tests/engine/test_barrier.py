@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import orjson
 import pytest
 
-from streams.claim.claimer import Request
+from streams.claim.request import ClaimRequest
 from streams.commands.command_record import CommandRecord
 from streams.domain.ledger_partitions import ledger_width
 from streams.domain.status import Status
@@ -16,7 +16,7 @@ from streams.errors import Unavailable
 from streams.ledger.keys import command_key
 from streams.ledger.ledger import Ledger
 from streams.ledger.view import LedgerView
-from streams.ports import Header, Record
+from streams.records import Header, Record
 from streams.telemetry.metrics import UNREADABLE
 from tests.engine.checker import Checker
 from tests.engine.world import XFER_QUEUE, World
@@ -153,7 +153,7 @@ async def test_a_claim_by_one_who_asks_a_broker_that_is_cut_off_claims_nothing_a
         kafka.cut()
         ahead = world.worker(drains=False)
         await asyncio.sleep(5)
-        request = Request("c1", "xfer.cancel", XFER_QUEUE, TOPIC, XFER_QUEUE, "why")
+        request = ClaimRequest("c1", "xfer.cancel", XFER_QUEUE, TOPIC, XFER_QUEUE, "why")
         claim = await ahead.engine.claimer.claim(request)
         world.inject(6)
         with pytest.raises(Unavailable):

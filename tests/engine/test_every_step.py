@@ -76,7 +76,7 @@ async def carry_out(scenario: str, faults: Faults, *, lose_tasks: bool = False) 
 
         taking_over = asyncio.create_task(take_over())
         status = await world.ended("c")
-        await asyncio.sleep(12)  # the keepers' rounds
+        await asyncio.sleep(12)  # the rounds of maintenance
         for dispatcher in world.dispatchers:
             dispatcher.poll(100)
         taking_over.cancel()
@@ -99,7 +99,7 @@ def steps(scenario: str) -> list[str]:
     """The points that the scenario passes, in order, numbered where one is passed several times."""
     faults = Faults()
     run(lambda: carry_out(scenario, faults))
-    # From here on there is only the keeper's standing work, over and over.
+    # From here on there is only the standing work, over and over.
     ends = max(number for number, point in enumerate(faults.passed) if point.startswith(("publish:", "transact:")))
     return faults.passed[: ends + 12]
 

@@ -128,7 +128,7 @@ async def test_a_clock_that_is_ahead_neither_refuses_nor_forgets() -> None:
         moment = format_time(now() - 5 * DAY)
         await world.ledger.record_status(TOPIC, status.model_copy(update={"finished_at": moment}))
         await asyncio.sleep(1)
-        await mistaken.engine.keeper.forget_commands()
+        await mistaken.engine.forgetting.forget_commands()
         assert await world.status("c1") is not None
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from streams.domain.topic import topic_of
 from streams.errors import Unreadable
-from streams.ports import Record
+from streams.records import Record
 from tests.engine.checker import Checker
 from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import timeless

@@ -272,7 +272,7 @@ async def test_work_that_is_cut_off_with_its_hand_over_does_not_go_on() -> None:
         world.inject(6)
         world.cancel("c1")
         await pause.begun.wait()
-        await worker._handoff.idle(0.1)
+        await worker._acks.idle(0.1)
         pause.over.set()
         await asyncio.sleep(5)
         assert world.ledger.claims_of("c1") == []

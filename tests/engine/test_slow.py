@@ -8,7 +8,8 @@ from streams.drain.pace import Pace
 from streams.errors import Unavailable
 from streams.ledger.keys import HEADS, claim_key
 from streams.ledger.ledger import Ledger
-from streams.ports import GroupOffsets, Write
+from streams.ports import GroupOffsets
+from streams.records import Write
 from streams.telemetry.health import Health
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
@@ -281,9 +282,9 @@ async def test_words_go_with_their_command() -> None:
         await world.ended("c1")
         assert world.ledger.waiting(TOPIC, "c1")
         engine = worker.engine
-        engine.keeper._forgetting._settings = engine.keeper._settings.model_copy(update={"keep_commands_days": 1e-9})
+        engine.forgetting._settings = engine._settings.model_copy(update={"keep_commands_days": 1e-9})
         await engine.ledger.barrier_all()
-        await engine.keeper.forget_commands()
+        await engine.forgetting.forget_commands()
         await world.ledger.barrier_all()
         assert world.ledger.status("c1") is None
         assert world.ledger.waiting(TOPIC, "c1") == {}

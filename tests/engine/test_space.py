@@ -101,7 +101,7 @@ async def test_a_claim_whose_offsets_are_seen_before_its_record() -> None:
         while group.offset(TOPIC, 0) is None:
             await asyncio.sleep(0.001)
         assert world.ledger.claims(TOPIC) == []
-        await worker.engine.keeper.free(TOPIC)
+        await worker.engine.space.free(TOPIC)
         assert world.broker.topics[TOPIC].logs[0].start == 0
         Checker(world).check()
 
@@ -119,7 +119,7 @@ async def test_a_claim_of_another_ledger_between_two_looks_at_the_offsets() -> N
         engine = Engine(FakeKafka(world.broker, settings, faults), settings, now)
         await engine.ledger.start()
         stands = faults.stand_still(f"committed:{TOPIC}")
-        freeing = asyncio.create_task(engine.keeper.free(TOPIC))
+        freeing = asyncio.create_task(engine.space.free(TOPIC))
         await stands.begun.wait()
         world.cancel("c1")
         await world.until(lambda: len(world.ledger.claims(TOPIC)) == 1)
@@ -171,7 +171,7 @@ def test_nothing_is_freed_that_was_neither_dispatched_nor_drained(steps: list[st
                         dispatcher.poll(1)
                         dispatcher.commit()
                     case "free":
-                        freeing.append(asyncio.create_task(worker.engine.keeper.free(TOPIC)))
+                        freeing.append(asyncio.create_task(worker.engine.space.free(TOPIC)))
                     case "drain":
                         drained += len(await drain(worker.engine.drainer, TOPIC, 0))
                     case "expire":

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from streams.claim.claimer import Request
+from streams.claim.request import ClaimRequest
 from streams.errors import Unavailable
 from streams.ports import Topic
 from tests.engine.checker import Checker
@@ -137,7 +137,7 @@ async def test_nothing_claimed_is_freed_where_the_topics_id_is_told_wrongly() ->
         await world.until(lambda: bool(world.ledger.claims(topic)))
         await asyncio.sleep(5)
         kafka.old, kafka.times = Topic(topic, "the one before", 2), 1
-        await worker.engine.keeper.free(topic)
+        await worker.engine.space.free(topic)
         assert [log.start for log in world.broker.topics[topic].logs] == [0, 0]
 
 
@@ -150,7 +150,7 @@ async def test_a_topic_created_anew_in_the_middle_of_a_claim_is_not_claimed_as_t
         (worker,) = world.workers
         await asyncio.sleep(5)
         kafka.old, kafka.times = Topic(topic, "the one before", 2), 1
-        request = Request("c", "xfer.cancel", XFER_QUEUE, topic, XFER_QUEUE, "why")
+        request = ClaimRequest("c", "xfer.cancel", XFER_QUEUE, topic, XFER_QUEUE, "why")
         with pytest.raises(Unavailable, match="another id"):
             await worker.engine.claimer.claim(request)
         assert kafka.times == 0

@@ -19,11 +19,11 @@ from tests.fakes.clock import timeless
 from tests.fakes.faults import Faults, Standstill
 
 _STARTED_S = 3.0
-"""By then the keeper has had its first look at everything, and what passes a point next is the command."""
+"""By then the maintenance has had its first look at everything, and what passes a point next is the command."""
 
 
 async def said(world: World, id: str) -> Status:
-    """The command's status, once the worker that stood still has had its say, and the keeper its look."""
+    """The command's status, once the worker that stood still has had its say, and the maintenance its look."""
     await asyncio.sleep(60)
     await world.ledger.barrier_all()
     recorded, status = world.ledger.recorded_status(id), world.ledger.status(id)
@@ -232,7 +232,7 @@ async def test_before_it_says_what_a_cancel_waits_for() -> None:
 
 @timeless
 async def test_a_refusal_that_stands_in_the_ledger_is_overruled_by_what_was_claimed() -> None:
-    """As an earlier version left it: whoever looks sees the counts, and the keeper writes them."""
+    """As an earlier version left it: whoever looks sees the counts, and the maintenance writes them."""
     async with World() as world:
         world.inject(8)
         world.worker()

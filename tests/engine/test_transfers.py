@@ -102,7 +102,7 @@ async def test_a_claimer_that_stood_still_claims_nothing_that_its_transfer_has_p
         world.queue(QUEUES[0])
         slow = Faults()
         world.worker(slow)
-        await asyncio.sleep(3)  # by then the keeper has had its first look
+        await asyncio.sleep(3)  # by then the maintenance has had its first look
         pause = slow.stand_still(f"stable_ends:{topic_of(QUEUES[0])}")
         world.transfer("s1", queue_names=[QUEUES[0]])
         await pause.begun.wait()
@@ -125,7 +125,7 @@ async def test_who_stood_still_before_it_selected_takes_nothing_once_the_transfe
         world.inject(6, QUEUES[0])
         slow = Faults()
         world.worker(slow)
-        await asyncio.sleep(3)  # by then the keeper has had its first look
+        await asyncio.sleep(3)  # by then the maintenance has had its first look
         pause = slow.stand_still("topics")
         world.transfer("s1")
         await pause.begun.wait()

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from aiokafka.partitioner import murmur2
 
 from streams.errors import Refused, Unavailable
-from streams.ports import Header, Topic
+from streams.ports import Topic
+from streams.records import Header
 from streams.settings.settings import Settings
 from tests.fakes.broker import Broker, FakeTopic
 from tests.fakes.faults import Faults

@@ -5,12 +5,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from streams.ports import Header
+from streams.records import Header
 
 
 @dataclass(frozen=True, slots=True)
 class FakeRecord:
-    """See `streams.ports.Record`."""
+    """See `streams.records.Record`."""
 
     partition: int
     offset: int

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from streams.concurrency.ending import uncut
 from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavailable, XferqError
-from streams.ports import Batch, GroupOffsets, Header, Write
+from streams.ports import GroupOffsets
+from streams.records import Batch, Header, Write
 from streams.settings.settings import Settings
 from tests.fakes.broker import Broker
 from tests.fakes.faults import Faults
@@ -16,7 +17,7 @@ _RECORD_OVERHEAD = 21
 
 
 class FakeBatch:
-    """See `streams.ports.Batch`."""
+    """See `streams.records.Batch`."""
 
     def __init__(self, limit: int, compression: str) -> None:
         self.rows: list[tuple[int, bytes | None, bytes | None, Sequence[Header]]] = []

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 
 from streams.errors import OutOfRange
-from streams.ports import Record
+from streams.records import Record
 from tests.fakes.broker import Broker, FakeTopic
 from tests.fakes.faults import Faults
 from tests.fakes.log import FakeRecord
@@ -13,7 +13,7 @@ _WAIT_S = 0.2
 
 
 class FakeReader:
-    """See `streams.ports.Reader`. `at_a_time` records in a fetch; what is no record is passed one read later."""
+    """See `streams.records.Reader`. `at_a_time` records in a fetch; what is no record is passed one read later."""
 
     def __init__(
         self, broker: Broker, faults: Faults, topic: str, partition: int, start: int, end: int, at_a_time: int
@@ -58,7 +58,7 @@ class FakeReader:
 
 
 class FakeTail:
-    """See `streams.ports.Tail`. It follows the topic's name, as Kafka does: one that is made again may be shorter."""
+    """See `streams.records.Tail`. It follows the topic's name, as Kafka does: one that is made again may be shorter."""
 
     def __init__(self, broker: Broker, faults: Faults, topic: str, starts: Mapping[int, int]) -> None:
         self._broker = broker

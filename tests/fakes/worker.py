@@ -1,4 +1,4 @@
-"""A worker: an engine, and what Faust would do for it, on the real `Handoff`."""
+"""A worker: an engine, and what Faust would do for it, on the real `AckQueue`."""
 
 import asyncio
 from collections import defaultdict
@@ -12,7 +12,7 @@ from streams.commands.command_record import CommandRecord
 from streams.errors import XferqError
 from streams.settings.settings import Settings
 from streams.telemetry.traces import NO_TRACES, Traces
-from streams.worker.agents import Handoff, IsOurs, Work
+from streams.worker.agents import AckQueue, IsOurs, Work
 from streams.worker.engine import Engine
 from tests.fakes.broker import Broker
 from tests.fakes.clock import now
@@ -81,7 +81,7 @@ class FakeWorker:
         self._broker = broker
         self._group = group
         self._settings = settings
-        self._handoff = Handoff()
+        self._acks = AckQueue()
         self._feeding: dict[TP, asyncio.Task[None]] = {}
         self._starting: asyncio.Task[None] | None = None
         self._drains = drains
@@ -120,7 +120,7 @@ class FakeWorker:
         for tp in partitions:
             self._feeding.pop(tp).cancel()
             self._group.owners.pop(tp, None)
-        self._handoff.drop(set(partitions))
+        self._acks.drop(set(partitions))
         self._share()
 
     def _share(self) -> None:
@@ -151,7 +151,7 @@ class FakeWorker:
             command = CommandRecord(
                 tp.topic, tp.partition, record.offset, record.timestamp, record.value, record.headers
             )
-            await self._handoff.take(event, self._command(command))
+            await self._acks.submit(event, self._command(command))
         else:
             for _ in range(1 + self._repeat_tasks):
                 self.engine.on_task(record.value)
@@ -193,7 +193,7 @@ class FakeWorker:
         if self._starting is not None:
             self._starting.cancel()
         self.engine.begin_stop()
-        await self._handoff.idle(60)
+        await self._acks.idle(60)
         await self.engine.drains.idle(60)
         await self.engine.pending.idle(60)
         self.lose(list(self._feeding))

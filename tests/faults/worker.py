@@ -20,7 +20,8 @@ from streams.claim.confirmation import Confirmation
 from streams.domain.claim import Claim
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import TransactionalProducer
-from streams.ports import GroupOffsets, Write
+from streams.ports import GroupOffsets
+from streams.records import Write
 from tests.broker import mortal
 
 Weakness = Literal["transactions", "second-look"]

@@ -18,7 +18,7 @@ from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.util import encode_varint
 
 from streams.kafka.wire.records import UndecodedName
-from streams.ports import Header
+from streams.records import Header
 
 LARGE_BYTES = 4096
 """A batch whose first value is as large as this, or larger, is built here."""

@@ -24,7 +24,7 @@ from aiokafka.record.memory_records import MemoryRecords
 
 from streams.kafka.unopened import UnopenedBatch
 from streams.kafka.wire.codecs import MAX_UNPACKED_BYTES, TooLarge, unpacked_bytes
-from streams.ports import Header, Record
+from streams.records import Header, Record
 from streams.unopened import Unopened
 
 MAX_BATCH_RECORDS = 100_000

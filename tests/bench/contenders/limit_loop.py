@@ -19,7 +19,7 @@ from streams.domain.topic import topic_of
 from streams.drain.transform import Transform
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import TransactionalProducer
-from streams.ports import Batch, Header, Record, Write
+from streams.records import Batch, Header, Record, Write
 from streams.settings.settings import Settings
 from tests.bench.contenders.child import Ready, serve
 from tests.bench.contenders.contender import Job, Source

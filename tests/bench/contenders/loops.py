@@ -1,7 +1,7 @@
 """What the loops in Python share."""
 
 from streams.domain.claim import Claim
-from streams.ports import Header
+from streams.records import Header
 from tests.bench.contenders.contender import REASON, Source
 
 LOG_HEADERS: list[Header] = [("type", b"AdminRebind")]

@@ -10,7 +10,7 @@ _Subject = TypeVar("_Subject", bound=Hashable)
 _Answer = TypeVar("_Answer")
 
 
-class Rounds(Generic[_Subject, _Answer]):
+class Coalescer(Generic[_Subject, _Answer]):
     """Asks for many at once; no answer is older than its question.
 
     One round at a time: where each question costs a request, a hundred who ask at once cost two. Whoever stops

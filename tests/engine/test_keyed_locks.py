@@ -1,20 +1,20 @@
-"""Lanes: in order within one, side by side across them, and none left behind. Places: nobody kept out by who waits."""
+"""Locks by key: in order for one, side by side across keys, none left behind. Places: nobody kept out by who waits."""
 
 import asyncio
 
 import pytest
 
-from streams.concurrency.lanes import Lanes
+from streams.concurrency.keyed_locks import KeyedLocks
 from streams.concurrency.places import Places
 from tests.fakes.clock import timeless
 
 
 @timeless
 async def test_in_order_within_one_and_side_by_side_across() -> None:
-    lanes, seen = Lanes(), []
+    locks, seen = KeyedLocks(), []
 
     async def work(lane: str, name: str) -> None:
-        async with lanes.lane(lane):
+        async with locks.held(lane):
             seen.append(f"{name} begins")
             await asyncio.sleep(1)
             seen.append(f"{name} ends")
@@ -46,15 +46,15 @@ async def test_first_attempts_wait_for_first_attempts_only() -> None:
 
 
 @timeless
-async def test_who_fails_or_gives_up_leaves_the_lane_free() -> None:
-    lanes = Lanes()
+async def test_who_fails_or_gives_up_leaves_the_lock_free() -> None:
+    locks = KeyedLocks()
     with pytest.raises(RuntimeError):
-        async with lanes.lane("a"):
+        async with locks.held("a"):
             raise RuntimeError
     entered = asyncio.Event()
 
     async def wait_in_it() -> None:
-        async with lanes.lane("a"):
+        async with locks.held("a"):
             entered.set()
             await asyncio.sleep(1_000)
 
@@ -63,7 +63,7 @@ async def test_who_fails_or_gives_up_leaves_the_lane_free() -> None:
     second.cancel()
     first.cancel()
     await asyncio.gather(first, second, return_exceptions=True)
-    async with asyncio.timeout(1), lanes.lane("a"):
+    async with asyncio.timeout(1), locks.held("a"):
         pass
-    assert lanes._locks == {}
-    assert lanes._waiting == {}
+    assert locks._locks == {}
+    assert locks._waiting == {}

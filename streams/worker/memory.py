@@ -10,7 +10,7 @@ _KEPT = 64 << 20
 _COLLECT_AFTER = (50_000, 20, 50)
 
 
-def settle_heap() -> None:
+def tune_memory() -> None:
     """Let a drain use the same memory again and again; call once, when everything is imported.
 
     By default:

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 _Where = TypeVar("_Where", bound=Hashable)
 
 
-class Undecided(Generic[_Where]):
+class OpenTransactionAge(Generic[_Where]):
     """Told again and again, by partition, where readers of committed records stop and where the log ends.
 
     A partition's last stable offset is the first record of its oldest open transaction. While it stands there, short

@@ -1,26 +1,26 @@
-"""A claim's seat in the queue's group: nobody else gets a partition until the claim is done."""
+"""A claim's hold on the queue's group: nobody else gets a partition until the claim is done."""
 
 import asyncio
 import logging
-import time
 
+from streams.concurrency.deadline import Deadline
 from streams.errors import XferqError
-from streams.ports import Hold, Kafka
+from streams.ports import Groups, Hold
 from streams.telemetry.metrics import EVICTIONS
 
 _log = logging.getLogger(__name__)
 _LOOK_S = 2.0
 """Less than the 3 s for which Kafka makes the first members of a group wait for others."""
-_SEATED_LOOK_S = 5.0
-"""Less than the session of a seat whose process stands still, 10 s."""
-_GUEST_MS = 20_000
-"""A seat that delays nobody is kept longer than the longest heartbeat interval of such groups, 15 s by default."""
+_HELD_LOOK_S = 5.0
+"""Less than the session of a member whose process stands still, 10 s."""
+_KIP848_MS = 20_000
+"""A hold that delays nobody is kept longer than the longest heartbeat interval of such groups, 15 s by default."""
 
 
-class Seat:
-    """The seat, taken only where there is somebody to keep out."""
+class GroupHold:
+    """The hold, taken only where there is somebody to keep out."""
 
-    def __init__(self, kafka: Kafka, group: str) -> None:
+    def __init__(self, kafka: Groups, group: str) -> None:
         self._kafka = kafka
         self.group = group
         self._hold: Hold | None = None
@@ -34,7 +34,7 @@ class Seat:
         return bool(await self._kafka.members(self.group))
 
     async def evict(self) -> None:
-        """Evict everybody else, whenever they came; take the seat if there is somebody to keep out."""
+        """Evict everybody else, whenever they came; take the hold if there is somebody to keep out."""
         if self._hold is not None:
             others = await self._kafka.members(self.group) - {self._hold.member_id}
             await self._kafka.evict(self.group, others)
@@ -46,17 +46,17 @@ class Seat:
     @property
     def keeps_out_s(self) -> float:
         """For how long at least nobody has got a partition since an eviction, even if this process stands still."""
-        return _LOOK_S if self._hold is None else _SEATED_LOOK_S
+        return _LOOK_S if self._hold is None else _HELD_LOOK_S
 
     async def release(self, within_ms: int) -> None:
         """Give the group back once as many members as were evicted are there again, or after the time."""
         if self._hold is None:
             return
         if not self._hold.delays_members:
-            within_ms = max(within_ms, _GUEST_MS)
-        deadline = time.monotonic() + within_ms / 1000
+            within_ms = max(within_ms, _KIP848_MS)
+        deadline = Deadline(within_ms / 1000)
         try:
-            while time.monotonic() < deadline:
+            while not deadline.is_over:
                 try:
                     if len(await self._kafka.members(self.group) - {self._hold.member_id}) >= len(self._hold.evicted):
                         break

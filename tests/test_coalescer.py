@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 import pytest
 
-from streams.concurrency.rounds import Rounds
+from streams.concurrency.coalescer import Coalescer
 
 
 class Desk:
@@ -44,16 +44,16 @@ async def desk() -> Desk:
 
 
 @pytest.fixture
-async def rounds(desk: Desk) -> Rounds[str, int]:
-    return Rounds(desk.ask)
+async def rounds(desk: Desk) -> Coalescer[str, int]:
+    return Coalescer(desk.ask)
 
 
-def ask(rounds: Rounds[str, int], *subjects: str) -> list[asyncio.Task[int]]:
+def ask(rounds: Coalescer[str, int], *subjects: str) -> list[asyncio.Task[int]]:
     """Somebody for each subject."""
     return [asyncio.create_task(rounds.answer(subject)) for subject in subjects]
 
 
-async def test_who_asks_at_once_shares_a_round(desk: Desk, rounds: Rounds[str, int]) -> None:
+async def test_who_asks_at_once_shares_a_round(desk: Desk, rounds: Coalescer[str, int]) -> None:
     waiting = ask(rounds, "a", "b", "a")
     await settled()
     await desk.answer()
@@ -61,7 +61,7 @@ async def test_who_asks_at_once_shares_a_round(desk: Desk, rounds: Rounds[str, i
     assert desk.asked == [["a", "b"]]
 
 
-async def test_no_answer_is_older_than_its_question(desk: Desk, rounds: Rounds[str, int]) -> None:
+async def test_no_answer_is_older_than_its_question(desk: Desk, rounds: Coalescer[str, int]) -> None:
     (first,) = ask(rounds, "a")
     await settled()
     later = ask(rounds, "a", "b", "a")  # while the first round is under way: its answer may be of before
@@ -75,7 +75,7 @@ async def test_no_answer_is_older_than_its_question(desk: Desk, rounds: Rounds[s
     assert [task.result() for task in later] == [2, 2, 2]
 
 
-async def test_who_asks_the_moment_a_round_ends_is_answered_by_another(desk: Desk, rounds: Rounds[str, int]) -> None:
+async def test_who_asks_the_moment_a_round_ends_is_answered_by_another(desk: Desk, rounds: Coalescer[str, int]) -> None:
     async def twice() -> tuple[int, int]:
         return await rounds.answer("a"), await rounds.answer("a")
 
@@ -86,7 +86,7 @@ async def test_who_asks_the_moment_a_round_ends_is_answered_by_another(desk: Des
     assert task.result() == (1, 2)
 
 
-async def test_an_error_about_one_is_not_the_others(desk: Desk, rounds: Rounds[str, int]) -> None:
+async def test_an_error_about_one_is_not_the_others(desk: Desk, rounds: Coalescer[str, int]) -> None:
     desk.says["a"] = ValueError("not a")
     a, b, another_a = ask(rounds, "a", "b", "a")
     await settled()
@@ -97,7 +97,7 @@ async def test_an_error_about_one_is_not_the_others(desk: Desk, rounds: Rounds[s
             task.result()
 
 
-async def test_a_round_that_fails_fails_for_those_in_it_alone(desk: Desk, rounds: Rounds[str, int]) -> None:
+async def test_a_round_that_fails_fails_for_those_in_it_alone(desk: Desk, rounds: Coalescer[str, int]) -> None:
     in_it = ask(rounds, "a", "b")
     await settled()
     (after,) = ask(rounds, "a")
@@ -111,7 +111,7 @@ async def test_a_round_that_fails_fails_for_those_in_it_alone(desk: Desk, rounds
     assert after.result() == 2
 
 
-async def test_who_stops_waiting_takes_nothing_from_the_others(desk: Desk, rounds: Rounds[str, int]) -> None:
+async def test_who_stops_waiting_takes_nothing_from_the_others(desk: Desk, rounds: Coalescer[str, int]) -> None:
     impatient, patient = ask(rounds, "a", "a")
     await settled()
     impatient.cancel()
@@ -129,7 +129,7 @@ async def test_who_stops_waiting_takes_nothing_from_the_others(desk: Desk, round
     assert next_one.result() == 3
 
 
-async def test_who_waits_when_it_is_stopped_does_not_wait_for_ever(desk: Desk, rounds: Rounds[str, int]) -> None:
+async def test_who_waits_when_it_is_stopped_does_not_wait_for_ever(desk: Desk, rounds: Coalescer[str, int]) -> None:
     await rounds.stop()
     waiting = ask(rounds, "a")
     await settled()
@@ -144,7 +144,7 @@ async def test_who_waits_when_it_is_stopped_does_not_wait_for_ever(desk: Desk, r
     assert later.result() == 2
 
 
-async def test_an_error_that_nobody_waits_for_is_no_complaint(desk: Desk, rounds: Rounds[str, int]) -> None:
+async def test_an_error_that_nobody_waits_for_is_no_complaint(desk: Desk, rounds: Coalescer[str, int]) -> None:
     complaints: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     desk.says["a"] = ValueError("nobody hears it")

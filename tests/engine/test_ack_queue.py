@@ -7,7 +7,7 @@ import pytest
 from faust.types import TP
 
 from streams.worker import agents
-from streams.worker.agents import Handoff, IsOurs, Work
+from streams.worker.agents import AckQueue, IsOurs, Work
 from tests.fakes.clock import timeless
 from tests.fakes.worker import FakeEvent, FakeMessage
 
@@ -18,7 +18,7 @@ class Desk:
     """A hand-off, with events that the test ends one by one."""
 
     def __init__(self) -> None:
-        self.handoff = Handoff()
+        self.acks = AckQueue()
         self.acked: list[tuple[TP, int]] = []
         self.is_ours: dict[tuple[TP, int], IsOurs] = {}
         self.wanted: dict[tuple[TP, int], asyncio.Future[None]] = {}
@@ -26,7 +26,7 @@ class Desk:
 
     async def take(self, tp: TP, offset: int) -> None:
         event: Any = FakeEvent(FakeMessage(tp, offset), lambda *what: self.acked.append(what))
-        await self.handoff.take(event, self._work(tp, offset))
+        await self.acks.submit(event, self._work(tp, offset))
         await asyncio.sleep(0)
 
     def _work(self, tp: TP, offset: int) -> Work:
@@ -78,7 +78,7 @@ async def test_nothing_is_acknowledged_after_a_revocation() -> None:
     await desk.take(ONE, 0)
     await desk.take(OTHER, 0)
     assert desk.is_ours[(ONE, 0)]()
-    desk.handoff.drop({ONE})
+    desk.acks.drop({ONE})
     assert not desk.is_ours[(ONE, 0)]()
     assert desk.is_ours[(OTHER, 0)]()
     await desk.end(ONE, 0)
@@ -92,7 +92,7 @@ async def test_a_partition_that_comes_back_begins_anew() -> None:
     desk = Desk()
     await desk.take(ONE, 0)
     old = desk._ends[(ONE, 0)]
-    desk.handoff.drop({ONE})
+    desk.acks.drop({ONE})
     await desk.take(ONE, 0)
     await desk.take(ONE, 1)
     await desk.end(ONE, 1)
@@ -120,7 +120,7 @@ async def test_an_exception_is_tried_again_and_holds_up_no_other_partition() -> 
 async def test_an_exception_of_what_was_revoked_is_not_tried_again() -> None:
     desk = Desk()
     await desk.take(ONE, 0)
-    desk.handoff.drop({ONE})
+    desk.acks.drop({ONE})
     ended = desk._ends[(ONE, 0)]
     await desk.end(ONE, 0, RuntimeError("a bug"))
     await asyncio.sleep(agents._RETRY_S + 1)
@@ -135,7 +135,7 @@ async def test_an_event_that_waits_for_its_turn_while_it_is_revoked(monkeypatch:
     await desk.take(ONE, 0)
     waiting = asyncio.create_task(desk.take(ONE, 1))
     await asyncio.sleep(0.01)
-    desk.handoff.drop({ONE})
+    desk.acks.drop({ONE})
     await desk.end(ONE, 0)
     await waiting
     await asyncio.sleep(0.01)
@@ -151,9 +151,9 @@ async def test_idle_waits_for_what_ends_and_cancels_the_rest() -> None:
     await desk.take(ONE, 0)
     await desk.take(ONE, 1)
     asyncio.get_running_loop().call_later(1, desk._ends[(ONE, 0)].set_result, True)
-    await desk.handoff.idle(5)
+    await desk.acks.idle(5)
     assert asyncio.get_running_loop().time() >= 5
     assert desk.acked == [(ONE, 0)]
     assert desk._ends[(ONE, 1)].cancelled()
-    await desk.handoff.idle(5)
+    await desk.acks.idle(5)
     assert asyncio.get_running_loop().time() < 7
