@@ -14,7 +14,7 @@ from streams.kafka.ledger_id import LedgerId
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
 from streams.ledger.ledger import Ledger
-from streams.patience import find_topic
+from streams.lookup import find_topic
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import STALLED
 

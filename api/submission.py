@@ -15,7 +15,7 @@ from streams.domain.status import Status, hash_of
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
 from streams.errors import XferqError
-from streams.patience import find_topic
+from streams.lookup import find_topic
 from streams.settings.settings import Settings
 from streams.telemetry.traces import COMMAND_ID, NO_TRACES, QUEUE, Traces, about_record
 

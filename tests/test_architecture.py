@@ -127,7 +127,7 @@ LAYERS = (
     {"__init__", "errors", "domain"},
     {"records", "concurrency", "settings"},
     {"ports"},
-    {"unopened", "patience", "telemetry"},
+    {"unopened", "lookup", "telemetry"},
     {"kafka", "ledger", "broker"},
     {"claim", "drain", "ops"},
     {"commands"},

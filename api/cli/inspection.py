@@ -19,7 +19,7 @@ from streams.errors import Misconfigured, XferqError
 from streams.kafka.depths import queue_depths
 from streams.kafka.layout import TopicReport, apply_layout, read_layout
 from streams.kafka.reader import open_tail
-from streams.patience import read_to
+from streams.lookup import read_to
 from streams.records import Record
 from streams.telemetry.logs import printable
 

@@ -44,7 +44,7 @@ from streams.domain.topic import topic_of
 from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
 from streams.ledger.keys import passed_key
 from streams.ledger.ledger import Ledger
-from streams.patience import find_topic, require_gone
+from streams.lookup import find_topic, require_gone
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import CLAIM_SECONDS, CLAIMS, PRODUCERS_REPLACED, error_of

@@ -11,7 +11,7 @@ from streams.domain.head import heads_of, unknown_heads
 from streams.errors import Overtaken, Refused, Unavailable
 from streams.ledger.ledger import Ledger
 from streams.ledger.view import LedgerView
-from streams.patience import read_to
+from streams.lookup import read_to
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import HEADS_RESTORED

@@ -8,7 +8,7 @@ from streams.domain.envelope import NotRestorable, parse_envelope, queue_of_enve
 from streams.domain.topic import is_queue_topic, queue_of, topic_of
 from streams.drain.transform import ENVELOPE
 from streams.errors import Unreadable
-from streams.patience import find_topic, require_gone
+from streams.lookup import find_topic, require_gone
 from streams.ports import Kafka
 
 _log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ from streams.drain.range_drain import RangeDrain
 from streams.errors import Abandoned, Fenced, Rejected, Unavailable, XferqError
 from streams.ledger.keys import waiting_key
 from streams.ledger.ledger import Ledger
-from streams.patience import is_forgotten
+from streams.lookup import is_forgotten
 from streams.ports import Kafka
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health

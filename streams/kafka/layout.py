@@ -15,7 +15,7 @@ from streams.kafka.connection import Connection
 from streams.kafka.topics import CLEAN_ELECTIONS, KEEPS_ALL, QUEUE_CONFIG, Topics
 from streams.kafka.unsafe_queues import is_same
 from streams.kafka.widen_ledger import widen_ledger
-from streams.patience import find_topic
+from streams.lookup import find_topic
 from streams.settings.settings import Settings
 
 Outcome = Literal["ok", "created", "changed", "missing", "drift", "failed"]

@@ -23,7 +23,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.groups import coordinator
 from streams.kafka.translate import describing, reading, translating
 from streams.kafka.wire.offset_fetch import OffsetFetch
-from streams.patience import SURE_S, believe, find_topic
+from streams.lookup import SURE_LOOKS_S, believe, find_topic
 from streams.settings.settings import Settings
 
 _KEEP_MS = 10 * 365 * 24 * 3600 * 1000
@@ -88,7 +88,7 @@ class LedgerId:
         await self.renew()
 
     async def _present(self) -> str:
-        topic = await find_topic(self._kafka, self._name, looks_s=SURE_S)
+        topic = await find_topic(self._kafka, self._name, looks_s=SURE_LOOKS_S)
         if topic is None:
             raise Unavailable(f"topic {self._name} is not there")
         return topic.id

@@ -12,7 +12,7 @@ from datetime import datetime
 from streams.domain.ledger_partitions import ledger_width, partition_of_record, wrong_width
 from streams.domain.timestamp import format_time
 from streams.errors import Misconfigured, Refused, Unavailable
-from streams.patience import find_topic, read_to
+from streams.lookup import find_topic, read_to
 from streams.ports import Kafka, Topic
 from streams.records import Tail
 from streams.settings.settings import Settings

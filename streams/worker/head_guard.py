@@ -12,7 +12,7 @@ from streams.claim.claimer import Claimer
 from streams.domain.claim import Claim
 from streams.errors import XferqError
 from streams.ledger.ledger import Ledger
-from streams.patience import is_forgotten
+from streams.lookup import is_forgotten
 from streams.ports import Kafka
 from streams.settings.settings import Settings
 

@@ -20,7 +20,7 @@ from streams.kafka.ledger_id import LedgerId
 from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
 from streams.kafka.worker_group import require_one_version
-from streams.patience import believe
+from streams.lookup import believe
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
 from streams.telemetry.logs import complain, set_up_logging

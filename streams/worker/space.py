@@ -15,7 +15,7 @@ from streams.settings.settings import Settings
 from streams.telemetry.metrics import SPACE_FREED
 
 _log = logging.getLogger(__name__)
-_SOON_S = 3.0
+_PROGRESS_S = 3.0
 
 
 class SpaceReclaimer:
@@ -113,5 +113,5 @@ class SpaceReclaimer:
         """Of what seems not to be drained, see whether it is, if that can be had quickly: else less is freed now."""
         left = {p for claim in self._ledger.claims(topic) for p in self._ledger.unfinished_partitions(claim)}
         with suppress(XferqError, TimeoutError):
-            async with asyncio.timeout(_SOON_S):
+            async with asyncio.timeout(_PROGRESS_S):
                 await self._ledger.progress_barrier(topic, left)

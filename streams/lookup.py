@@ -1,4 +1,4 @@
-"""A look for a topic that does not take the first no for an answer.
+"""Looks at topics that do not take the first answer for the last one, and read to an end that was seen before.
 
 A broker may not know yet of a topic that was created a moment ago; one that was away for a while tells what it knew
 then. What is refused or given up for a topic's absence can't be taken back.
@@ -11,13 +11,13 @@ from streams.errors import Misconfigured, Unavailable
 from streams.ports import Topic, Topics
 from streams.records import Record, Tail
 
-SOON_S = (0.0, 0.1, 0.5)
+QUICK_LOOKS_S = (0.0, 0.1, 0.5)
 """Pauses before each look, where somebody waits for the answer."""
-SURE_S = (0.0, 0.5, 2.0)
+SURE_LOOKS_S = (0.0, 0.5, 2.0)
 """The same, where messages depend on it."""
 
 
-async def find_topic(kafka: Topics, name: str, *, looks_s: Sequence[float] = SOON_S) -> Topic | None:
+async def find_topic(kafka: Topics, name: str, *, looks_s: Sequence[float] = QUICK_LOOKS_S) -> Topic | None:
     """The topic; None where no look has found it.
 
     Raises:
@@ -37,7 +37,7 @@ async def believe(check: Callable[[], Awaitable[None]]) -> None:
         Misconfigured: no look has found it right.
         Exception: what else `check` raises, at once.
     """
-    for pause_s in SURE_S:
+    for pause_s in SURE_LOOKS_S:
         await asyncio.sleep(pause_s)
         try:
             return await check()
