@@ -6,7 +6,7 @@ repeated: a claim is made once per command and queue, a task only announces, a s
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -23,6 +23,7 @@ from streams.concurrency.lanes import Lanes
 from streams.domain.claim import Claim
 from streams.domain.command import (
     CancelCommand,
+    Command,
     InvalidCommand,
     StartCommand,
     parse_command,
@@ -74,7 +75,7 @@ class Commands:
         self._lanes = Lanes()  # how many work at a time, the claimer sees to
         self._finishing: set[str] = set()
 
-    def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
+    def parse(self, record: CommandRecord) -> Command:
         """The command in the record.
 
         Raises:
@@ -102,7 +103,7 @@ class Commands:
 
     async def carry_out(
         self,
-        command: CancelCommand | StartCommand,
+        command: Command,
         record: CommandRecord,
         is_ours: Callable[[], bool],
         *,
@@ -136,7 +137,7 @@ class Commands:
 
     async def _until_carried_out(
         self,
-        command: CancelCommand | StartCommand,
+        command: Command,
         status: Status,
         record: CommandRecord,
         is_ours: Callable[[], bool],
@@ -171,7 +172,7 @@ class Commands:
 
     async def _carry_out(
         self,
-        command: CancelCommand | StartCommand,
+        command: Command,
         status: Status,
         admit: Callable[[], Status],
         wait: Wait,
@@ -188,14 +189,7 @@ class Commands:
             return "refused"
         try:
             try:
-                # A new cancel is admitted behind the barrier that its claim passes anyhow.
-                if isinstance(command, StartCommand) or not self._admission.looks_new(command.id):
-                    await self._read_ledger(name)
-                    status = admit()
-                if isinstance(command, CancelCommand):
-                    await self._cancel(command, status, admit, wait, is_again=is_again)
-                else:
-                    await self._start(command, status, wait, is_again=is_again)
+                await HANDLERS[command.type](self, command, status, admit, wait, is_again=is_again)
             except Refused as error:
                 await wait.stop()  # or that it waits would be the last word
                 await self._read_ledger(name)
@@ -229,6 +223,10 @@ class Commands:
         self, command: CancelCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
     ) -> None:
         name = topic_of(command.queue_name)
+        # A new one is admitted behind the barrier that its claim passes anyhow.
+        if not self._admission.looks_new(command.id):
+            await self._read_ledger(name)
+            status = admit()
         request = Request(
             id=command.id,
             kind="xfer.cancel",
@@ -244,7 +242,11 @@ class Commands:
         if not claim.ranges:
             self._ended(status.model_copy(update={"state": "done"}))
 
-    async def _start(self, command: StartCommand, status: Status, wait: Wait, *, is_again: bool) -> None:
+    async def _start(
+        self, command: StartCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
+    ) -> None:
+        await self._read_ledger(topic_of(command.queue))
+        status = admit()
         if not is_again:
             wait.now(_QUEUES)
         counted = await self._transfers.claim(command, status, is_again=is_again)
@@ -300,3 +302,10 @@ class Commands:
             "command.%s id=%s queue=%r restored=%d returned=%d detail=%r",
             status.state, status.id, status.queue_name, status.restored, status.returned, status.detail,
         )  # fmt: skip
+
+
+HANDLERS: Mapping[str, Callable[..., Awaitable[None]]] = {
+    "xfer.cancel": Commands._cancel,
+    "xfer.start": Commands._start,
+}
+"""What carries a command out, by its type: a method that takes the command, its status, `admit`, `wait`, `is_again`."""

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from streams.domain.claim import Kind, Tally
-from streams.domain.command import CancelCommand, StartCommand
+from streams.domain.claim import Tally
+from streams.domain.command import Command
 from streams.domain.counts import Counts
 from streams.domain.topic import topic_of
 
@@ -26,7 +26,7 @@ class Status(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
-    type: Kind | None = None
+    type: str | None = None
     queue_name: str | None = None
     reason: str | None = None
     state: State
@@ -46,7 +46,7 @@ class Status(BaseModel):
     """A hash of the command's content, to tell whether the same id comes with another one."""
 
     @classmethod
-    def of(cls, command: CancelCommand | StartCommand, *, state: State, requested_at: str) -> "Status":
+    def of(cls, command: Command, *, state: State, requested_at: str) -> "Status":
         """A command's first status; `requested_at` counts where the command does not say itself."""
         return cls(
             id=command.id,
@@ -115,7 +115,7 @@ class Status(BaseModel):
         return self.model_copy(update=told)
 
 
-def hash_of(command: CancelCommand | StartCommand) -> str:
+def hash_of(command: Command) -> str:
     """Of what the command asks for: the same for the same content, whoever asked and when."""
     return hashlib.sha256(command.content().encode()).hexdigest()
 

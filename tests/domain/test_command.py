@@ -10,6 +10,7 @@ from streams.domain.command import (
     MAX_COMMAND_BYTES,
     MAX_QUEUE_NAMES,
     CancelCommand,
+    Command,
     Criteria,
     InvalidCommand,
     StartCommand,
@@ -27,7 +28,7 @@ START: dict[str, Any] = {"type": "xfer.start", "target": "http://Bogus.example",
 FIELDS = ["type", "queue_name", "reason", "id", "requested_at", "requested_by", "target", "queue_names", "tenant"]
 
 
-def parsed(fields: dict[str, Any]) -> CancelCommand | StartCommand:
+def parsed(fields: dict[str, Any]) -> Command:
     return parse_command(orjson.dumps(fields), fallback_id=FALLBACK)
 
 
