@@ -40,11 +40,6 @@ class Endpoint:
     formats: Mapping[str, str] = field(default_factory=dict)
     """The `format` in the OpenAPI document, by field."""
 
-    @property
-    def command_type(self) -> str:
-        """The type of the command."""
-        return str(self.model.model_fields["type"].default)
-
     def option(self, name: str) -> str:
         """What the command line calls a field."""
         return self.options.get(name, f"--{name.replace('_', '-')}")
@@ -63,8 +58,8 @@ class Endpoint:
         return create_model(self.body_name, __config__=config, __doc__=self.model.__doc__, **fields)
 
 
-_ROWS = (
-    Endpoint(
+ENDPOINTS: Mapping[str, Endpoint] = {
+    "xfer.cancel": Endpoint(
         CancelCommand,
         path="/api/admin/xfer/cancel/v1",
         verb="cancel",
@@ -76,7 +71,7 @@ _ROWS = (
         examples=[{"queue_name": EXAMPLE_QUEUE, "reason": "mx2 is back"}],
         options={"queue_name": "QUEUE"},
     ),
-    Endpoint(
+    "xfer.start": Endpoint(
         StartCommand,
         path="/api/admin/xfer/v1",
         verb="transfer",
@@ -95,7 +90,5 @@ _ROWS = (
         options={"queue_names": "--queue"},
         formats={"target": "uri"},
     ),
-)
-
-ENDPOINTS: Mapping[str, Endpoint] = {row.command_type: row for row in _ROWS}
+}
 """By type of command."""

@@ -1,7 +1,7 @@
 """POST of a command, for each type: as KumoMTA's crates/kumod/src/xfer/cancel.rs and request.rs."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
 
@@ -23,19 +23,24 @@ IdempotencyKey = Annotated[
         "the same body changes nothing; with another body it is refused.",
     ),
 ]
+_PROBLEMS = (
+    *("id-conflict", "too-slow", "too-large", "unsupported-media-type", "unsupported-encoding", "invalid-request"),
+    "unavailable",
+)
 
 
 def router_of_commands() -> APIRouter:
     """The endpoints of `api.commands`."""
     router = APIRouter(route_class=JsonRoute, tags=["Commands"])
     for type, endpoint in ENDPOINTS.items():
+        of_its_queue = ("not-an-xfer-queue", "unknown-queue") if endpoint.model.needs_queue else ()
         router.post(
             endpoint.path,
             name=type.removeprefix("xfer."),
             summary=endpoint.model.summary,
             description=endpoint.about,
             response_model=Done,
-            responses=_responses(endpoint),
+            responses={200: ACCEPTED, **problems("malformed-body", *of_its_queue, *_PROBLEMS)},
         )(_post(endpoint))
     return router
 
@@ -61,21 +66,3 @@ def _post(endpoint: Endpoint) -> Callable[..., Awaitable[Done]]:
         return Done()
 
     return post
-
-
-def _responses(endpoint: Endpoint) -> dict[int | str, dict[str, Any]]:
-    of_its_queue = ("not-an-xfer-queue", "unknown-queue") if endpoint.model.needs_queue else ()
-    return {
-        200: ACCEPTED,
-        **problems(
-            "malformed-body",
-            *of_its_queue,
-            "id-conflict",
-            "too-slow",
-            "too-large",
-            "unsupported-media-type",
-            "unsupported-encoding",
-            "invalid-request",
-            "unavailable",
-        ),
-    }

@@ -1,16 +1,15 @@
 """`xferq transfer`, `cancel` and all that `api.commands` has besides, and `status`: commands over HTTP."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from inspect import Parameter, Signature
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from api.cli.output import note, print_columns, print_json, progress
 from api.client import ApiClient
-from api.commands import Endpoint
+from api.commands import ENDPOINTS, Endpoint
 from api.models import CommandStatus
 from streams.settings.settings import load_settings
 from streams.telemetry.logs import printable
@@ -23,48 +22,32 @@ Id = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
-def command_of(endpoint: Endpoint) -> Callable[..., None]:
-    """The command that asks for commands of one type, with an option for each field of its body."""
+def command_of(type: str) -> Callable[..., None]:
+    """The command that asks for commands of one type, with an option for each field of their body."""
+    endpoint = ENDPOINTS[type]
 
     def ask(*, wait: bool, id: str | None, as_json: bool, **fields: Any) -> None:
         body = {name: value for name, value in fields.items() if value not in (None, [])}
         with ApiClient.of(load_settings()) as client:
-            _follow(client, client.submit(endpoint.command_type, body, id), wait=wait, as_json=as_json)
+            _follow(client, client.submit(type, body, id), wait=wait, as_json=as_json)
 
-    options: dict[str, tuple[Any, Any]] = {
-        name: (_parameter(endpoint, name), Parameter.empty if field.is_required() else None)
-        for name, field in endpoint.body.model_fields.items()
-    }
-    options |= {"wait": (Wait, False), "id": (Id, None), "as_json": (AsJson, False)}
-    ask.__signature__ = Signature(  # type: ignore[attr-defined]
-        [
-            Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
-            for name, (annotation, default) in options.items()
-        ]
-    )
-    ask.__annotations__ = {name: annotation for name, (annotation, _) in options.items()}
+    signature = Signature([*_parameters(endpoint)])
+    ask.__signature__ = signature  # type: ignore[attr-defined]
+    ask.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     ask.__doc__ = f"{endpoint.about}\n\nExample: `{_example(endpoint)}`"
     return ask
 
 
-def _parameter(endpoint: Endpoint, name: str) -> Any:
-    """The option or argument for a field, as typer has it."""
-    field = endpoint.body.model_fields[name]
-    about = field.description or ""
-    about = f"{about[:1].upper()}{about[1:]}."
-    kind = _plain(field.annotation)
-    called = endpoint.option(name)
-    if not called.startswith("-"):
-        return Annotated[kind, typer.Argument(metavar=called, help=about, show_default=False)]
-    return Annotated[kind if field.is_required() else kind | None, typer.Option(called, help=about, show_default=False)]
-
-
-def _plain(annotation: Any) -> Any:
-    """A field's type without its limits, and without None: `str`, `list[str]`."""
-    origin, of = get_origin(annotation), [item for item in get_args(annotation) if item is not NoneType]
-    if origin is list:
-        return list[_plain(of[0])]  # type: ignore[misc]
-    return annotation if origin is None else _plain(of[0])
+def _parameters(endpoint: Endpoint) -> Iterator[Parameter]:
+    types = get_type_hints(endpoint.model)  # without their limits
+    for name, field in endpoint.body.model_fields.items():
+        called, about = endpoint.option(name), field.description or ""
+        shown: Any = {"help": f"{about[:1].upper()}{about[1:]}.", "show_default": False}
+        option = typer.Option(called, **shown) if called[0] == "-" else typer.Argument(metavar=called, **shown)
+        default: Any = Parameter.empty if field.is_required() else None
+        yield Parameter(name, Parameter.KEYWORD_ONLY, annotation=Annotated[types[name], option], default=default)
+    for name, annotation, default in (("wait", Wait, False), ("id", Id, None), ("as_json", AsJson, False)):
+        yield Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
 def _example(endpoint: Endpoint) -> str:
@@ -73,7 +56,7 @@ def _example(endpoint: Endpoint) -> str:
     for name, value in endpoint.examples[0].items():
         called = endpoint.option(name)
         for item in value if isinstance(value, list) else [value]:
-            words += [called, str(item)] if called.startswith("-") else [str(item)]
+            words += [called, str(item)] if called[0] == "-" else [str(item)]
     return shlex.join(words)
 
 

@@ -21,14 +21,7 @@ from streams.commands.wait import Wait
 from streams.concurrency.backoff import backoff_s
 from streams.concurrency.lanes import Lanes
 from streams.domain.claim import Claim
-from streams.domain.command import (
-    CancelCommand,
-    Command,
-    InvalidCommand,
-    StartCommand,
-    parse_command,
-    position_id,
-)
+from streams.domain.command import CancelCommand, Command, InvalidCommand, StartCommand, parse_command, position_id
 from streams.domain.status import Status, hash_of
 from streams.domain.timestamp import format_time
 from streams.domain.topic import drains_partition, topic_of

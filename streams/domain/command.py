@@ -68,11 +68,9 @@ def _rfc3339(text: str) -> str:
 
 # What JSON Schema can say of them stands beside what decides.
 TextField = Annotated[str, AfterValidator(_bounded), Field(json_schema_extra=_OF_A_TEXT)]
-QueueNameField = Annotated[str, AfterValidator(_bounded), Field(json_schema_extra=_OF_A_TEXT)]
-ReasonField = Annotated[str, AfterValidator(_bounded), Field(json_schema_extra=_OF_A_TEXT)]
 TargetField = Annotated[str, AfterValidator(normalise_target)]
 XferQueueNameField = Annotated[
-    QueueNameField,
+    TextField,
     AfterValidator(_xfer_queue_name),
     Field(json_schema_extra={**_OF_A_TEXT, "pattern": f"{re.escape(XFER_SUFFIX)}$"}),
 ]
@@ -101,7 +99,7 @@ class Criteria(BaseModel):
     tenant: TextField | None = Field(None, description="only queues of this tenant")
     domain: TextField | None = Field(None, description="only queues for this domain")
     routing_domain: TextField | None = Field(None, description="only queues with this routing domain")
-    queue_names: Annotated[list[QueueNameField], Field(max_length=MAX_QUEUE_NAMES, fail_fast=True)] | None = Field(
+    queue_names: Annotated[list[TextField], Field(max_length=MAX_QUEUE_NAMES, fail_fast=True)] | None = Field(
         None, description="only these queues; the other criteria are then ignored"
     )
 
@@ -136,7 +134,7 @@ class Command(BaseModel):
     needs_queue: ClassVar[bool] = False
     """Whether the API refuses it if its queue does not exist."""
 
-    reason: ReasonField = Field(description=f"why, for the delivery log; {_BYTES}")
+    reason: TextField = Field(description=f"why, for the delivery log; {_BYTES}")
     id: CommandId
     requested_at: TimeField | None = None
     requested_by: TextField | None = None
