@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from api.commands import ENDPOINTS, STATUS_PATH
 from api.embedded import api_url
 from api.models import CommandStatus
-from api.paths import CANCEL_PATH, START_PATH
 from api.tls import client_context
 from streams.domain.command import is_command_id
 from streams.errors import Refused, Unavailable, XferqError
@@ -82,41 +82,34 @@ class ApiClient:
             return False
         return True
 
-    def cancel(self, body: Mapping[str, object], id: str | None = None) -> str:
-        """Cancel a transfer; the command's id.
+    def submit(self, type: str, body: Mapping[str, object], id: str | None = None) -> str:
+        """Ask for a command of this type; its id.
 
         Raises:
             Refused: the API does not take it.
             Unavailable: the API is not there, or has no Kafka.
         """
-        return self._submit(CANCEL_PATH, body, id)
-
-    def start(self, body: Mapping[str, object], id: str | None = None) -> str:
-        """Start a transfer; the command's id. Raises as `cancel`."""
-        return self._submit(START_PATH, body, id)
+        key = id or uuid.uuid4().hex
+        try:
+            self._json("POST", ENDPOINTS[type].path, json=body, headers={"Idempotency-Key": key})
+        except Unavailable as error:
+            raise Unavailable(f"{error}. To repeat exactly this command: --id {key}") from error
+        return key
 
     def status(self, id: str) -> CommandStatus:
-        """One command's status. Raises as `cancel`."""
+        """One command's status. Raises as `submit`."""
         if not is_command_id(id):
             raise Refused(f"{id!r} can't be the id of a command: it is 1 to 128 characters of A-Z a-z 0-9 . _ -")
-        return CommandStatus.model_validate(self._json("GET", f"{CANCEL_PATH}/{id}"))
+        return CommandStatus.model_validate(self._json("GET", f"{STATUS_PATH}/{id}"))
 
     def statuses(self, *, limit: int, queue_name: str | None = None) -> list[CommandStatus]:
-        """Statuses, newest first. Raises as `cancel`."""
+        """Statuses, newest first. Raises as `submit`."""
         query = {"limit": limit} | ({} if queue_name is None else {"queue_name": queue_name})
-        return [CommandStatus.model_validate(item) for item in self._json("GET", CANCEL_PATH, params=query)]
+        return [CommandStatus.model_validate(item) for item in self._json("GET", STATUS_PATH, params=query)]
 
     def statuses_until_done(self, id: str) -> "StatusFeed":
         """The command's status again and again; see `StatusFeed`."""
         return StatusFeed(self, id)
-
-    def _submit(self, path: str, body: Mapping[str, object], id: str | None) -> str:
-        key = id or uuid.uuid4().hex
-        try:
-            self._json("POST", path, json=body, headers={"Idempotency-Key": key})
-        except Unavailable as error:
-            raise Unavailable(f"{error}. To repeat exactly this command: --id {key}") from error
-        return key
 
     def _json(self, method: str, path: str, **more: Any) -> Any:
         try:

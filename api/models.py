@@ -1,25 +1,14 @@
 """What the HTTP API takes and gives, with the limits and examples that its documentation shows."""
 
-import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from streams.domain.claim import Kind
-from streams.domain.command import (
-    MAX_QUEUE_NAMES,
-    MAX_TEXT_BYTES,
-    QueueNameField,
-    ReasonField,
-    TargetField,
-    TextField,
-)
-from streams.domain.queue_name import XFER_SUFFIX
+from api.commands import EXAMPLE_QUEUE
+from streams.domain.command import TYPES
 from streams.domain.status import Status
 from streams.domain.transitions import State
 
-_BYTES = f"1 to {MAX_TEXT_BYTES:,} bytes of UTF-8"
-EXAMPLE_QUEUE = "http://mx2.example.com/.xfer.kumomta.internal"
 EXAMPLE_ID = "6f1f6d1c8a554c3f9f0a6f3a8a3f4a0e"
 EXAMPLE_STATUSES: list[Any] = [
     {
@@ -44,57 +33,6 @@ EXAMPLE_STATUSES: list[Any] = [
 ]
 
 
-class XferCancelRequest(BaseModel):
-    """Cancels the transfer of everything that is in an xfer queue now."""
-
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        extra="ignore",
-        json_schema_extra={"examples": [{"queue_name": EXAMPLE_QUEUE, "reason": "mx2 is back"}]},
-    )
-
-    queue_name: QueueNameField = Field(
-        description=f"the xfer queue; {_BYTES}",
-        json_schema_extra={"pattern": f"{re.escape(XFER_SUFFIX)}$"},
-    )
-    reason: ReasonField = Field(description=f"why, for the delivery log; {_BYTES}")
-
-
-class XferRequest(BaseModel):
-    """Starts a transfer of scheduled queues to another node; without any criterion, of all of them."""
-
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        extra="ignore",
-        json_schema_extra={
-            "examples": [
-                {"target": "http://mx2.example.com/", "reason": "maintenance of mx1", "tenant": "mytenant"},
-                {
-                    "target": "http://mx2.example.com/",
-                    "reason": "maintenance of mx1",
-                    "queue_names": ["mytenant@example.com", "example.net"],
-                },
-            ]
-        },
-    )
-
-    target: TargetField = Field(
-        description="where the messages go: an http or https URL. It is normalised as in browsers, and names "
-        "the xfer queue: `{target}.xfer.kumomta.internal`",
-        json_schema_extra={"format": "uri"},
-    )
-    reason: ReasonField = Field(description=f"why, for the delivery log; {_BYTES}")
-    campaign: TextField | None = Field(None, description="only queues of this campaign")
-    tenant: TextField | None = Field(None, description="only queues of this tenant")
-    domain: TextField | None = Field(None, description="only queues for this domain")
-    routing_domain: TextField | None = Field(None, description="only queues with this routing domain")
-    queue_names: Annotated[list[QueueNameField], Field(max_length=MAX_QUEUE_NAMES, fail_fast=True)] | None = Field(
-        None, description="only these queues; the other criteria are then ignored"
-    )
-
-
 class Done(BaseModel):
     """An empty object: the command is durable and will be carried out."""
 
@@ -108,7 +46,9 @@ class CommandStatus(BaseModel):
     )
 
     id: str = Field(description="the command's id")
-    type: Kind | None = Field(description="null for a record that was not a command at all")
+    type: Annotated[str, Field(json_schema_extra={"enum": [*TYPES]})] | None = Field(
+        description="null for a record that was not a command at all"
+    )
     queue_name: str | None = Field(description="the xfer queue that the command is about")
     reason: str | None = Field(description="the reason that was given")
     state: State = Field(

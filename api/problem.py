@@ -142,7 +142,10 @@ async def _on_http(request: Request, error: Exception) -> Response:
 async def _on_invalid(_: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return _defect()
-    errors = list(_field_errors(error.errors()))
+    found = [item for item in error.errors() if item["type"] != "not_an_xfer_queue"]
+    if not found:  # all else is right
+        return answer(Problem("not-an-xfer-queue", f"{shown(error.errors()[0]['input'])} is not an xfer queue"))
+    errors = list(_field_errors(found))
     return answer(Problem("invalid-request", "; ".join(shown(item.detail) for item in errors[:3]), errors=errors))
 
 

@@ -2,11 +2,11 @@
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.paths import CANCEL_PATH, START_PATH
+from api.commands import ENDPOINTS
 from streams.domain.trace import trace_of
 from streams.telemetry.traces import COMMAND_ID, Traces
 
-_PATHS = frozenset({CANCEL_PATH, START_PATH})
+_PATHS = frozenset(endpoint.path for endpoint in ENDPOINTS.values())
 _ID_HEADER = b"x-command-id"
 _FAILED = 500
 

@@ -10,7 +10,7 @@ from api.link import Link
 from api.problem import Problem, invalid, shown
 from streams.commands.ids import Ids, IdTaken
 from streams.concurrency.keyed_locks import KeyedLocks
-from streams.domain.command import MAX_COMMAND_BYTES, CancelCommand, StartCommand, is_command_id
+from streams.domain.command import MAX_COMMAND_BYTES, Command, is_command_id
 from streams.domain.status import Status, hash_of
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
@@ -42,7 +42,7 @@ class Submissions:
         self._places = asyncio.Semaphore(_AT_ONCE)
         self._limit_s = settings.request_timeout_ms / 1000 + 5
 
-    async def submit(self, command: CancelCommand | StartCommand, *, is_new: bool) -> None:
+    async def submit(self, command: Command, *, is_new: bool) -> None:
         """Make the command durable, unless it was taken before.
 
         A status without a published command may stay behind where this fails: whoever repeats the request
@@ -77,7 +77,7 @@ class Submissions:
         who = command.requested_by
         _log.info("command.accepted id=%s type=%s queue=%r by=%r", command.id, command.type, command.queue, who)
 
-    async def _publish(self, command: CancelCommand | StartCommand) -> None:
+    async def _publish(self, command: Command) -> None:
         """Publish it, with the span that this is in the record's headers."""
         topic = self._settings.commands_topic
         about = about_record(topic, "publish", kind="send") | {COMMAND_ID: command.id, QUEUE: command.queue}
@@ -85,7 +85,7 @@ class Submissions:
             headers = [] if span.trace is None else span.trace.headers()
             await self._link.kafka.publish(topic, [(command.queue.encode(), command.to_bytes())], headers=headers)
 
-    async def _write_down(self, command: CancelCommand | StartCommand, *, is_new: bool) -> bool:
+    async def _write_down(self, command: Command, *, is_new: bool) -> bool:
         """Record the command as accepted; whether it is to be published."""
         ledger = self._link.require()
         status = Status.of(command, state="accepted", requested_at=format_time(self.now()))
@@ -103,7 +103,7 @@ class Submissions:
             if known is not None:
                 # Accepted, but was it published? A crash may have come between; twice does no harm.
                 return known.state == "accepted"
-        if isinstance(command, CancelCommand) and not await self._is_known(name):
+        if command.needs_queue and not await self._is_known(name):
             raise Problem("unknown-queue", f"{shown(command.queue)} is not a current scheduled queue")
         await ledger.record_status(name, status)
         return True

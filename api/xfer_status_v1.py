@@ -1,4 +1,4 @@
-"""GET /api/admin/xfer/cancel/v1 and /{id}: what has become of commands, cancels and transfers alike."""
+"""GET /api/admin/xfer/cancel/v1 and /{id}: what has become of commands, whatever their type."""
 
 from itertools import islice
 from typing import Annotated
@@ -6,9 +6,9 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from api.commands import STATUS_PATH
 from api.link import Link
 from api.models import EXAMPLE_ID, CommandStatus
-from api.paths import CANCEL_PATH
 from api.problem import Problem, shown
 from api.responses import problems
 from streams.errors import Unavailable
@@ -20,7 +20,7 @@ router = APIRouter(tags=["Status"])
 
 
 @router.get(
-    CANCEL_PATH,
+    STATUS_PATH,
     summary="List commands, newest first",
     response_model=list[CommandStatus],
     responses={
@@ -38,7 +38,7 @@ async def list_statuses(
     before: Annotated[str | None, Query(description="a command's id: the list starts after it")] = None,
     queue_name: Annotated[str | None, Query(description="only commands about this xfer queue")] = None,
 ) -> list[CommandStatus]:
-    """Cancels and transfers, including those that were refused, until 30 days after they ended."""
+    """Commands of all types, including those that were refused, until 30 days after they ended."""
     link: Link = request.app.state.link
     ledger = link.ledger
     await link.refresh()
@@ -53,12 +53,12 @@ async def list_statuses(
     page = list(islice(statuses, start, start + limit))
     if start + limit < len(statuses):
         query = {"limit": limit, "before": page[-1].id} | ({} if queue_name is None else {"queue_name": queue_name})
-        response.headers["Link"] = f'<{CANCEL_PATH}?{urlencode(query)}>; rel="next"'
+        response.headers["Link"] = f'<{STATUS_PATH}?{urlencode(query)}>; rel="next"'
     return [CommandStatus.of(ledger.status(status.id) or status) for status in page]
 
 
 @router.get(
-    CANCEL_PATH + "/{id}",
+    STATUS_PATH + "/{id}",
     summary="A command's status",
     response_model=CommandStatus,
     responses=problems("unknown-command", "invalid-request", "unavailable"),

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from api.app import create_app
-from api.models import CommandStatus, XferCancelRequest, XferRequest
+from api.commands import ENDPOINTS
+from api.models import CommandStatus
 from streams.domain.command import parse_command
 from streams.domain.envelope import ReturnReason, parse_envelope
 from streams.domain.topic import topic_of
@@ -154,7 +155,7 @@ def requests() -> list[tuple[str, str | None]]:
 
 
 def test_the_curl_examples_are_requests_that_the_api_takes() -> None:
-    models = {"/api/admin/xfer/v1": XferRequest, "/api/admin/xfer/cancel/v1": XferCancelRequest}
+    models = {ENDPOINTS[type].path: ENDPOINTS[type].body for type in ("xfer.start", "xfer.cancel")}
     assert {path for path, body in requests() if body is not None} == models.keys()
     for path, body in requests():
         (operations,) = (

@@ -1,16 +1,19 @@
-"""`xferq transfer`, `cancel`, `status`: commands and what has become of them, over HTTP."""
+"""`xferq transfer`, `cancel` and all that `api.commands` has besides, and `status`: commands over HTTP."""
 
-from typing import Annotated, Any
+import shlex
+from collections.abc import Callable, Iterator
+from inspect import Parameter, Signature
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from api.cli.output import note, print_columns, print_json, progress
 from api.client import ApiClient
+from api.commands import ENDPOINTS, Endpoint
 from api.models import CommandStatus
 from streams.settings.settings import load_settings
 from streams.telemetry.logs import printable
 
-Reason = Annotated[str, typer.Option("--reason", help="The reason; it goes into the delivery log.", show_default=False)]
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress until it is done, then print the counts.")]
 Id = Annotated[
     str | None,
@@ -19,57 +22,42 @@ Id = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
-def transfer(
-    target: Annotated[str, typer.Option("--target", help="Where the messages go: a URL.", show_default=False)],
-    reason: Reason,
-    campaign: Annotated[str | None, typer.Option(help="Only queues of this campaign.")] = None,
-    tenant: Annotated[str | None, typer.Option(help="Only queues of this tenant.")] = None,
-    domain: Annotated[str | None, typer.Option(help="Only queues for this domain.")] = None,
-    routing_domain: Annotated[str | None, typer.Option(help="Only queues with this routing domain.")] = None,
-    queue: Annotated[
-        list[str] | None, typer.Option("--queue", help="Only this queue; may be given more than once.")
-    ] = None,
-    wait: Wait = False,
-    id: Id = None,
-    as_json: AsJson = False,
-) -> None:
-    """Move scheduled queues into the xfer queue of a target.
+def command_of(type: str) -> Callable[..., None]:
+    """The command that asks for commands of one type, with an option for each field of their body."""
+    endpoint = ENDPOINTS[type]
 
-    Takes what is in the queues now. **Without any criterion, this means every scheduled queue.**
+    def ask(*, wait: bool, id: str | None, as_json: bool, **fields: Any) -> None:
+        body = {name: value for name, value in fields.items() if value not in (None, [])}
+        with ApiClient.of(load_settings()) as client:
+            _follow(client, client.submit(type, body, id), wait=wait, as_json=as_json)
 
-    Example: `xferq transfer --target http://mx2.example.com/ --reason "maintenance of mx1" --tenant mytenant`
-    """
-    body: dict[str, Any] = {
-        "target": target,
-        "reason": reason,
-        "campaign": campaign,
-        "tenant": tenant,
-        "domain": domain,
-        "routing_domain": routing_domain,
-        "queue_names": queue or None,
-    }
-    with ApiClient.of(load_settings()) as client:
-        key = client.start({name: value for name, value in body.items() if value is not None}, id)
-        _follow(client, key, wait=wait, as_json=as_json)
+    signature = Signature([*_parameters(endpoint)])
+    ask.__signature__ = signature  # type: ignore[attr-defined]
+    ask.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    ask.__doc__ = f"{endpoint.about}\n\nExample: `{_example(endpoint)}`"
+    return ask
 
 
-def cancel(
-    queue: Annotated[str, typer.Argument(metavar="QUEUE", help="The xfer queue.", show_default=False)],
-    reason: Reason,
-    wait: Wait = False,
-    id: Id = None,
-    as_json: AsJson = False,
-) -> None:
-    """Cancel a transfer: put what is in an xfer queue back where it came from.
+def _parameters(endpoint: Endpoint) -> Iterator[Parameter]:
+    types = get_type_hints(endpoint.model)  # without their limits
+    for name, field in endpoint.body.model_fields.items():
+        called, about = endpoint.option(name), field.description or ""
+        shown: Any = {"help": f"{about[:1].upper()}{about[1:]}.", "show_default": False}
+        option = typer.Option(called, **shown) if called[0] == "-" else typer.Argument(metavar=called, **shown)
+        default: Any = Parameter.empty if field.is_required() else None
+        yield Parameter(name, Parameter.KEYWORD_ONLY, annotation=Annotated[types[name], option], default=default)
+    for name, annotation, default in (("wait", Wait, False), ("id", Id, None), ("as_json", AsJson, False)):
+        yield Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
-    Takes everything that is in the queue at this moment; what arrives later needs another cancel. Does not wait
-    until it is done, except with --wait.
 
-    Example: `xferq cancel http://mx2.example.com/.xfer.kumomta.internal --reason "mx2 is full" --wait`
-    """
-    with ApiClient.of(load_settings()) as client:
-        key = client.cancel({"queue_name": queue, "reason": reason}, id)
-        _follow(client, key, wait=wait, as_json=as_json)
+def _example(endpoint: Endpoint) -> str:
+    """The first example of a body, as a command line."""
+    words = ["xferq", endpoint.verb]
+    for name, value in endpoint.examples[0].items():
+        called = endpoint.option(name)
+        for item in value if isinstance(value, list) else [value]:
+            words += [called, str(item)] if called[0] == "-" else [str(item)]
+    return shlex.join(words)
 
 
 def status(

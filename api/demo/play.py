@@ -130,7 +130,7 @@ class Play:
         report.say(f"POST /api/admin/xfer/v1 {_shown(body)}")
         self._stage.made(self._xfer_topic)
         started = time.monotonic()
-        id = await asyncio.to_thread(self._client.start, body)
+        id = await asyncio.to_thread(self._client.submit, "xfer.start", body)
         status = await self._follow(id, "transferred", lambda _: None)
         took = time.monotonic() - started
         report.say(f"{status.restored:,} messages are in the xfer queue {self._xfer_queue} after {took:.1f} s")
@@ -184,7 +184,7 @@ class Play:
         body = {"queue_name": self._xfer_queue, "reason": reason}
         report.say(f"POST /api/admin/xfer/cancel/v1 {_shown(body)}")
         cancelled_at = time.time()
-        id = await asyncio.to_thread(self._client.cancel, body)
+        id = await asyncio.to_thread(self._client.submit, "xfer.cancel", body)
         answered_at = time.time()
 
         def look(status: CommandStatus) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from streams.commands.admission import Admission
 from streams.commands.command_record import CommandRecord
 from streams.commands.ids import Ids, IdTaken
-from streams.domain.command import CancelCommand, InvalidCommand, StartCommand
+from streams.domain.command import Command, InvalidCommand
 from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.errors import XferqError
@@ -26,7 +26,7 @@ class Announcements:
         ledger: Ledger,
         ids: Ids,
         admission: Admission,
-        parse: Callable[[CommandRecord], CancelCommand | StartCommand],
+        parse: Callable[[CommandRecord], Command],
     ) -> None:
         self._ledger = ledger
         self._ids = ids

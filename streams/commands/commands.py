@@ -7,7 +7,7 @@ repeated: a claim is made once per command and queue, a task only announces, a s
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -24,13 +24,7 @@ from streams.commands.wait import Wait
 from streams.concurrency.backoff import backoff_s
 from streams.concurrency.keyed_locks import KeyedLocks
 from streams.domain.claim import Claim
-from streams.domain.command import (
-    CancelCommand,
-    InvalidCommand,
-    StartCommand,
-    parse_command,
-    position_id,
-)
+from streams.domain.command import CancelCommand, Command, InvalidCommand, StartCommand, parse_command, position_id
 from streams.domain.status import Status, hash_of
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import drains_partition, topic_of
@@ -76,7 +70,7 @@ class Commands:
         self.announcements = Announcements(ledger, self._ids, self._admission, self.parse)
         self._locks = KeyedLocks()  # how many work at a time, the claimer sees to
 
-    def parse(self, record: CommandRecord) -> CancelCommand | StartCommand:
+    def parse(self, record: CommandRecord) -> Command:
         """The command in the record.
 
         Raises:
@@ -103,7 +97,7 @@ class Commands:
 
     async def carry_out(
         self,
-        command: CancelCommand | StartCommand,
+        command: Command,
         record: CommandRecord,
         is_ours: Callable[[], bool],
         *,
@@ -137,7 +131,7 @@ class Commands:
 
     async def _until_carried_out(
         self,
-        command: CancelCommand | StartCommand,
+        command: Command,
         status: Status,
         record: CommandRecord,
         is_ours: Callable[[], bool],
@@ -148,16 +142,13 @@ class Commands:
         failures = 0
         name = topic_of(command.queue)
 
-        def require_wanted() -> None:
-            self._admission.require_wanted(command.id, self._expiry(command, record), self._now())
-
         def admit() -> Status:
             if not is_kept and self._ledger.pending.holds(name, record.position):
                 raise NotToDo("kept")
             if not is_kept and self._ledger.pending.is_behind(name, record.position):
                 raise Unavailable(ITS_TURN)
             known = self._admission.admit(status, record.timestamp)
-            require_wanted()
+            self._admission.require_wanted(command.id, self._expiry(command, record), self._now())
             return known
 
         while is_ours():
@@ -167,7 +158,7 @@ class Commands:
                 await asyncio.sleep(_TURN_S)  # without a claim's fence, which would disturb whoever goes on with that
                 continue
             try:
-                return await self._carry_out(command, status, admit, require_wanted, wait, is_again=failures > 0)
+                return await self._carry_out(command, status, admit, wait, is_again=failures > 0)
             except XferqError as error:
                 failures += 1
                 _log.warning("command.again id=%s queue=%r error=%s", command.id, command.queue, error)
@@ -175,7 +166,7 @@ class Commands:
                 await asyncio.sleep(backoff_s(failures, 0.2, _MOST_BACKOFF_S))
         raise Abandoned
 
-    def _expiry(self, command: CancelCommand | StartCommand, record: CommandRecord) -> datetime | None:
+    def _expiry(self, command: Command, record: CommandRecord) -> datetime | None:
         if command.expires_at is not None:
             return parse_time(command.expires_at)
         after_s = self._settings.expire_after_s
@@ -183,15 +174,13 @@ class Commands:
 
     async def _carry_out(
         self,
-        command: CancelCommand | StartCommand,
+        command: Command,
         status: Status,
         admit: Callable[[], Status],
-        require_wanted: Callable[[], None],
         wait: Wait,
         *,
         is_again: bool,
     ) -> str:
-        name = topic_of(command.queue)
         if not is_again:
             wait.now(_LEDGER)
         try:
@@ -201,14 +190,7 @@ class Commands:
             return "refused"
         try:
             try:
-                # A new cancel is admitted behind the barrier that its claim passes anyhow.
-                if isinstance(command, StartCommand) or not self._admission.looks_new(command.id):
-                    await self._read_ledger(name)
-                    status = admit()
-                if isinstance(command, CancelCommand):
-                    await self._cancel(command, status, admit, wait, is_again=is_again)
-                else:
-                    await self._start(command, status, require_wanted, wait, is_again=is_again)
+                await HANDLERS[command.type](self, command, status, admit, wait, is_again=is_again)
             except Refused as error:
                 await wait.stop()  # or that it waits would be the last word
                 event = error.event if isinstance(error, NotWanted) else "refused"
@@ -236,6 +218,10 @@ class Commands:
         self, command: CancelCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
     ) -> None:
         name = topic_of(command.queue_name)
+        # A new one is admitted behind the barrier that its claim passes anyhow.
+        if not self._admission.looks_new(command.id):
+            await self._read_ledger(name)
+            status = admit()
         request = ClaimRequest(
             id=command.id,
             kind="xfer.cancel",
@@ -252,11 +238,13 @@ class Commands:
             self.outcomes.tell(status.model_copy(update={"state": "done"}))
 
     async def _start(
-        self, command: StartCommand, status: Status, require_wanted: Callable[[], None], wait: Wait, *, is_again: bool
+        self, command: StartCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
     ) -> None:
+        await self._read_ledger(topic_of(command.queue))
+        status = admit()
         if not is_again:
             wait.now(_QUEUES)
-        await self._transfers.claim(command, status, require_wanted, is_again=is_again)
+        await self._transfers.claim(command, status, admit, is_again=is_again)
         await self.outcomes.finish(command.id)
 
     async def _claim(self, request: ClaimRequest) -> Claim:
@@ -282,3 +270,10 @@ class Commands:
                 tasks.setdefault(where, []).append((key, claim.task(partition)))
         for where, records in tasks.items():
             await self._kafka.publish(self._settings.drains_topic, records, partition=where)
+
+
+HANDLERS: Mapping[str, Callable[..., Awaitable[None]]] = {
+    "xfer.cancel": Commands._cancel,
+    "xfer.start": Commands._start,
+}
+"""What carries a command out, by its type: a method that takes the command, its status, `admit`, `wait`, `is_again`."""

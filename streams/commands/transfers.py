@@ -68,12 +68,12 @@ class Transfers:
         self._now = now
 
     async def claim(
-        self, command: StartCommand, status: Status, require_wanted: Callable[[], None], *, is_again: bool
+        self, command: StartCommand, status: Status, admit: Callable[[], object], *, is_again: bool
     ) -> None:
         """Claim every selected queue, then write down how many there are: the command is claimed from then on.
 
         To be called behind a barrier for the xfer queue. Nothing is done where all of this had been done before. What
-        `require_wanted` raises, before the transfer's beginning only, goes through.
+        `admit` raises, before the transfer's beginning only, goes through.
 
         Raises:
             Refused: the xfer queue's topic can't be created.
@@ -81,7 +81,7 @@ class Transfers:
         """
         if self._is_counted(command.id):
             return
-        queues = await self._selected(command, status, require_wanted)
+        queues = await self._selected(command, status, admit)
         passed = dict(self._ledger.selection(command.id).passed)
         claims = {claim.topic: claim for claim in self._ledger.claims_of(command.id)}
         attempt = _Attempt(command, is_again, claims, passed)
@@ -95,7 +95,7 @@ class Transfers:
         status = self._ledger.status(id)
         return status is not None and status.queues is not None
 
-    async def _selected(self, command: StartCommand, status: Status, require_wanted: Callable[[], None]) -> list[str]:
+    async def _selected(self, command: StartCommand, status: Status, admit: Callable[[], object]) -> list[str]:
         """The queues that this transfer takes: those that it names, or all that matched at its first try.
 
         They are written down under its fence: this is its beginning.
@@ -110,7 +110,7 @@ class Transfers:
         async with self._outcomes.fence(status) as fence:
             selected = self._ledger.selection(command.id).queues
             if selected is None:
-                require_wanted()
+                admit()
                 if self._is_counted(command.id):
                     raise NotToDo("known")  # by another one, while this process stood still
                 selected = list((await selected_queues(self._kafka, command)).values())

@@ -10,6 +10,7 @@ from streams.domain.timestamp import parse_time
 from streams.domain.trace import TraceContext, parse_trace
 
 Kind = Literal["xfer.cancel", "xfer.start"]
+"""What is done to the messages of a claim: restored, or saved. Of the types of commands, those that claim."""
 
 # Whatever stands there: it makes no claim unreadable.
 _TextIfAny = Annotated[str | None, BeforeValidator(lambda value: value if isinstance(value, str) else None)]

@@ -1,7 +1,9 @@
-"""Commands: cancel a transfer, or start one. What anybody may have published, so nothing in it is trusted."""
+"""Commands: one model for each type. What anybody may have published, so nothing in it is trusted."""
 
 import re
-from typing import Annotated, Any, Literal
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -27,6 +29,7 @@ ID_PATTERN = f"^[A-Za-z0-9._-]{{1,{MAX_ID_LENGTH}}}$"
 
 _ID = re.compile(ID_PATTERN.strip("^$"))
 _SHOWN = 200
+_BYTES = f"1 to {MAX_TEXT_BYTES:,} bytes of UTF-8"
 _OF_A_TEXT: dict[str, Any] = {"minLength": 1, "maxLength": MAX_TEXT_BYTES}
 
 
@@ -65,11 +68,9 @@ def _rfc3339(text: str) -> str:
 
 # What JSON Schema can say of them stands beside what decides.
 TextField = Annotated[str, AfterValidator(_bounded), Field(json_schema_extra=_OF_A_TEXT)]
-QueueNameField = Annotated[str, AfterValidator(_bounded), Field(json_schema_extra=_OF_A_TEXT)]
-ReasonField = Annotated[str, AfterValidator(_bounded), Field(json_schema_extra=_OF_A_TEXT)]
 TargetField = Annotated[str, AfterValidator(normalise_target)]
 XferQueueNameField = Annotated[
-    QueueNameField,
+    TextField,
     AfterValidator(_xfer_queue_name),
     Field(json_schema_extra={**_OF_A_TEXT, "pattern": f"{re.escape(XFER_SUFFIX)}$"}),
 ]
@@ -94,11 +95,13 @@ class Criteria(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
 
-    campaign: TextField | None = None
-    tenant: TextField | None = None
-    domain: TextField | None = None
-    routing_domain: TextField | None = None
-    queue_names: Annotated[list[QueueNameField], Field(max_length=MAX_QUEUE_NAMES, fail_fast=True)] | None = None
+    campaign: TextField | None = Field(None, description="only queues of this campaign")
+    tenant: TextField | None = Field(None, description="only queues of this tenant")
+    domain: TextField | None = Field(None, description="only queues for this domain")
+    routing_domain: TextField | None = Field(None, description="only queues with this routing domain")
+    queue_names: Annotated[list[TextField], Field(max_length=MAX_QUEUE_NAMES, fail_fast=True)] | None = Field(
+        None, description="only these queues; the other criteria are then ignored"
+    )
 
 
 def selects(criteria: Criteria, queue_name: str, target_queue: str) -> bool:
@@ -119,15 +122,31 @@ def selects(criteria: Criteria, queue_name: str, target_queue: str) -> bool:
     )
 
 
-class _Command(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+class Command(BaseModel):
+    """What the commands of all types have.
 
-    reason: ReasonField
+    A type's own fields, and its reason, are what the HTTP API and the command line take, with these descriptions.
+    """
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
+    summary: ClassVar[str]
+    """In a few words, for headings."""
+    needs_queue: ClassVar[bool] = False
+    """Whether the API refuses it if its queue does not exist."""
+
+    reason: TextField = Field(description=f"why, for the delivery log; {_BYTES}")
     id: CommandId
     requested_at: TimeField | None = None
     requested_by: TextField | None = None
-    expires_at: TimeField | None = None
-    """When it is too late to begin; what has begun by then goes on."""
+    expires_at: TimeField | None = Field(
+        default=None, description="when it is too late to begin (RFC 3339); what has begun by then goes on"
+    )
+    type: str
+
+    @property
+    @abstractmethod
+    def queue(self) -> str:
+        """The xfer queue that this is about."""
 
     def to_bytes(self) -> bytes:
         """The command as JSON, without what is not set."""
@@ -139,11 +158,14 @@ class _Command(BaseModel):
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS).decode()
 
 
-class CancelCommand(_Command):
+class CancelCommand(Command):
     """Take everything out of an xfer queue and put it back where it came from."""
 
+    summary = "Cancel a transfer"
+    needs_queue = True
+
     type: Literal["xfer.cancel"] = "xfer.cancel"
-    queue_name: XferQueueNameField
+    queue_name: XferQueueNameField = Field(description=f"the xfer queue; {_BYTES}")
 
     @property
     def queue(self) -> str:
@@ -151,11 +173,16 @@ class CancelCommand(_Command):
         return self.queue_name
 
 
-class StartCommand(_Command, Criteria):
+class StartCommand(Command, Criteria):
     """Move the queues that match the criteria into the xfer queue of a target."""
 
+    summary = "Start a transfer"
+
     type: Literal["xfer.start"] = "xfer.start"
-    target: TargetField
+    target: TargetField = Field(
+        description="where the messages go: an http or https URL. It is normalised as in browsers, and names "
+        f"the xfer queue: `{{target}}{XFER_SUFFIX}`"
+    )
 
     @property
     def queue(self) -> str:
@@ -163,13 +190,13 @@ class StartCommand(_Command, Criteria):
         return xfer_queue_of(self.target)
 
 
-_TYPES: dict[str, type[CancelCommand] | type[StartCommand]] = {
-    "xfer.cancel": CancelCommand,
-    "xfer.start": StartCommand,
+TYPES: Mapping[str, type[Command]] = {
+    model.model_fields["type"].default: model for model in (CancelCommand, StartCommand)
 }
+"""All types of commands. Beside it, a type has a row in `streams.commands` and one in `api.commands`."""
 
 
-def parse_command(value: bytes | None, *, fallback_id: str) -> CancelCommand | StartCommand:
+def parse_command(value: bytes | None, *, fallback_id: str) -> Command:
     """The command in a record's value; without an id of its own it gets `fallback_id`.
 
     Raises:
@@ -188,9 +215,9 @@ def parse_command(value: bytes | None, *, fallback_id: str) -> CancelCommand | S
     own_id = fields.get("id")
     id = own_id if type(own_id) is str and is_command_id(own_id) else fallback_id
     kind = fields.get("type")
-    model = _TYPES.get(kind) if type(kind) is str else None
+    model = TYPES.get(kind) if type(kind) is str else None
     if model is None:
-        raise InvalidCommand("type must be xfer.cancel or xfer.start", id)
+        raise InvalidCommand(f"type must be {' or '.join(TYPES)}", id)
     if own_id is None:
         fields["id"] = id
     try:

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
-from streams.domain.command import CancelCommand, StartCommand
+from streams.domain.command import TYPES
 from streams.domain.envelope import MAX_ATTEMPTS, SAVED_INFO
 from streams.domain.log_record import rebind_record
 from streams.domain.queue_name import MAX_NAME_BYTES
@@ -23,7 +23,11 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 DEFINITIONS = "#/$defs/"
 """Where the definitions refer to each other."""
 
-DOCUMENTS = {"command": ("CancelCommand", "StartCommand"), "envelope": ("Envelope",), "log-record": ("AdminRebind",)}
+DOCUMENTS = {
+    "command": tuple(model.__name__ for model in TYPES.values()),
+    "envelope": ("Envelope",),
+    "log-record": ("AdminRebind",),
+}
 """The documents by name: each describes a value that is one of these definitions."""
 
 UNSAID: dict[str, tuple[str, ...]] = {
@@ -77,8 +81,7 @@ def document(name: str) -> Schema:
 def definitions() -> dict[str, Schema]:
     """All of them by name, in words that draft 7 and 2020-12 share: AsyncAPI speaks the older one."""
     return {
-        "CancelCommand": _command(CancelCommand),
-        "StartCommand": _command(StartCommand),
+        **{model.__name__: _command(model) for model in TYPES.values()},
         "Envelope": _envelope(),
         "QueueParts": {
             "description": "the queue that the message belongs to: `queue`, or else the name made from the other "
@@ -106,6 +109,8 @@ def _command(model: type[BaseModel]) -> Schema:
     # In the models the type has a default and the id has none; in a record it is the other way round.
     schema["required"] = sorted({*schema["required"], "type"} - {"id"})
     del schema["properties"]["type"]["default"]
+    for field in schema["properties"].values():
+        field.pop("description", None)  # for those who type a command: what a record may be is said by the rest
     found: Schema = _without_titles(schema)
     return found
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from streams.domain.claim import Kind, Tally
-from streams.domain.command import CancelCommand, StartCommand
+from streams.domain.claim import Tally
+from streams.domain.command import Command
 from streams.domain.counts import Counts
 from streams.domain.topic import topic_of
 from streams.domain.transitions import ENDED, State, advance
@@ -23,7 +23,7 @@ class Status(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str
-    type: Kind | None = None
+    type: str | None = None
     queue_name: str | None = None
     reason: str | None = None
     state: State
@@ -44,7 +44,7 @@ class Status(BaseModel):
     """A hash of the command's content, to tell whether the same id comes with another one."""
 
     @classmethod
-    def of(cls, command: CancelCommand | StartCommand, *, state: State, requested_at: str) -> "Status":
+    def of(cls, command: Command, *, state: State, requested_at: str) -> "Status":
         """A command's first status; `requested_at` counts where the command does not say itself."""
         return cls(
             id=command.id,
@@ -104,7 +104,7 @@ class Status(BaseModel):
         )
 
 
-def hash_of(command: CancelCommand | StartCommand) -> str:
+def hash_of(command: Command) -> str:
     """Of what the command asks for: the same for the same content, whoever asked and when."""
     return hashlib.sha256(command.content().encode()).hexdigest()
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from streams.domain.command import TYPES
 from streams.domain.queue_name import XFER_SUFFIX
 from streams.domain.schema import DEFINITIONS, DOCUMENTS, UNSAID, Schema, definitions, document
 from streams.domain.topic import TOPIC_PREFIX, topic_of
@@ -21,6 +22,7 @@ _VERSION = "0.1.0"
 """Of what is said here, which is not xferq's own: it changes where the contract does."""
 _KAFKA = "0.5.0"
 """The version of AsyncAPI's Kafka binding."""
+_COMMANDS = {type.removeprefix("xfer."): model for type, model in TYPES.items()}
 _QUEUE = "mytenant@mail.example"
 _XFER_QUEUE = f"http://mx2.example.com/{XFER_SUFFIX}"
 _KEEPS_ORDER = (
@@ -70,7 +72,7 @@ def _channels(settings: Settings) -> Schema:
             "title": "Commands",
             "description": "Whoever may write here commands xferq. An invalid command is recorded as refused, with "
             f"the reason, and skipped. {_KEEPS_ORDER} Timestamps are set by the broker.",
-            "messages": _messages("cancel", "start"),
+            "messages": _messages(*_COMMANDS),
             "bindings": _binding(settings.commands_partitions, config["commands"]),
         },
         "deliveryLog": {
@@ -105,7 +107,7 @@ def _channels(settings: Settings) -> Schema:
 
 def _operations() -> Schema:
     return {
-        "carryOut": _operation("receive", "commands", "Carry out a command: claim, then drain.", "cancel", "start"),
+        "carryOut": _operation("receive", "commands", "Carry out a command: claim, then drain.", *_COMMANDS),
         "log": _operation("send", "deliveryLog", "Record each message that has been moved.", "rebind"),
         "take": _operation("receive", "queue", "Take the messages that a command claims.", "message"),
         "put": _operation(
@@ -116,8 +118,7 @@ def _operations() -> Schema:
 
 def _kinds() -> Schema:
     return {
-        "cancel": _command("Cancel a transfer", "CancelCommand"),
-        "start": _command("Start a transfer", "StartCommand"),
+        **{name: _command(model.summary, model.__name__) for name, model in _COMMANDS.items()},
         "rebind": {
             "title": "A message has been moved",
             "headers": {

@@ -9,7 +9,7 @@ import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -23,6 +23,8 @@ from prometheus_client import (
 from prometheus_client.metrics import MetricWrapperBase
 
 from streams import __version__
+from streams.domain.claim import Kind
+from streams.domain.command import TYPES
 from streams.domain.envelope import ReturnReason
 from streams.errors import Fenced, OutcomeUnknown, OutOfRange, Overtaken, Rejected, Unavailable, Unreadable
 from streams.telemetry.health import Health
@@ -55,7 +57,6 @@ OTHER = "_other"
 _BOTH: Sequence[Part] = ("worker", "api")
 _WORKER: Sequence[Part] = ("worker",)
 _ERRORS = [kind.__name__ for kind in (Fenced, OutcomeUnknown, OutOfRange, Overtaken, Rejected, Unavailable, Unreadable)]
-_KINDS = ("xfer.cancel", "xfer.start")
 
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that says when it began
@@ -93,8 +94,10 @@ COMMANDS = _counter(
     "xferq_commands_total",
     "commands",
     "Commands ended",
-    {"type": (*_KINDS, "unknown"), "outcome": ("done", "refused")},
+    {"type": "the command's, or `unknown`", "outcome": ("done", "refused")},
 )
+for _ended in itertools.product((*TYPES, "unknown"), ("done", "refused")):
+    COMMANDS.labels(*_ended)
 _OUTCOMES: Labels = {"outcome": ("claimed", "empty", "resumed", "refused", "failed")}
 """`resumed`: the command had claimed before. `failed`: Kafka did not let it happen in time; it is tried again."""
 CLAIMS = _counter("xferq_claims_total", "queues", "Claims of a queue; each attempt of a command counts", _OUTCOMES)
@@ -115,7 +118,7 @@ MESSAGES = _counter(
     "xferq_messages_total",
     "messages",
     "Messages in committed transactions: moved (by a cancel: restored), or returned to the tail of the queue",
-    {"kind": _KINDS, "outcome": ("moved", "returned")},
+    {"kind": get_args(Kind), "outcome": ("moved", "returned")},
 )
 RETURNED = _counter(
     "xferq_returned_messages_total",

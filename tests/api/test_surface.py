@@ -11,7 +11,7 @@ import pytest
 from openapi_spec_validator import validate
 
 from api.app import create_app
-from api.models import XferCancelRequest, XferRequest
+from api.commands import ENDPOINTS
 from api.problem import KINDS
 from streams.settings.settings import Settings
 from tests.api.running import CANCEL, START, problem_of, running
@@ -61,15 +61,16 @@ async def test_a_defect_shows_nothing_of_itself(client: httpx.AsyncClient, monke
     def broken(*_: object) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("api.xfer_cancel_v1.is_xfer", broken)
-    answer = await client.post(CANCEL, json={"queue_name": "q", "reason": "r"})
+    monkeypatch.setattr("api.endpoints.command_id", broken)
+    answer = await client.post(CANCEL, json={"queue_name": "q.xfer.kumomta.internal", "reason": "r"})
     problem_of(answer, 500, "internal")
     assert "secret" not in answer.text
 
 
 async def test_the_openapi_document_is_valid(document: dict[str, Any]) -> None:
     validate(document)
-    assert set(document["paths"]) == {CANCEL, CANCEL + "/{id}", START, "/livez", "/readyz", "/metrics"}
+    of_commands = {CANCEL, START, *(endpoint.path for endpoint in ENDPOINTS.values())}
+    assert set(document["paths"]) == {*of_commands, CANCEL + "/{id}", "/livez", "/readyz", "/metrics"}
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
@@ -79,7 +80,8 @@ async def test_every_example_is_valid(document: dict[str, Any]) -> None:
         jsonschema.Draft202012Validator(schema | {"components": document["components"]}).validate(example)
         count += 1
     assert count > 25
-    for model in (XferCancelRequest, XferRequest):
+    assert {"XferCancelRequest", "XferRequest"} <= document["components"]["schemas"].keys()
+    for model in (endpoint.body for endpoint in ENDPOINTS.values()):
         for example in document["components"]["schemas"][model.__name__]["examples"]:
             model.model_validate(example)
 

@@ -9,7 +9,9 @@ from pydantic import ValidationError
 from streams.domain.command import (
     MAX_COMMAND_BYTES,
     MAX_QUEUE_NAMES,
+    TYPES,
     CancelCommand,
+    Command,
     Criteria,
     InvalidCommand,
     StartCommand,
@@ -22,12 +24,13 @@ from streams.domain.command import (
 from .strategies import OTHER_XFER_QUEUE, XFER_QUEUE, json_values, texts
 
 FALLBACK = "xferq.commands-0-7-1795514400000"
+NO_TYPE = f"type must be {' or '.join(TYPES)}"
 CANCEL: dict[str, Any] = {"type": "xfer.cancel", "queue_name": XFER_QUEUE, "reason": "scaling down"}
 START: dict[str, Any] = {"type": "xfer.start", "target": "http://Bogus.example", "reason": "scaling down"}
 FIELDS = ["type", "queue_name", "reason", "id", "requested_at", "requested_by", "target", "queue_names", "tenant"]
 
 
-def parsed(fields: dict[str, Any]) -> CancelCommand | StartCommand:
+def parsed(fields: dict[str, Any]) -> Command:
     return parse_command(orjson.dumps(fields), fallback_id=FALLBACK)
 
 
@@ -78,9 +81,9 @@ def test_a_command_is_read_back_as_it_was_written(fields: dict[str, Any]) -> Non
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"type": None}, "type must be xfer.cancel or xfer.start"),
-        ({"type": "xfer.stop"}, "type must be xfer.cancel or xfer.start"),
-        ({"type": ["xfer.cancel"]}, "type must be xfer.cancel or xfer.start"),
+        ({"type": None}, NO_TYPE),
+        ({"type": "xfer.stop"}, NO_TYPE),
+        ({"type": ["xfer.cancel"]}, NO_TYPE),
         ({"queue_name": None}, "queue_name must be a string"),
         ({"queue_name": 5}, "queue_name must be a string"),
         ({"queue_name": ""}, "queue_name must be 1 to 1024 bytes of UTF-8"),
@@ -162,9 +165,9 @@ def test_the_id_of_a_place_is_one_however_long_the_topic() -> None:
         (b'{"a":' * 100_000, "the command is not valid JSON"),
         (b"null", "the command is not a JSON object"),
         (b"[]", "the command is not a JSON object"),
-        (b"{}", "type must be xfer.cancel or xfer.start"),
-        (b'{"type": 1' + b"0" * 300 + b"}", "type must be xfer.cancel or xfer.start"),
-        (b'{"type": "xfer.cancel", "type": "xfer.cance"}', "type must be xfer.cancel or xfer.start"),
+        (b"{}", NO_TYPE),
+        (b'{"type": 1' + b"0" * 300 + b"}", NO_TYPE),
+        (b'{"type": "xfer.cancel", "type": "xfer.cance"}', NO_TYPE),
     ],
 )
 def test_what_is_no_command_at_all(value: bytes | None, reason: str) -> None:

@@ -1,0 +1,68 @@
+"""POST of a command, for each type: as KumoMTA's crates/kumod/src/xfer/cancel.rs and request.rs."""
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Request, Response
+
+from api.access import caller_of
+from api.body import JsonRoute
+from api.commands import ENDPOINTS, STATUS_PATH, Endpoint
+from api.models import Done
+from api.responses import ACCEPTED, problems
+from api.submission import Submissions, command_id
+from streams.domain.command import ID_PATTERN
+from streams.domain.timestamp import format_time
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        json_schema_extra={"pattern": ID_PATTERN},
+        description="Becomes the command's id: 1 to 128 characters of `A-Z a-z 0-9 . _ -`. Repeating the same key with "
+        "the same body changes nothing; with another body it is refused.",
+    ),
+]
+_PROBLEMS = (
+    *("id-conflict", "too-slow", "too-large", "unsupported-media-type", "unsupported-encoding", "invalid-request"),
+    "unavailable",
+)
+
+
+def router_of_commands() -> APIRouter:
+    """The endpoints of `api.commands`."""
+    router = APIRouter(route_class=JsonRoute, tags=["Commands"])
+    for type, endpoint in ENDPOINTS.items():
+        of_its_queue = ("not-an-xfer-queue", "unknown-queue") if endpoint.model.needs_queue else ()
+        router.post(
+            endpoint.path,
+            name=type.removeprefix("xfer."),
+            summary=endpoint.model.summary,
+            description=endpoint.about,
+            response_model=Done,
+            responses={200: ACCEPTED, **problems("malformed-body", *of_its_queue, *_PROBLEMS)},
+        )(_post(endpoint))
+    return router
+
+
+def _post(endpoint: Endpoint) -> Callable[..., Awaitable[Done]]:
+    async def post(
+        request: Request,
+        response: Response,
+        body: endpoint.body,  # type: ignore[name-defined]  # for FastAPI, which reads it when the route is made
+        idempotency_key: IdempotencyKey = None,
+    ) -> Done:
+        submissions: Submissions = request.app.state.submissions
+        id = command_id(idempotency_key)
+        command = endpoint.model(
+            id=id,
+            requested_at=format_time(submissions.now()),
+            requested_by=caller_of(request),
+            **body.model_dump(exclude_none=True),
+        )
+        await submissions.submit(command, is_new=idempotency_key is None)
+        response.headers["X-Command-Id"] = id
+        response.headers["Location"] = f"{STATUS_PATH}/{id}"
+        return Done()
+
+    return post
