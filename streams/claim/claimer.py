@@ -38,7 +38,7 @@ from streams.domain.counts import counts_of
 from streams.domain.selection import Passed
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
-from streams.domain.trace import TraceContext
+from streams.domain.trace import TRACEPARENT, TRACESTATE
 from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
 from streams.ledger.keys import claim_key, command_key, head_key, passed_key
 from streams.ledger.ledger import Ledger
@@ -46,6 +46,7 @@ from streams.patience import find_topic, require_gone
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import CLAIM_SECONDS, CLAIMS, PRODUCERS_REPLACED, error_of
+from streams.telemetry.traces import current_trace
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.005
@@ -77,7 +78,6 @@ class Request:
     xfer_queue: str
     reason: str
     admit: Callable[[], Status | None] = lambda: None
-    trace: TraceContext | None = None
     is_again: bool = False
     on_step: Callable[[str], None] = lambda _: None
     """Told what the claim waits for from now on, in words for people."""
@@ -203,6 +203,7 @@ class Claimer:
 
     async def _commit(self, request: Request, status: Status | None, snapshot: Snapshot, producer: Producer) -> Claim:
         topic = snapshot.topic
+        trace = current_trace()
         claim = Claim(
             id=request.id,
             kind=request.kind,
@@ -214,8 +215,8 @@ class Claimer:
             group=self._settings.group_of(topic.name),
             ranges=snapshot.ranges,
             claimed_at=format_time(self._now()),
-            traceparent=request.trace.traceparent if request.trace else None,
-            tracestate=(request.trace.state or None) if request.trace else None,
+            traceparent=trace.get(TRACEPARENT),
+            tracestate=trace.get(TRACESTATE),
         )
         values: list[tuple[str, bytes | None]] = [(claim_key(topic.name, claim.id), claim.to_bytes())]
         if not claim.ranges and status is None:  # one of many queues, and an empty one

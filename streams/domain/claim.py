@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
-from streams.domain.trace import TraceContext, parse_trace
+from streams.domain.trace import parse_trace
 
 Kind = Literal["xfer.cancel", "xfer.start"]
 
@@ -45,8 +45,8 @@ class Claim(LedgerValue):
     tracestate: _TextIfAny = None
 
     @property
-    def trace(self) -> TraceContext | None:
-        """The span of the claim, where it was traced."""
+    def trace(self) -> dict[str, str]:
+        """The trace context of the claim's span, where it was traced."""
         return parse_trace(self.traceparent, self.tracestate)
 
     @property
