@@ -130,7 +130,7 @@ LAYERS = (
     {"ports", "concurrency", "settings"},
     {"unopened", "patience", "telemetry"},
     {"kafka", "ledger", "broker"},
-    {"claim", "drain", "ops"},
+    {"claim", "drain"},
     {"commands"},
     {"worker"},
 )

@@ -13,8 +13,6 @@ from collections.abc import Iterable
 
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
-TRACEPARENT_PATTERN = "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]*)?$"
-"""For documentation; `parse_trace` is what decides."""
 MAX_TRACESTATE = 512
 """The longest `tracestate`, in characters: as much as everybody has to pass on."""
 
