@@ -15,7 +15,6 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 
 from streams import __version__
-from streams.errors import Misconfigured
 
 _log = logging.getLogger(__name__)
 
@@ -24,13 +23,10 @@ def open_provider(service: str) -> TracerProvider:
     """What makes spans that go to the collector.
 
     Raises:
-        Misconfigured: a variable of OpenTelemetry's is wrong.
+        ValueError, OSError: a variable of OpenTelemetry's is wrong.
     """
     provider = TracerProvider(resource=_resource(service), shutdown_on_exit=False)
-    try:
-        provider.add_span_processor(BatchSpanProcessor(_Outlet()))
-    except (ValueError, OSError) as error:
-        raise Misconfigured(f"OpenTelemetry can't be used as its variables (OTEL_...) say: {error}") from None
+    provider.add_span_processor(BatchSpanProcessor(_Outlet()))
     return provider
 
 

@@ -44,12 +44,15 @@ def open_traces(settings: Settings, service: str) -> None:
         return
     try:
         from streams.telemetry.otlp import open_provider
+
+        provider = open_provider(service)
     except ImportError as error:
         raise Misconfigured(
             f"XFERQ_TRACES is {settings.traces}, but this installation has no OpenTelemetry ({error.name} missing): "
             "pip install 'xferq[otel]' adds it"
         ) from None
-    provider = open_provider(service)
+    except (ValueError, OSError) as error:  # some are looked at when the SDK is imported
+        raise Misconfigured(f"OpenTelemetry can't be used as its variables (OTEL_...) say: {error}") from None
     _tracer, _shut_down = provider.get_tracer("xferq", __version__), provider.shutdown
 
 
