@@ -1,6 +1,7 @@
 """Traces that are off, that can't be on, and whose collector is not there."""
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -34,6 +35,9 @@ print(*(name for name in sys.modules if name.startswith(("opentelemetry.sdk", "o
 
 @pytest.fixture(autouse=True)
 def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Coroutines that other tests left behind end when they are collected. In the middle of a test here they would find
+    # a running loop, begin tasks in it, and log.
+    gc.collect()
     for name in os.environ:
         if name.startswith(("OTEL_", "XFERQ_")):
             monkeypatch.delenv(name)
