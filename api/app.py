@@ -24,7 +24,7 @@ from streams.errors import Misconfigured
 from streams.kafka.cluster import Cluster
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import REQUESTS
-from streams.telemetry.traces import NO_TRACES, open_traces
+from streams.telemetry.traces import close_traces, open_traces
 
 OPENAPI_PATH = "/api-docs/openapi.json"
 _TRACES_S = 2.0
@@ -51,13 +51,13 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
         raise Misconfigured("don't run xferq with python -O or PYTHONOPTIMIZE: it disables safety checks")
     access = None if unprotected else Access(settings)
     cluster = kafka or Cluster(settings)
-    traces = open_traces(settings, "xferq-api")
+    open_traces(settings, "xferq-api")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         link = Link(cluster, settings)
         app.state.link = link
-        app.state.submissions = Submissions(link, settings, traces=traces)
+        app.state.submissions = Submissions(link, settings)
         link.start()
         try:
             yield
@@ -67,7 +67,7 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
                 await cluster.close()
             if access is not None:
                 access.close()
-            await traces.close(_TRACES_S)
+            await close_traces(_TRACES_S)
 
     app = FastAPI(
         title="xferq",
@@ -80,8 +80,7 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
         lifespan=lifespan,
     )
     handle_problems(app)
-    if traces is not NO_TRACES:
-        app.add_middleware(TracePosts, traces=traces)
+    app.add_middleware(TracePosts)
     app.add_middleware(RefuseControls)
     # Within the gate: whoever is not let in takes none of these places, and doesn't learn that there are none left.
     app.add_middleware(LimitRequests, most=settings.api_requests)

@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from opentelemetry.trace import SpanKind
+
 from api.link import Link
 from api.problem import Problem, invalid, shown
 from streams.commands.ids import Ids, IdTaken
@@ -17,7 +19,7 @@ from streams.domain.topic import topic_of
 from streams.errors import XferqError
 from streams.lookup import find_topic
 from streams.settings.settings import Settings
-from streams.telemetry.traces import COMMAND_ID, NO_TRACES, QUEUE, Traces, about_record
+from streams.telemetry.traces import COMMAND_ID, QUEUE, about_record, current_trace, span
 
 _log = logging.getLogger(__name__)
 _AT_ONCE = 256
@@ -31,12 +33,9 @@ def utc_now() -> datetime:
 class Submissions:
     """Takes commands, each id once."""
 
-    def __init__(
-        self, link: Link, settings: Settings, now: Callable[[], datetime] = utc_now, traces: Traces = NO_TRACES
-    ) -> None:
+    def __init__(self, link: Link, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
         self._link = link
         self._settings = settings
-        self._traces = traces
         self.now = now
         self._locks = KeyedLocks()
         self._places = asyncio.Semaphore(_AT_ONCE)
@@ -81,8 +80,8 @@ class Submissions:
         """Publish it, with the span that this is in the record's headers."""
         topic = self._settings.commands_topic
         about = about_record(topic, "publish", kind="send") | {COMMAND_ID: command.id, QUEUE: command.queue}
-        with self._traces.span(f"publish {topic}", "producer", about) as span:
-            headers = [] if span.trace is None else span.trace.headers()
+        with span(f"publish {topic}", SpanKind.PRODUCER, about):
+            headers = [(name, value.encode()) for name, value in current_trace().items()]
             await self._link.kafka.publish(topic, [(command.queue.encode(), command.to_bytes())], headers=headers)
 
     async def _write_down(self, command: Command, *, is_new: bool) -> bool:

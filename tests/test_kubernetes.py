@@ -22,7 +22,6 @@ from streams.domain.ledger_partitions import ledger_width
 from streams.kafka.acls import PARTS, acls, user_of
 from streams.kafka.layout import read_layout
 from streams.kafka.security import Security
-from streams.ops import strimzi
 from streams.settings.settings import Settings, load_settings
 from streams.telemetry.health import Health
 from streams.worker.probes import Probes
@@ -33,6 +32,8 @@ from tests.test_deploy import BROKER_IN_README, IMAGE_VERSION, broker_settings, 
 
 MANIFESTS = built()
 STRIMZI = built(KUBERNETES / "strimzi")
+CLUSTER = "kafka"
+"""The name of Strimzi's Kafka resource."""
 TOML = KUBERNETES / "base" / "xferq.toml"
 WORKLOADS = {"api": "Deployment", "worker": "StatefulSet"}
 OPERATORS_SECRETS = {"xferq-api-users", "xferq-api-tls", "xferq-api-metrics"}
@@ -331,9 +332,9 @@ def test_nobody_gets_through_but_those_who_have_to() -> None:
     # Strimzi's brokers, by the labels that it gives them, on the port of the bootstrap server.
     (kafka,) = everything["egress"][1]["to"]
     clusters = {manifest["metadata"]["labels"]["strimzi.io/cluster"] for manifest in STRIMZI}
-    assert clusters == {kafka["podSelector"]["matchLabels"]["strimzi.io/cluster"]} == {strimzi.CLUSTER}
+    assert clusters == {kafka["podSelector"]["matchLabels"]["strimzi.io/cluster"]} == {CLUSTER}
     servers = tomllib.loads(TOML.read_text(encoding="utf-8"))["bootstrap_servers"]
-    assert servers == f"{strimzi.CLUSTER}-kafka-bootstrap:9093"
+    assert servers == f"{CLUSTER}-kafka-bootstrap:9093"
 
 
 def test_workers_grow_with_what_is_claimed_and_not_drained() -> None:
@@ -362,14 +363,6 @@ def test_workers_grow_with_what_is_claimed_and_not_drained() -> None:
 # ---- Strimzi's
 
 
-def test_topics_and_users_are_current(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XFERQ_CONFIG", str(TOML))
-    strimzi.write(tmp_path, ROOT / "deploy" / "topics.toml")
-    for name in ("topics.yaml", "users.yaml"):
-        committed = (KUBERNETES / "strimzi" / name).read_text(encoding="utf-8")
-        assert committed == (tmp_path / name).read_text(encoding="utf-8"), "deploy/README.md tells how they are made"
-
-
 def test_the_topics_are_those_of_the_topics_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XFERQ_CONFIG", str(TOML))
     settings, layout = load_settings(), read_layout(ROOT / "deploy" / "topics.toml")
@@ -394,6 +387,7 @@ def test_the_users_may_do_just_what_is_needed() -> None:
     for part in PARTS:
         spec = found[user_of(part)]
         assert spec["authentication"] == {"type": "scram-sha-512"}
+        assert spec["authorization"]["type"] == "simple"
         granted = [
             (rule["resource"]["type"], rule["resource"]["name"], rule["resource"]["patternType"], operation)
             for rule in spec["authorization"]["acls"]
@@ -413,25 +407,9 @@ def test_the_users_may_do_just_what_is_needed() -> None:
         assert len(granted) == len(set(granted))
 
 
-def test_other_names_make_other_resources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"COMMANDS_TOPIC": "Mail_Commands.", "LOG_TOPIC": "true", "REPLICATION_FACTOR": "-1"}.items():
-        monkeypatch.setenv(f"XFERQ_{name}", value)
-    strimzi.write(tmp_path, ROOT / "deploy" / "topics.toml", "mail")
-    topics, users = documents(tmp_path / "topics.yaml"), documents(tmp_path / "users.yaml")
-    for manifest in [*topics, *users]:
-        require_valid(manifest)
-        assert manifest["metadata"]["labels"] == {"strimzi.io/cluster": "mail"}
-        assert re.fullmatch(r"[a-z0-9]([-.a-z0-9]*[a-z0-9])?", manifest["metadata"]["name"])
-    assert [topic["spec"]["topicName"] for topic in topics][0::3] == ["Mail_Commands.", "true"]
-    assert all("replicas" not in topic["spec"] for topic in topics)
-    assert "Mail_Commands." in {
-        rule["resource"]["name"] for user in users for rule in user["spec"]["authorization"]["acls"]
-    }
-
-
 def test_the_readme_asks_for_a_kafka_that_fits() -> None:
     kafka = BROKER_IN_README["spec"]["kafka"]
-    assert BROKER_IN_README["metadata"] == {"name": strimzi.CLUSTER, "namespace": "xferq"}
+    assert BROKER_IN_README["metadata"] == {"name": CLUSTER, "namespace": "xferq"}
     assert kafka["authorization"] == {"type": "simple"}
     (listener,) = kafka["listeners"]
     assert (listener["port"], listener["tls"], listener["authentication"]) == (9093, True, {"type": "scram-sha-512"})

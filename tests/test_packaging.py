@@ -282,7 +282,6 @@ def test_every_library_is_there_but_those_of_the_extra(installation: Installatio
     # Also what is imported within functions only.
     libraries = {name.partition(".")[0] for module in MODULES for name in imports_in(module)}
     libraries -= {*PACKAGES, *sys.stdlib_module_names}
-    libraries.remove("opentelemetry")  # a part of it may come with FastAPI; the extra's is looked at by itself
     result = installation.run("python", "-c", FIND, *sorted(libraries), home=home)
     assert result.returncode == 0, result.stderr
     assert set(result.stdout.split()) == EXTRA | BROUGHT_BY_EXTRA

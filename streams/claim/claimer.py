@@ -41,6 +41,7 @@ from streams.domain.selection import Passed
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
+from streams.domain.trace import TRACEPARENT, TRACESTATE
 from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
 from streams.ledger.keys import passed_key
 from streams.ledger.ledger import Ledger
@@ -48,6 +49,7 @@ from streams.lookup import find_topic, require_gone
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import CLAIM_SECONDS, CLAIMS, PRODUCERS_REPLACED, error_of
+from streams.telemetry.traces import current_trace
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.005
@@ -203,6 +205,7 @@ class Claimer:
         self, request: ClaimRequest, status: Status | None, snapshot: Snapshot, producer: Producer
     ) -> Claim:
         topic = snapshot.topic
+        trace = current_trace()
         claim = Claim(
             id=request.id,
             kind=request.kind,
@@ -214,8 +217,8 @@ class Claimer:
             group=self._settings.group_of(topic.name),
             ranges=snapshot.ranges,
             claimed_at=format_time(self._now()),
-            traceparent=request.trace.traceparent if request.trace else None,
-            tracestate=(request.trace.state or None) if request.trace else None,
+            traceparent=trace.get(TRACEPARENT),
+            tracestate=trace.get(TRACESTATE),
         )
         offsets = None
         if claim.ranges:

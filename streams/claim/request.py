@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from streams.domain.claim import Kind
 from streams.domain.status import Status
-from streams.domain.trace import TraceContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,6 @@ class ClaimRequest:
     xfer_queue: str
     reason: str
     admit: Callable[[], Status | None] = lambda: None
-    trace: TraceContext | None = None
     is_again: bool = False
     on_step: Callable[[str], None] = lambda _: None
     """Told what the claim waits for from now on, in words for people."""

@@ -9,7 +9,6 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from streams.claim.claimer import Claimer
@@ -33,7 +32,7 @@ from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
-from streams.telemetry.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Traces
+from streams.telemetry.traces import COMMAND_ID, OUTCOME, QUEUE, span
 
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
@@ -54,7 +53,6 @@ class Commands:
         settings: Settings,
         now: Callable[[], datetime],
         health: Health,
-        traces: Traces = NO_TRACES,
     ) -> None:
         self._kafka = kafka
         self._ledger = ledger
@@ -62,7 +60,6 @@ class Commands:
         self._settings = settings
         self._now = now
         self._health = health
-        self._traces = traces
         self.outcomes = Outcomes(kafka, ledger, claimer, now)
         self._transfers = Transfers(kafka, ledger, claimer, self.outcomes, self._claim, now)
         self._admission = Admission(ledger, settings)
@@ -249,14 +246,16 @@ class Commands:
 
     async def _claim(self, request: ClaimRequest) -> Claim:
         """Claim one queue, and announce it; its drains, in whatever process, go on with the span that this is."""
-        with self._traces.span("claim", attributes={COMMAND_ID: request.id, QUEUE: request.queue}) as span:
+        with span("claim", attributes={COMMAND_ID: request.id, QUEUE: request.queue}) as claiming:
             try:
-                claim = await self._claimer.claim(replace(request, trace=span.trace))
+                claim = await self._claimer.claim(request)
             except Refused:
-                span.set({OUTCOME: "refused"})
+                claiming.set_attribute(OUTCOME, "refused")
                 raise
             outcome = "claimed" if claim.ranges else "empty"
-            span.set({OUTCOME: outcome, "xferq.partitions": len(claim.ranges), "xferq.offsets": claim.offsets_total})
+            claiming.set_attributes(
+                {OUTCOME: outcome, "xferq.partitions": len(claim.ranges), "xferq.offsets": claim.offsets_total}
+            )
         await self.publish_tasks([claim])
         return claim
 

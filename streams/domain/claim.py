@@ -7,7 +7,7 @@ import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from streams.domain.timestamp import parse_time
-from streams.domain.trace import TraceContext, parse_trace
+from streams.domain.trace import parse_trace
 
 Kind = Literal["xfer.cancel", "xfer.start"]
 """What is done to the messages of a claim: restored, or saved. Of the types of commands, those that claim."""
@@ -67,8 +67,8 @@ class Claim(LedgerValue):
         )
 
     @property
-    def trace(self) -> TraceContext | None:
-        """The span of the claim, where it was traced."""
+    def trace(self) -> dict[str, str]:
+        """The trace context of the claim's span, where it was traced."""
         return parse_trace(self.traceparent, self.tracestate)
 
     @property

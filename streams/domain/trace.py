@@ -1,17 +1,18 @@
 """Trace context as W3C has it: which trace a command belongs to, in two headers that anybody may have made up.
 
 `traceparent` is `00-<trace id>-<span id>-<flags>` in hex; `tracestate` is what tracing systems add to it. What is not
-exactly that counts as not being there: no command is refused for it, and nothing of it is kept.
+exactly that counts as not being there: no command is refused for it, and nothing of it is kept. OpenTelemetry's own
+propagator is more tolerant, of blanks, other bytes and lengths: what comes from outside passes through here first.
+
+A context is a dict of the two headers, as propagators have it: without `tracestate` where that is empty, and empty
+where there is no context.
 """
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 TRACEPARENT = "traceparent"
 TRACESTATE = "tracestate"
-TRACEPARENT_PATTERN = "^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]*)?$"
-"""For documentation; `parse_trace` is what decides."""
 MAX_TRACESTATE = 512
 """The longest `tracestate`, in characters: as much as everybody has to pass on."""
 
@@ -25,46 +26,28 @@ _KNOWN_FLAGS = 0x03
 """Sampled, and random trace id; the others have to be 0 in what one sends on."""
 
 
-@dataclass(frozen=True, slots=True)
-class TraceContext:
-    """A span of somebody's, to go on from. `trace_id` has 32 hex digits, `span_id` 16; neither is all zeros."""
-
-    trace_id: str
-    span_id: str
-    flags: int
-    state: str = ""
-
-    @property
-    def traceparent(self) -> str:
-        """As the header says it."""
-        return f"00-{self.trace_id}-{self.span_id}-{self.flags:02x}"
-
-    def headers(self) -> list[tuple[str, bytes]]:
-        """As headers of a record."""
-        state = [(TRACESTATE, self.state.encode())] if self.state else []
-        return [(TRACEPARENT, self.traceparent.encode()), *state]
-
-
-def parse_trace(parent: str | None, state: str | None = None) -> TraceContext | None:
-    """The context in these two headers: None where the first is not valid, without the second where that is not.
+def parse_trace(parent: str | None, state: str | None = None) -> dict[str, str]:
+    """The context in these two headers: empty where the first is not valid, without the second where that is not.
 
     Of a later version than 00 the fields that this one has are taken, as W3C wants it.
     """
     if parent is None or len(parent) > _MAX_PARENT:
-        return None
+        return {}
     found = _PARENT.fullmatch(parent)
     if found is None:
-        return None
+        return {}
     version, trace_id, span_id, flags, _ = found.groups()
     if version == "ff" or (version == "00" and len(parent) != _PARENT_LENGTH):
-        return None
+        return {}
     if not (trace_id.strip("0") and span_id.strip("0")):
-        return None
-    return TraceContext(trace_id, span_id, int(flags, 16) & _KNOWN_FLAGS, _parse_state(state or ""))
+        return {}
+    context = {TRACEPARENT: f"00-{trace_id}-{span_id}-{int(flags, 16) & _KNOWN_FLAGS:02x}"}
+    members = _parse_state(state or "")
+    return context | {TRACESTATE: members} if members else context
 
 
-def trace_of(headers: Iterable[tuple[str, bytes | None]]) -> TraceContext | None:
-    """The context in the headers of a record or a request, their names in lower case; None where there is none."""
+def trace_of(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """The context in the headers of a record or a request, their names in lower case."""
     parents: list[bytes] = []
     states: list[bytes] = []
     for name, value in headers:
@@ -73,7 +56,7 @@ def trace_of(headers: Iterable[tuple[str, bytes | None]]) -> TraceContext | None
         elif name == TRACESTATE:
             states.append(value or b"")
     if len(parents) != 1:
-        return None
+        return {}
     return parse_trace(_text(parents[0]), _text(b",".join(states)))
 
 

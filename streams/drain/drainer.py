@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from opentelemetry.trace import Span, SpanKind
+
 from streams.concurrency.backoff import backoff_s
 from streams.domain.claim import Claim, Waiting
 from streams.drain.destinations import Destinations
@@ -26,7 +28,7 @@ from streams.ports import Kafka
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
 from streams.telemetry.metrics import DRAINS_RUNNING, PRODUCERS_REPLACED, error_of
-from streams.telemetry.traces import COMMAND_ID, NO_TRACES, QUEUE, Span, Traces, about_record
+from streams.telemetry.traces import COMMAND_ID, QUEUE, about_record, span
 
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
@@ -71,14 +73,12 @@ class Drainer:
         settings: Settings,
         now: Callable[[], datetime],
         health: Health,
-        traces: Traces = NO_TRACES,
     ) -> None:
         self._kafka = kafka
         self._ledger = ledger
         self._settings = settings
         self._now = now
         self._health = health
-        self._traces = traces
         self._paces: dict[tuple[str, int], Pace] = {}  # of those that had to slow down
         self._troubles: dict[tuple[str, int], _Trouble] = {}
         self._missing: dict[str, tuple[float, float]] = {}
@@ -198,9 +198,9 @@ class Drainer:
                     continue
                 drain = RangeDrain(
                     self._kafka, self._ledger, self._settings, self._now, self._health,
-                    claim, partition, producer, trouble.destinations, pace, self._traces,
+                    claim, partition, producer, trouble.destinations, pace,
                 )  # fmt: skip
-                with self._span(claim, partition) as span:
+                with _span(claim, partition) as attempted:
                     before = pace.committed
                     try:
                         if is_gone:
@@ -208,7 +208,7 @@ class Drainer:
                         else:
                             await drain.run(is_ours)
                     finally:
-                        span.set({"xferq.transactions": pace.committed - before, **drain.moved})
+                        attempted.set_attributes({"xferq.transactions": pace.committed - before, **drain.moved})
                 drained.append(claim.id)
             if undecided:
                 raise next(iter(undecided.values()))
@@ -243,8 +243,9 @@ class Drainer:
             )
         return True
 
-    def _span(self, claim: Claim, partition: int) -> AbstractContextManager[Span]:
-        """One try to drain a range, in the trace of its claim, whoever made that."""
-        about = about_record(claim.topic, "drain", kind="process", partition=partition)
-        about |= {COMMAND_ID: claim.id, QUEUE: claim.queue}
-        return self._traces.span("drain", "consumer", about, claim.trace)
+
+def _span(claim: Claim, partition: int) -> AbstractContextManager[Span]:
+    """One try to drain a range, in the trace of its claim, whoever made that."""
+    about = about_record(claim.topic, "drain", kind="process", partition=partition)
+    about |= {COMMAND_ID: claim.id, QUEUE: claim.queue}
+    return span("drain", SpanKind.CONSUMER, about, claim.trace)

@@ -25,7 +25,7 @@ from streams.records import Reader, Record
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
 from streams.telemetry.metrics import LOST, MESSAGES, RETURNED, TRANSACTION_SECONDS, TRANSACTIONS, error_of
-from streams.telemetry.traces import NO_TRACES, Traces
+from streams.telemetry.traces import span
 from streams.unopened import Unopened
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,6 @@ class RangeDrain:
         producer: Producer,
         destinations: Destinations,
         pace: Pace,
-        traces: Traces = NO_TRACES,
     ) -> None:
         self._kafka = kafka
         self._ledger = ledger
@@ -58,7 +57,6 @@ class RangeDrain:
         self._now = now
         self._health = health
         self._pace = pace
-        self._traces = traces
         self.moved = {"xferq.restored": 0, "xferq.returned": 0}
         """Messages whose transactions were committed, as the span of this drain has it."""
         self._claim = claim
@@ -295,7 +293,7 @@ class RangeDrain:
         writes = [*outbox.writes, self._ledger.write_progress(self._producer, claim, self._partition, progress)]
         started = time.monotonic()
         try:
-            with self._traces.span("transaction", attributes={"messaging.batch.message_count": outbox.messages}):
+            with span("transaction", attributes={"messaging.batch.message_count": outbox.messages}):
                 await self._producer.transact(writes)
         except XferqError as error:
             took_s = time.monotonic() - started

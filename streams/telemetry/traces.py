@@ -1,124 +1,125 @@
-"""Traces, as far as api and engine know of them: spans that begin, say something, and end; or nothing at all.
+"""Traces: spans by OpenTelemetry's API, which do nothing until `open_traces` brings its SDK, the extra `otel`.
 
-Off by default, and then this costs a call that does nothing, for each command, range and transaction; never for a
-message. What OpenTelemetry needs is in `streams.telemetry.otlp`, imported only where `XFERQ_TRACES` asks for it.
+There is one for each command, claim, range and transaction; never for a message. The tracer is xferq's own, not
+OpenTelemetry's global one: other instrumentation in the process (as FastAPI's) neither sees these spans nor adds any.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from types import TracebackType
-from typing import Literal, Protocol, Self
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Literal
 
-from streams.domain.trace import TraceContext
-from streams.errors import Misconfigured
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from streams import __version__
+from streams.errors import Abandoned, Misconfigured, XferqError
 from streams.settings.settings import Settings
 
-Kind = Literal["internal", "server", "producer", "consumer"]
-Attributes = Mapping[str, str | int]
+_log = logging.getLogger(__name__)
 
 COMMAND_ID = "xferq.command.id"
 OUTCOME = "xferq.outcome"
 QUEUE = "xferq.queue"
 
-
-class Span(Protocol):
-    """One piece of work, with its beginning and its end."""
-
-    @property
-    def trace(self) -> TraceContext | None:
-        """For others to go on from; None where nothing is traced."""
-        ...
-
-    def set(self, attributes: Attributes) -> None:
-        """Say something about it."""
-        ...
-
-    def fail(self, error: str) -> None:
-        """Say that it failed; `error` is a word of few different ones."""
-        ...
+_MAX_ERROR = 300
+_PROPAGATOR = TraceContextTextMapPropagator()
+_tracer: Tracer | None = None
+_shut_down: Callable[[], None] | None = None
 
 
-class Traces(Protocol):
-    """Where spans go."""
+def open_traces(settings: Settings, service: str) -> None:
+    """Send the spans of this process where OpenTelemetry's variables say, if the settings want traces.
 
-    def span(
-        self,
-        name: str,
-        kind: Kind = "internal",
-        attributes: Attributes | None = None,
-        parent: TraceContext | None = None,
-    ) -> AbstractContextManager[Span]:
-        """A span for the block; what raises out of it has failed.
-
-        Args:
-            name: one of few different ones.
-            parent: a span of another process, perhaps; None: the one that the block is in, if it is in one.
-        """
-        ...
-
-    async def close(self, within_s: float) -> None:
-        """Send what has not been sent, in so many seconds at most; what is left then is dropped."""
-        ...
-
-
-class _NoSpan:
-    trace = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return
-
-    def set(self, attributes: Attributes) -> None:
-        return
-
-    def fail(self, error: str) -> None:
-        return
-
-
-_NO_SPAN = _NoSpan()
-
-
-class NoTraces:
-    """Traces that are off; see `Traces`."""
-
-    def span(
-        self,
-        name: str,
-        kind: Kind = "internal",
-        attributes: Attributes | None = None,
-        parent: TraceContext | None = None,
-    ) -> AbstractContextManager[Span]:
-        """Nothing."""
-        return _NO_SPAN
-
-    async def close(self, within_s: float) -> None:
-        """Nothing."""
-        return
-
-
-NO_TRACES: Traces = NoTraces()
-
-
-def open_traces(settings: Settings, service: str) -> Traces:
-    """Traces as the settings want them; `service` is what this process is called in them, unless OTEL_SERVICE_NAME is.
+    Args:
+        service: the name of this process in them, unless OTEL_SERVICE_NAME has one.
 
     Raises:
         Misconfigured: they are on and the extra `otel` is not installed, or a variable of OpenTelemetry's is wrong.
     """
+    global _tracer, _shut_down
     if settings.traces == "none":
-        return NO_TRACES
+        return
     try:
-        from streams.telemetry.otlp import open_otlp
+        from streams.telemetry.otlp import open_provider
+
+        provider = open_provider(service)
     except ImportError as error:
         raise Misconfigured(
             f"XFERQ_TRACES is {settings.traces}, but this installation has no OpenTelemetry ({error.name} missing): "
             "pip install 'xferq[otel]' adds it"
         ) from None
-    return open_otlp(service)
+    except (ValueError, OSError) as error:  # some are looked at when the SDK is imported
+        raise Misconfigured(f"OpenTelemetry can't be used as its variables (OTEL_...) say: {error}") from None
+    _tracer, _shut_down = provider.get_tracer("xferq", __version__), provider.shutdown
+
+
+async def close_traces(within_s: float) -> None:
+    """Send the spans that are left, in `within_s` seconds at most; drop what is left then.
+
+    On a thread that may be left behind, as OpenTelemetry's own bounds are longer than the end of a process may take.
+    """
+    if _shut_down is None:
+        return
+    shut_down, loop, done = _shut_down, asyncio.get_running_loop(), asyncio.Event()
+
+    def send() -> None:
+        shut_down()
+        with suppress(RuntimeError):  # the loop may have ended before
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=send, name="xferq-traces", daemon=True).start()
+    try:
+        async with asyncio.timeout(within_s):
+            await done.wait()
+    except TimeoutError:
+        _log.warning("traces.dropped: the collector did not take the last spans within %.1f s", within_s)
+
+
+@contextmanager
+def span(
+    name: str,
+    kind: SpanKind = SpanKind.INTERNAL,
+    attributes: Mapping[str, str | int] | None = None,
+    parent: Mapping[str, str] | None = None,
+) -> Iterator[Span]:
+    """A span for the block; a block that raises has failed.
+
+    Args:
+        name: one of few different ones.
+        parent: the trace context of a span in another process; without one: the span around the block, if any.
+    """
+    if _tracer is None:  # the API's own no-op would pass on a foreign context
+        yield INVALID_SPAN
+        return
+    above = _PROPAGATOR.extract(parent) if parent else None
+    # OpenTelemetry would add the text and the stack of every error, and those of others may contain anything.
+    with _tracer.start_as_current_span(
+        name, above, kind, attributes, record_exception=False, set_status_on_exception=False
+    ) as begun:
+        try:
+            yield begun
+        except (Abandoned, asyncio.CancelledError):
+            begun.set_attribute(OUTCOME, "abandoned")  # another worker goes on with it
+            raise
+        except BaseException as error:
+            fail(begun, type(error).__name__, str(error)[:_MAX_ERROR] if isinstance(error, XferqError) else None)
+            raise
+
+
+def fail(failed: Span, error: str, text: str | None = None) -> None:
+    """Mark a span as failed; `error` is a word of few different ones."""
+    failed.set_attribute("error.type", error)
+    failed.set_status(StatusCode.ERROR, text)
+
+
+def current_trace() -> dict[str, str]:
+    """The trace context of the current span, for others to go on from: empty where nothing is traced."""
+    found: dict[str, str] = {}
+    _PROPAGATOR.inject(found)
+    return found
 
 
 def about_record(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import orjson
+from opentelemetry.trace import Span, SpanKind
 
 from streams.claim.claimer import Claimer
 from streams.commands.command_record import CommandRecord
@@ -25,7 +26,7 @@ from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
-from streams.telemetry.traces import COMMAND_ID, NO_TRACES, OUTCOME, QUEUE, Span, Traces, about_record
+from streams.telemetry.traces import COMMAND_ID, OUTCOME, QUEUE, about_record, span
 from streams.worker.backlog import Backlog
 from streams.worker.forgetting import Forgetting
 from streams.worker.head_guard import HeadGuard
@@ -54,17 +55,15 @@ class Engine:
         settings: Settings,
         now: Callable[[], datetime] = utc_now,
         health: Health | None = None,
-        traces: Traces = NO_TRACES,
     ) -> None:
         self.health = health or Health()
         self._settings = settings
-        self._traces = traces
         self._stopping = False
         self._shares: frozenset[int] = frozenset()
         self.ledger = Ledger(kafka, settings)
         self.claimer = Claimer(kafka, self.ledger, settings, now)
-        self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health, traces)
-        self.drainer = Drainer(kafka, self.ledger, settings, now, self.health, traces)
+        self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health)
+        self.drainer = Drainer(kafka, self.ledger, settings, now, self.health)
         self.space = SpaceReclaimer(kafka, self.ledger, settings, self.is_mine)
         self.forgetting = Forgetting(self.ledger, settings, now, self.is_mine)
         self.maintenance = Maintenance(self._rounds(kafka, now))
@@ -179,21 +178,24 @@ class Engine:
 
         about = about_record(record.topic, "process", kind="process", partition=record.partition)
         about |= {"messaging.kafka.offset": record.offset, "messaging.consumer.group.name": self._settings.worker_group}
-        with self._traces.span(f"process {record.topic}", "consumer", about, trace_of(record.headers)) as span:
-            return await self._on_command(record, go_on, span, is_kept=is_kept)
+        with span(f"process {record.topic}", SpanKind.CONSUMER, about, trace_of(record.headers)) as processing:
+            return await self._on_command(record, go_on, processing, is_kept=is_kept)
 
-    async def _on_command(self, record: CommandRecord, go_on: Callable[[], bool], span: Span, *, is_kept: bool) -> bool:
+    async def _on_command(
+        self, record: CommandRecord, go_on: Callable[[], bool], processing: Span, *, is_kept: bool
+    ) -> bool:
         try:
             command = self.commands.parse(record)
         except InvalidCommand as error:
-            span.set({COMMAND_ID: error.id, OUTCOME: "refused"})
+            processing.set_attributes({COMMAND_ID: error.id, OUTCOME: "refused"})
             return await self._refuse(record, error, go_on)
-        span.set({COMMAND_ID: command.id, QUEUE: command.queue, "xferq.command.type": command.type})
+        processing.set_attributes({COMMAND_ID: command.id, QUEUE: command.queue, "xferq.command.type": command.type})
         try:
-            span.set({OUTCOME: await self.commands.carry_out(command, record, go_on, is_kept=is_kept)})
+            outcome = await self.commands.carry_out(command, record, go_on, is_kept=is_kept)
         except Abandoned:
-            span.set({OUTCOME: "abandoned"})
+            processing.set_attribute(OUTCOME, "abandoned")
             return False
+        processing.set_attribute(OUTCOME, outcome)
         return True
 
     async def _refuse(self, record: CommandRecord, error: InvalidCommand, go_on: Callable[[], bool]) -> bool:

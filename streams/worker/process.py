@@ -25,7 +25,7 @@ from streams.settings.settings import Settings
 from streams.telemetry.health import Health
 from streams.telemetry.logs import complain, set_up_logging
 from streams.telemetry.metrics import show_health
-from streams.telemetry.traces import Traces, open_traces
+from streams.telemetry.traces import close_traces, open_traces
 from streams.worker.agents import AckQueue, create_app
 from streams.worker.engine import Engine
 from streams.worker.memory import tune_memory
@@ -87,7 +87,7 @@ def refuse_optimised() -> None:
 async def _run(settings: Settings, supervised: bool) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    traces = open_traces(settings, "xferq-worker")
+    open_traces(settings, "xferq-worker")
     ends_at = math.inf
     if supervised:
 
@@ -118,10 +118,10 @@ async def _run(settings: Settings, supervised: bool) -> int:
     turning = asyncio.create_task(_turn(probes))
     try:
         with TemporaryDirectory(prefix="xferq-worker-") as scratch:
-            return await _work(settings, stop, health, scratch, traces)
+            return await _work(settings, stop, health, scratch)
     finally:
         turning.cancel()
-        await traces.close(min(_TRACES_S, max(0.0, ends_at - loop.time() - 0.2)))
+        await close_traces(min(_TRACES_S, max(0.0, ends_at - loop.time() - 0.2)))
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # this process ends
 
@@ -132,11 +132,11 @@ async def _turn(probes: Probes) -> None:
         await asyncio.sleep(_TURN_S)
 
 
-async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch: str, traces: Traces) -> int:
+async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch: str) -> int:
     async with Cluster(settings) as kafka:
         health.lacks("kafka", f"still connecting to Kafka at {kafka.connection.bootstrap_servers}")
         health.lacks("group", f"waiting for a place in group {settings.worker_group}")
-        engine = Engine(kafka, settings, health=health, traces=traces)
+        engine = Engine(kafka, settings, health=health)
         acks = AckQueue()
         app = create_app(settings, engine, kafka.connection, acks, scratch)
         ledger_id = LedgerId(kafka, settings)

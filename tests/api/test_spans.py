@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from api import app as api_app
 from streams.settings.settings import Settings
-from streams.telemetry.otlp import OtlpTraces
+from streams.telemetry import traces
 from tests.api.running import CANCEL, START, running
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -25,8 +25,9 @@ BODIES = {
 def kept(monkeypatch: pytest.MonkeyPatch) -> InMemorySpanExporter:
     """Where the spans of an API go that is made in this test."""
     kept = InMemorySpanExporter()
-    traces = OtlpTraces("xferq-api", SimpleSpanProcessor(kept))
-    monkeypatch.setattr(api_app, "open_traces", lambda *_: traces)
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(kept))
+    monkeypatch.setattr(traces, "_tracer", provider.get_tracer("xferq"))
     return kept
 
 

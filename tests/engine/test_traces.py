@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from streams.domain.topic import topic_of
-from streams.telemetry.otlp import OtlpTraces
+from streams.telemetry import traces
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless
@@ -24,11 +24,13 @@ CANCEL = {"type": "xfer.cancel", "queue_name": XFER_QUEUE, "reason": REASON, "id
 
 
 class Found:
-    """What one process has traced."""
+    """What is traced from now on."""
 
-    def __init__(self, service: str = "test") -> None:
+    def __init__(self) -> None:
         self._kept = InMemorySpanExporter()
-        self.traces = OtlpTraces(service, SimpleSpanProcessor(self._kept))
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(self._kept))
+        traces._tracer = provider.get_tracer("xferq")
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:
@@ -40,6 +42,11 @@ class Found:
     def one(self, name: str) -> ReadableSpan:
         (span,) = self.named(name)
         return span
+
+
+@pytest.fixture(autouse=True)
+def off_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traces, "_tracer", traces._tracer)
 
 
 def said(span: ReadableSpan) -> dict[str, Any]:
@@ -59,7 +66,7 @@ async def test_a_command_its_claim_and_its_drains_are_one_trace() -> None:
     async with World() as world:
         world.inject(10)
         found = Found()
-        world.worker(traces=found.traces)
+        world.worker()
         world.publish(CANCEL, headers=HEADERS)
         await world.ended("c1")
         commands = world.settings.commands_topic
@@ -106,12 +113,13 @@ async def test_a_command_its_claim_and_its_drains_are_one_trace() -> None:
 async def test_another_worker_that_drains_goes_on_with_the_trace() -> None:
     async with World() as world:
         world.inject(10)
-        first, second = Found("first"), Found("second")
-        claimer = world.worker(drains=False, traces=first.traces)
+        first = Found()
+        claimer = world.worker(drains=False)
         world.publish(CANCEL, headers=HEADERS)
         await world.until(lambda: bool(first.named("claim")))
         claimer.kill()
-        world.worker(traces=second.traces)
+        second = Found()
+        world.worker()
         assert (await world.ended("c1")).restored == 10
         drains = second.named("drain")
         assert len(drains) == 2
@@ -131,7 +139,7 @@ async def test_what_a_worker_without_traces_has_claimed_is_drained_in_a_trace_of
         claimer.kill()
         assert world.ledger.claims(TOPIC)[0].traceparent is None
         found = Found()
-        world.worker(traces=found.traces)
+        world.worker()
         assert (await world.ended("c1")).restored == 10
         assert [parent_of(drain) for drain in found.named("drain")] == [None, None]
         Checker(world).check()
@@ -153,7 +161,7 @@ async def test_headers_that_are_no_context_begin_a_new_trace(headers: list[tuple
     async with World() as world:
         world.inject(4)
         found = Found()
-        world.worker(traces=found.traces)
+        world.worker()
         world.publish(CANCEL, headers=headers)
         assert (await world.ended("c1")).restored == 4
         command = found.one(f"process {world.settings.commands_topic}")
@@ -169,7 +177,7 @@ async def test_what_fails_says_so_and_the_next_try_is_another_span() -> None:
         found = Found()
         faults = Faults()
         faults.on(f"reader:{TOPIC}", "unavailable")
-        world.worker(faults, traces=found.traces)
+        world.worker(faults)
         world.publish(CANCEL, headers=HEADERS)
         await world.ended("c1")
         failed, good = found.named("drain")
@@ -184,7 +192,7 @@ async def test_what_fails_says_so_and_the_next_try_is_another_span() -> None:
 async def test_what_is_refused_says_so() -> None:
     async with World() as world:
         found = Found()
-        world.worker(traces=found.traces)
+        world.worker()
         world.publish(CANCEL | {"queue_name": "http://nobody.example/.xfer.kumomta.internal"})
         world.publish(b"no command", headers=HEADERS)
         world.publish(CANCEL | {"id": "c2", "reason": ""})
@@ -202,7 +210,7 @@ async def test_a_transfer_is_one_trace_with_a_claim_for_each_queue() -> None:
         for queue in QUEUES:
             world.inject(2, queue)
         found = Found()
-        world.worker(traces=found.traces)
+        world.worker()
         world.transfer("s1")
         await world.ended("s1")
         command = found.one(f"process {world.settings.commands_topic}")

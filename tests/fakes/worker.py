@@ -11,7 +11,6 @@ from faust.types import TP
 from streams.commands.command_record import CommandRecord
 from streams.errors import XferqError
 from streams.settings.settings import Settings
-from streams.telemetry.traces import NO_TRACES, Traces
 from streams.worker.agents import AckQueue, IsOurs, Work
 from streams.worker.engine import Engine
 from tests.fakes.broker import Broker
@@ -72,11 +71,10 @@ class FakeWorker:
         at_a_time: int = 4,
         drains: bool = True,
         repeat_tasks: int = 0,
-        traces: Traces = NO_TRACES,
     ) -> None:
         self.faults = faults or Faults()
         kafka = FakeKafka(broker, settings, self.faults, at_a_time=at_a_time)
-        self.engine = Engine(kafka, settings, now, traces=traces)
+        self.engine = Engine(kafka, settings, now)
         self.acked: list[tuple[TP, int]] = []
         self._broker = broker
         self._group = group

@@ -1,28 +1,33 @@
-"""The documents in docs/ for other services: those of today, valid, complete."""
+"""The documents in docs/ for other services say what xferq goes by; they are valid and complete."""
 
 import json
-import os
-import subprocess
-import sys
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import given
 from jsonschema.validators import validator_for
 
-from streams.domain.schema import DOCUMENTS, UNSAID, document
-from streams.kafka.layout import INTERNAL_CONFIG
+from streams.domain.queue_name import XFER_SUFFIX
+from streams.domain.topic import TOPIC_PREFIX, topic_of
+from streams.domain.trace import TRACEPARENT, TRACESTATE, parse_trace
+from streams.kafka.layout import INTERNAL_CONFIG, read_layout
 from streams.kafka.topics import QUEUE_CONFIG
-from streams.ops.asyncapi import asyncapi, documents, to_text
 from streams.settings.settings import Settings
+from tests.domain.test_trace import parents
 from tests.pages import ROOT
-from tests.support.patience import WAIT_S
+from tests.wire.schemas import DOCUMENTS, UNSAID, components, document, to_text
 
 DEFAULTS: Settings = Settings.model_construct()
 """Whatever the environment says."""
-OURS = asyncapi(DEFAULTS)
+OURS: dict[str, Any] = json.loads((ROOT / "docs" / "asyncapi.json").read_text(encoding="utf-8"))
+"""Written by hand, but for the schemas."""
+CHANNELS, MESSAGES = OURS["channels"], OURS["components"]["messages"]
+ROLES = {"commands": "commands", "deliveryLog": "log", "queue": "queues"}
+"""Of the topics' file, by channel."""
 META_SCHEMA: dict[str, Any] = json.loads((Path(__file__).parent / "asyncapi" / "3.0.0.json").read_text())
 
 
@@ -48,21 +53,65 @@ def complaints(value: object) -> list[str]:
     return [error.message for error in validator_for(META_SCHEMA)(META_SCHEMA).iter_errors(value)]
 
 
-def test_they_are_those_of_today() -> None:
-    for path, value in documents(DEFAULTS).items():
-        written = (ROOT / "docs" / path).read_text(encoding="utf-8")
-        assert written == to_text(value), "run `python -m streams.ops.asyncapi docs`"
+def test_the_schemas_are_those_of_today() -> None:
+    how = "run `python -m tests.wire.schemas`"
+    for name in DOCUMENTS:
+        written = (ROOT / "docs" / "schemas" / f"{name}.json").read_text(encoding="utf-8")
+        assert written == to_text(document(name)), how
     assert {file.name for file in (ROOT / "docs" / "schemas").iterdir()} == {f"{name}.json" for name in DOCUMENTS}
+    assert OURS["components"]["schemas"] == components(), how
 
 
-def test_the_command_writes_them_with_the_names_of_the_settings(tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("XFERQ_")}
-    command = [sys.executable, "-m", "streams.ops.asyncapi", str(tmp_path / "a" / "b")]
-    subprocess.run(command, check=True, env=environment | {"XFERQ_LOG_TOPIC": "elsewhere"}, cwd=ROOT, timeout=WAIT_S)
-    expected = documents(Settings.model_construct(log_topic="elsewhere"))
-    for path, value in expected.items():
-        assert json.loads((tmp_path / "a" / "b" / path).read_text()) == value
-    assert expected["asyncapi.json"] != OURS
+def payload(message: str) -> str:
+    """The name of the schema of a message's value."""
+    return str(MESSAGES[message]["payload"]["$ref"]).removeprefix("#/components/schemas/")
+
+
+def messages_of(channel: str) -> list[str]:
+    """The messages of a channel, each referred to by its own name."""
+    found = CHANNELS[channel]["messages"]
+    assert found == {name: {"$ref": f"#/components/messages/{name}"} for name in found}
+    return list(found)
+
+
+def test_the_messages_of_a_topic_are_what_xferq_reads_and_writes_there() -> None:
+    assert [payload(message) for message in messages_of("commands")] == list(DOCUMENTS["command"])
+    assert [payload(message) for message in messages_of("deliveryLog")] == list(DOCUMENTS["log-record"])
+    assert messages_of("queue") == ["message"]
+    assert sorted(MESSAGES) == sorted(message for channel in CHANNELS for message in messages_of(channel))
+    for name, (channel, action) in {
+        "carryOut": ("commands", "receive"),
+        "log": ("deliveryLog", "send"),
+        "take": ("queue", "receive"),
+        "put": ("queue", "send"),
+    }.items():
+        operation = OURS["operations"][name]
+        assert (operation["action"], operation["channel"]) == (action, {"$ref": f"#/channels/{channel}"})
+        wanted = [{"$ref": f"#/channels/{channel}/messages/{message}"} for message in messages_of(channel)]
+        assert operation["messages"] == wanted
+
+
+def test_each_message_has_a_key_that_is_text() -> None:
+    for message in MESSAGES.values():
+        assert message["bindings"]["kafka"]["key"]["type"] == "string"
+        assert message["bindings"]["kafka"]["key"]["description"]
+
+
+def test_the_headers_are_those_that_xferq_reads_and_writes() -> None:
+    for message in messages_of("commands"):
+        assert MESSAGES[message]["headers"]["properties"].keys() == {TRACEPARENT, TRACESTATE}
+        assert "required" not in MESSAGES[message]["headers"]
+    rebind, message = MESSAGES["rebind"]["headers"], MESSAGES["message"]["headers"]
+    assert (rebind["properties"], rebind["required"]) == ({"type": {"const": "AdminRebind"}}, ["type"])
+    assert (message["properties"].keys(), message["required"]) == ({"envelope"}, ["envelope"])
+    assert message["properties"]["envelope"]["contentSchema"] == {"$ref": "#/components/schemas/Envelope"}
+
+
+@given(parents)
+def test_a_trace_that_xferq_takes_is_as_described(parent: str) -> None:
+    for message in messages_of("commands"):
+        pattern = MESSAGES[message]["headers"]["properties"][TRACEPARENT]["pattern"]
+        assert re.search(pattern, parent) or not parse_trace(parent)
 
 
 def test_the_asyncapi_document_is_valid() -> None:
@@ -126,20 +175,32 @@ def test_what_can_t_be_said_is_told() -> None:
 
 
 def test_the_topics_are_those_of_the_settings() -> None:
-    settings = Settings.model_construct(commands_topic="c", log_topic="l", group_template="g.{topic}", log_partitions=3)
-    channels = asyncapi(settings)["channels"]
-    assert [channel["address"] for channel in channels.values()] == ["c", "l", "queue.{name}"]
-    assert channels["deliveryLog"]["bindings"]["kafka"]["partitions"] == 3
-    assert "`g.queue.{name}`" in channels["queue"]["description"]
+    assert {name: channel["address"] for name, channel in CHANNELS.items()} == {
+        "commands": DEFAULTS.commands_topic,
+        "deliveryLog": DEFAULTS.log_topic,
+        "queue": f"{TOPIC_PREFIX}{{name}}",
+    }
+    assert {name: channel["bindings"]["kafka"]["partitions"] for name, channel in CHANNELS.items()} == {
+        "commands": DEFAULTS.commands_partitions,
+        "deliveryLog": DEFAULTS.log_partitions,
+        "queue": DEFAULTS.queue_partitions,
+    }
+    group = DEFAULTS.group_template.replace("{topic}", f"{TOPIC_PREFIX}{{name}}")
+    assert f"`{group}`" in CHANNELS["queue"]["description"]
+    queues = ("mytenant@mail.example", f"http://mx2.example.com/{XFER_SUFFIX}")
+    examples = [topic_of(queue).removeprefix(TOPIC_PREFIX) for queue in queues]
+    assert CHANNELS["queue"]["parameters"]["name"]["examples"] == examples
 
 
 def test_the_retention_is_that_of_the_topics() -> None:
-    roles = {"commands": INTERNAL_CONFIG["commands"], "deliveryLog": INTERNAL_CONFIG["log"], "queue": QUEUE_CONFIG}
-    for channel, config in roles.items():
-        said = OURS["channels"][channel]["bindings"]["kafka"]["topicConfiguration"]
-        assert said["cleanup.policy"] == [config["cleanup.policy"]]
-        assert said["retention.ms"] == int(config["retention.ms"])
-        assert said.keys() == config.keys()
+    applied = read_layout(ROOT / "deploy" / "topics.toml").config
+    for channel, role in ROLES.items():
+        said = {
+            name: ",".join(value) if isinstance(value, list) else json.dumps(value).strip('"')
+            for name, value in CHANNELS[channel]["bindings"]["kafka"]["topicConfiguration"].items()
+        }
+        assert said == (QUEUE_CONFIG if role == "queues" else INTERNAL_CONFIG[role])
+        assert said.items() <= applied[role].items()
 
 
 def test_internal_topics_are_not_public() -> None:

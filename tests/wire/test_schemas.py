@@ -15,10 +15,10 @@ from streams.domain.command import InvalidCommand, parse_command
 from streams.domain.envelope import NotRestorable, dump_envelope, parse_envelope, restore, save
 from streams.domain.log_record import rebind_record
 from streams.domain.queue_name import XFER_SUFFIX
-from streams.domain.schema import document
 from tests.domain import strategies
 from tests.domain.strategies import OTHER_XFER_QUEUE, XFER_QUEUE, envelopes, json_values, texts
 from tests.support.examples import examples
+from tests.wire.schemas import document
 
 COMMAND = jsonschema.Draft202012Validator(document("command"))
 ENVELOPE = jsonschema.Draft202012Validator(document("envelope"))

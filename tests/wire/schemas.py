@@ -2,8 +2,12 @@
 
 They are made from the models and patterns that xferq itself uses. Everything that xferq accepts, its schema accepts.
 The converse does not hold, as JSON Schema can't express everything: `UNSAID` lists the rest.
+
+`python -m tests.wire.schemas` writes them into docs/schemas and docs/asyncapi.json; the rest of that one is written by
+hand.
 """
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +20,7 @@ from streams.domain.log_record import rebind_record
 from streams.domain.queue_name import MAX_NAME_BYTES
 from streams.domain.schedule import DAY_NUMBER, LOCAL_TIME, RESTRICTION
 from streams.domain.timestamp import TIME_SCHEMA
+from tests.pages import ROOT
 
 Schema = dict[str, Any]
 
@@ -234,3 +239,23 @@ def _without_titles(schema: Any) -> Any:
             if not (key == "title" and isinstance(value, str))
         }
     return [_without_titles(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def components() -> dict[str, Schema]:
+    """All definitions, as they refer to each other in docs/asyncapi.json."""
+    found: dict[str, Schema] = json.loads(json.dumps(definitions()).replace(DEFINITIONS, "#/components/schemas/"))
+    return found
+
+
+def to_text(value: Schema) -> str:
+    """A document as it is written down."""
+    return json.dumps(value, indent=2) + "\n"
+
+
+if __name__ == "__main__":
+    for name in DOCUMENTS:
+        (ROOT / "docs" / "schemas" / f"{name}.json").write_text(to_text(document(name)), encoding="utf-8")
+    asyncapi = ROOT / "docs" / "asyncapi.json"
+    written = json.loads(asyncapi.read_text(encoding="utf-8"))
+    written["components"]["schemas"] = components()
+    asyncapi.write_text(to_text(written), encoding="utf-8")

@@ -1,1 +1,0 @@
-"""What operators and other services need: permissions, documents, manifests."""
