@@ -154,8 +154,8 @@ and groups when they start, and the others when they first need them.
 Kafka grants Describe with Read, Write or Delete, and DescribeConfigs with AlterConfigs. Names that end in `*` are
 prefixes. Here each part logs in as a user of its own; parts may share one.
 
-In addition, a service that sends commands to Kafka without the api needs Write on topic `{commands}`. A program that puts
-mail into queues needs Write on the topics `queue.*`, and on the transactional ids that it uses. `xferq backup` and
+In addition, a service that sends commands to Kafka without the api needs Write on topic `{commands}`. A program that
+puts mail into queues needs Write on the topics `queue.*`, and on the transactional ids that it uses. `xferq backup` and
 `restore` need what the worker needs.
 """
 
