@@ -4,6 +4,7 @@ import ast
 import os
 import re
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,37 @@ def sections(page: Path) -> dict[str, str]:
         re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-"): text
         for title, text in zip(parts[1::2], parts[2::2], strict=True)
     }
+
+
+def anchors(page: Path) -> frozenset[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    found: Counter[str] = Counter()
+    names = set()
+    for title in re.findall(
+        r"(?m)^#{1,6} (.*)$", re.sub(r"(?ms)^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"))
+    ):
+        name = re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-")
+        names.add(name if not found[name] else f"{name}-{found[name]}")
+        found[name] += 1
+    return frozenset(names)
+
+
+@cache
+def names_in(file: str) -> frozenset[str]:
+    """What a module defines, by its path from the root: functions, classes, constants, and `Class.method`."""
+    found = set()
+    scopes: list[tuple[str, list[ast.stmt]]] = [("", ast.parse((ROOT / file).read_text(encoding="utf-8")).body)]
+    while scopes:
+        prefix, body = scopes.pop()
+        for node in body:
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                found.add(prefix + node.name)
+            if isinstance(node, ast.ClassDef):
+                scopes.append((f"{prefix}{node.name}.", node.body))
+            targets = node.targets if isinstance(node, ast.Assign) else []
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else targets
+            found |= {prefix + target.id for target in targets if isinstance(target, ast.Name)}
+    return frozenset(found)
 
 
 def code_blocks(text: str, language: str = "sh") -> list[str]:

@@ -1,4 +1,4 @@
-"""What README.md says is so: its tests exist, its examples are taken, its tables are complete."""
+"""What README.md and its pages say is so: their tests exist, their examples are taken, their tables are complete."""
 
 import json
 import os
@@ -25,17 +25,20 @@ from tests.support.patience import WAIT_S
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DEPLOY_README = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
+PAGES = {page.stem: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
+"""By name, without the ending."""
+README_BYTES = 12_288
 
 
-def between(marker: str) -> str:
+def between(marker: str, text: str) -> str:
     """What stands between `<!-- marker -->` and `<!-- /marker -->`."""
-    _, _, rest = README.partition(f"<!-- {marker} -->")
+    _, _, rest = text.partition(f"<!-- {marker} -->")
     inside, end, _ = rest.partition(f"<!-- /{marker} -->")
     assert end, marker
     return inside.strip()
 
 
-def blocks(language: str, text: str = README) -> list[str]:
+def blocks(language: str, text: str) -> list[str]:
     return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", text)
 
 
@@ -45,7 +48,7 @@ def rows(table: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def shell_lines(text: str = README) -> list[str]:
+def shell_lines(text: str) -> list[str]:
     """The commands in the shell examples, each on one line and without its remark."""
     lines = "\n".join(blocks("sh", text)).replace("\\\n", " ").splitlines()
     return [shlex.join(shlex.split(line, comments=True)) for line in lines if line.strip()]
@@ -54,8 +57,12 @@ def shell_lines(text: str = README) -> list[str]:
 # ---- tests and files
 
 
+def test_the_readme_is_short() -> None:
+    assert len(README.encode()) <= README_BYTES
+
+
 def test_every_guarantee_names_tests_and_they_exist() -> None:
-    guarantees = rows(between("guarantees"))
+    guarantees = rows(between("guarantees", PAGES["guarantees"]))
     assert len(guarantees) >= 10
     for guarantee, how, proof in guarantees:
         assert how, guarantee
@@ -64,6 +71,13 @@ def test_every_guarantee_names_tests_and_they_exist() -> None:
         for file, test in named:
             assert test in functions_of(file), f"{file}::{test}"
             assert test.startswith("test_")
+
+
+def test_the_readme_has_each_guarantee_with_one_of_its_tests() -> None:
+    short, full = rows(between("guarantees", README)), rows(between("guarantees", PAGES["guarantees"]))
+    assert [guarantee for guarantee, _ in short] == [guarantee for guarantee, _, _ in full]
+    for (guarantee, test), (_, _, proof) in zip(short, full, strict=True):
+        assert test in proof.split(", "), guarantee
 
 
 def test_every_file_that_is_named_exists() -> None:
@@ -75,7 +89,7 @@ def test_every_file_that_is_named_exists() -> None:
 
 
 def test_the_file_map_leaves_out_nothing() -> None:
-    mapped = re.findall(r"`((?:streams|api|tests|deploy)/[\w./]*)`", README)
+    mapped = re.findall(r"`((?:streams|api|tests|deploy)/[\w./]*)`", PAGES["design"])
     for module in sorted((ROOT / "streams").iterdir()):
         if module.name in ("__init__.py", "__pycache__", "py.typed"):
             continue
@@ -85,6 +99,7 @@ def test_the_file_map_leaves_out_nothing() -> None:
 def test_make_knows_what_is_to_be_made() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     named = re.findall(r"(?m)(?:`|^    )make ([a-z]+)", README)
+    named += re.findall(r"(?m)^make ([a-z]+)", "\n".join(shell_lines(README)))
     assert {"demo", "test", "up", "check", "bench"} <= set(named)
     for target in named:
         assert re.search(rf"(?m)^{target}:", makefile), target
@@ -94,19 +109,20 @@ def test_make_knows_what_is_to_be_made() -> None:
 
 
 def test_the_settings_are_those_of_today() -> None:
-    assert between("settings") == settings_table(), (
-        "put the output of `python -m streams.settings.settings` into README.md"
+    assert between("settings", PAGES["settings"]) == settings_table(), (
+        "put the output of `python -m streams.settings.settings` into docs/settings.md"
     )
 
 
 def test_every_variable_exists() -> None:
     known = {f"XFERQ_{name.upper()}" for name in Settings.model_fields} | NOT_SETTINGS
-    for name in re.findall(r"XFERQ_[A-Z0-9]+(?:_[A-Z0-9]+)*", README + DEPLOY_README):
-        assert name in known, name
+    for text in (README, DEPLOY_README, *PAGES.values()):
+        for name in re.findall(r"XFERQ_[A-Z0-9]+(?:_[A-Z0-9]+)*", text):
+            assert name in known, name
 
 
 def test_the_status_table_has_every_field() -> None:
-    _, _, section = README.partition("### Status\n")
+    _, _, section = PAGES["using"].partition("## Status\n")
     table, _, _ = section.partition("\n## ")
     fields = [name for row in rows(table) for name in re.findall(r"`(\w+)`", row[0])]
     assert sorted(fields) == sorted(CommandStatus.model_fields)
@@ -115,19 +131,19 @@ def test_the_status_table_has_every_field() -> None:
 def test_every_state_and_reason_is_named() -> None:
     states = CommandStatus.model_json_schema()["properties"]["state"]["enum"]
     for name in [*states, *(reason.value for reason in ReturnReason)]:
-        assert f"`{name}`" in README, name
+        assert f"`{name}`" in PAGES["using"], name
 
 
 # ---- examples
 
 
 def test_the_example_of_a_topic() -> None:
-    assert f"`mytenant@example.com` is `{topic_of('mytenant@example.com')}`" in README
+    assert f"`mytenant@example.com` is `{topic_of('mytenant@example.com')}`" in PAGES["kafka"]
 
 
 def test_the_json_is_what_xferq_takes() -> None:
     kinds = []
-    for block in blocks("json"):
+    for block in blocks("json", PAGES["using"] + PAGES["kafka"]):
         value = json.loads(block)
         if "type" in value:
             kinds.append(parse_command(block.encode(), fallback_id="x").type)
@@ -145,7 +161,7 @@ def openapi() -> dict[str, Any]:
 def requests() -> list[tuple[str, str | None]]:
     """The requests of the curl examples: path, and body where there is one."""
     found = []
-    for line in shell_lines():
+    for line in shell_lines(PAGES["using"]):
         words = shlex.split(line)
         if words[0] == "curl":
             (url,) = (word for word in words if word.startswith("http://127.0.0.1:8000/"))
@@ -170,7 +186,7 @@ def test_the_curl_examples_are_requests_that_the_api_takes() -> None:
 
 def test_the_paths_that_are_named_exist() -> None:
     for path in ("/livez", "/readyz", "/metrics"):
-        assert f"`{path}`" in README
+        assert f"`{path}`" in PAGES["using"]
         assert path in openapi()["paths"]
 
 
@@ -189,7 +205,8 @@ def help_of(command: str) -> str:
 
 
 def command_lines() -> list[str]:
-    lines = [line for text in (README, DEPLOY_README) for line in shell_lines(text)]
+    pages = (PAGES[name] for name in ("access", "kafka", "settings", "using"))
+    lines = [line for text in (README, DEPLOY_README, *pages) for line in shell_lines(text)]
     return sorted({line[line.index("xferq ") :] for line in lines if re.search(r"(^|[/ ])xferq [a-z]", line)})
 
 

@@ -17,8 +17,8 @@ PARTS: dict[Part, str] = {
     "worker": "`xferq worker`, all of its processes",
     "operator": "`xferq topics`, `queues`, `log` and `inject`; all others talk only to the api, except `backup` and "
     "`restore`",
-    "dispatcher": "whoever takes messages out of the queues and sends them, in any language",
-    "reader": "whoever reads the delivery log, in a group of its own; here the group has the user's name",
+    "dispatcher": "a program that takes messages out of the queues and sends them, in any language",
+    "reader": "a program that reads the delivery log, in a group of its own; here the group has the user's name",
 }
 HOLD_TOPIC = "xferq.hold"
 """A topic that does not exist: what the holder in a group of the new protocol subscribes to."""
@@ -155,9 +155,9 @@ and groups when they start, and the others when they first need them.
 Kafka grants Describe with Read, Write or Delete, and DescribeConfigs with AlterConfigs. Names that end in `*` are
 prefixes. Here each part logs in as a user of its own; parts may share one.
 
-In addition, whoever sends commands to Kafka without the api needs Write on topic `{commands}`. Whatever puts mail into
-queues needs Write on the topics `queue.*`, and on the transactional ids that it uses. `xferq backup` and `restore` need
-what the worker needs.
+In addition, a service that sends commands to Kafka without the api needs Write on topic `{commands}`. A program that
+puts mail into queues needs Write on the topics `queue.*`, and on the transactional ids that it uses. `xferq backup` and
+`restore` need what the worker needs.
 """
 
 

@@ -283,7 +283,7 @@ def _said(message: str) -> str:
 
 
 def settings_table() -> str:
-    """All settings as a Markdown table, as README.md shows it: `python -m streams.settings.settings` prints it."""
+    """All settings as a Markdown table, as in docs/settings.md: `python -m streams.settings.settings` prints it."""
     rows = ["| variable | default | what it is |", "|---|---|---|"]
     for name, field in Settings.model_fields.items():
         default = field.default if field.default_factory is None else None

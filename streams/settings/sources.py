@@ -108,5 +108,5 @@ def _is_from_kubernetes(key: str, value: str) -> bool:
 def _meant(name: str, known: Collection[str], prefix: str = "") -> str:
     close = get_close_matches(name.lower(), known, n=1)
     if not close:
-        return "; README.md lists those that there are"
+        return "; docs/settings.md lists those that there are"
     return f"; {prefix}{close[0].upper() if prefix else close[0]}?"

@@ -169,9 +169,9 @@ def in_the_background(reader: Reader, block: str, log: Path, until: str) -> Iter
         process.wait()
 
 
-def test_the_list_in_the_readme_is_of_these_steps() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    listed = re.findall(r"(?m)^\d+\. \[.*\]\(docs/production\.md#([\w-]+)\): (.*)$", readme)
+def test_the_short_list_is_of_these_steps() -> None:
+    page = (ROOT / "docs" / "kafka.md").read_text(encoding="utf-8")
+    listed = re.findall(r"(?m)^\d+\. \[.*\]\(production\.md#([\w-]+)\): (.*)$", page)
     steps = sections(PAGE)
     assert [anchor for anchor, _ in listed] == list(steps)
     for anchor, text in listed:
