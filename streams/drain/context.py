@@ -1,0 +1,23 @@
+"""What all drains of a worker share."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from streams.ledger.ledger import Ledger
+from streams.ports import Kafka
+from streams.settings.settings import Settings
+from streams.telemetry.health import Health
+from streams.telemetry.traces import NO_TRACES, Traces
+
+
+@dataclass(frozen=True, slots=True)
+class DrainContext:
+    """The worker that drains; `now` gives an aware time."""
+
+    kafka: Kafka
+    ledger: Ledger
+    settings: Settings
+    now: Callable[[], datetime]
+    health: Health
+    traces: Traces = NO_TRACES
