@@ -18,7 +18,7 @@ from streams.drain.context import DrainContext
 from streams.drain.destinations import Destinations
 from streams.drain.mover import Done, Mover, RecordMover, Returned, Waiting
 from streams.drain.pipeline import Pipeline
-from streams.drain.strategy import strategy_of
+from streams.drain.strategy import STRATEGIES
 from streams.drain.transaction_batch import TransactionBatch
 from streams.errors import Abandoned, OutOfRange, Unavailable, XferqError
 from streams.ports import Producer, Reader, Record
@@ -63,14 +63,10 @@ class RangeDrain:
         self._offset = progress.offset
         """Where the range goes on behind the open batch."""
         self._silent_since: float | None = None
-        self._mover: Mover = RecordMover(
-            strategy_of(
-                claim,
-                node_id=str(settings.node_id),
-                log_meta=settings.log_meta,
-                log_headers=settings.log_headers,
-            )
+        strategy = STRATEGIES[claim.kind](
+            claim, node_id=str(settings.node_id), log_meta=settings.log_meta, log_headers=settings.log_headers
         )
+        self._mover: Mover = RecordMover(strategy)
 
     @property
     def moved(self) -> dict[str, int]:

@@ -10,7 +10,7 @@ from email.parser import BytesHeaderParser
 from email.policy import compat32
 from typing import NamedTuple, Protocol
 
-from streams.domain.claim import Claim
+from streams.domain.claim import Claim, Kind
 from streams.domain.envelope import (
     Envelope,
     NotRestorable,
@@ -55,13 +55,9 @@ class _Rebind:
     def __init__(
         self, claim: Claim, *, node_id: str, log_meta: tuple[str, ...] = (), log_headers: tuple[str, ...] = ()
     ) -> None:
-        """For the messages of one claim.
+        """Of one claim, at the node with this UUID; the log carries the named metadata and headers.
 
-        Args:
-            claim: whose command, queues and reason they are.
-            node_id: UUID of the node, for the log.
-            log_meta: the metadata that the log carries; a name that ends in `*` stands for all that begin like it.
-            log_headers: the headers within the message that the log carries.
+        A name of metadata that ends in `*` stands for all that begin like it.
         """
         self._from_queue = claim.queue
         self._xfer_queue = claim.xfer_queue
@@ -110,12 +106,8 @@ class Save(_Rebind):
         return Restored(save(envelope, xfer_queue=queue, from_queue=self._from_queue), queue)
 
 
-def strategy_of(
-    claim: Claim, *, node_id: str, log_meta: tuple[str, ...] = (), log_headers: tuple[str, ...] = ()
-) -> Strategy:
-    """What the claim's command does with a message; the arguments are those of the classes."""
-    chosen = Restore if claim.kind == "xfer.cancel" else Save
-    return chosen(claim, node_id=node_id, log_meta=log_meta, log_headers=log_headers)
+STRATEGIES: dict[Kind, type[_Rebind]] = {"xfer.cancel": Restore, "xfer.start": Save}
+"""By the command of a claim."""
 
 
 def _envelope_at(headers: Sequence[Header]) -> int:

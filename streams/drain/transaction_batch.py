@@ -66,19 +66,18 @@ class TransactionBatch:
 
         The destination's partition is the source's modulo their count: keeps the order of the source.
         """
-        partitions, log = self.partitions, self._log
-        count = partitions.get(topic)
+        count = self.partitions.get(topic)
         if count is None:
             return ReturnReason.DESTINATION_UNAVAILABLE
-        limits, timestamp, key, value = self._limits, record.timestamp, record.key, record.value
+        limits, log, partition, timestamp = self._limits, self._log, record.partition, record.timestamp
+        key, value = record.key, record.value
         _, headers, line = message
         if limits.times and limits.nearest(topic, timestamp, now_ms) != timestamp:
             return ReturnReason.TIMESTAMP
         if limits.sizes and not (self._fits(topic, key, value, headers) and self._fits(log, key, line, _LOG_HEADERS)):
             return ReturnReason.TOO_LARGE
-        partition = record.partition
-        self._add(topic, partition % count, timestamp, key, value, headers)
-        self._add(log, partition % partitions[log], now_ms, key, line, _LOG_HEADERS)
+        self._add((topic, partition % count), timestamp, key, value, headers)
+        self._add((log, partition % self.partitions[log]), now_ms, key, line, _LOG_HEADERS)
         return None
 
     def give_back(self, record: Record, now_ms: int) -> None:
@@ -94,7 +93,7 @@ class TransactionBatch:
         timestamp = self._limits.nearest(self._source, record.timestamp, now_ms)
         headers = list(record.headers)
         if self._fits(self._source, record.key, record.value, headers):
-            self._add(self._source, record.partition, timestamp, record.key, record.value, headers)
+            self._add((self._source, record.partition), timestamp, record.key, record.value, headers)
         else:
             # It was there once, compressed by its producer.
             batch = self._new_batch(1, compression="zstd")
@@ -115,22 +114,14 @@ class TransactionBatch:
         return alone.size() <= limit
 
     def _add(
-        self,
-        topic: str,
-        partition: int,
-        timestamp: int,
-        key: bytes | None,
-        value: bytes | None,
-        headers: Sequence[Header],
+        self, where: tuple[str, int], timestamp: int, key: bytes | None, value: bytes | None, headers: Sequence[Header]
     ) -> None:
-        where = (topic, partition)
         if value is not None:
             self.bytes += len(value)
         batch = self._open.get(where)
         if batch is not None and batch.append(timestamp=timestamp, key=key, value=value, headers=headers) is not None:
             return
         size = self._batch_bytes
-        batch = self._new_batch(min(size, self._limits.sizes.get(topic, size)))
+        batch = self._open[where] = self._new_batch(min(size, self._limits.sizes.get(where[0], size)))
         batch.append(timestamp=timestamp, key=key, value=value, headers=headers)
-        self._open[where] = batch
-        self.writes.append(Write(topic, partition, batch))
+        self.writes.append(Write(*where, batch))

@@ -22,7 +22,7 @@ from streams.domain.command import InvalidCommand, is_command_id, parse_command
 from streams.domain.envelope import InvalidEnvelope, NotRestorable, ReturnReason, dump_envelope, parse_envelope
 from streams.domain.queue_name import is_xfer, validate_queue_name
 from streams.domain.topic import topic_of
-from streams.drain.strategy import Moved, Strategy, strategy_of
+from streams.drain.strategy import STRATEGIES, Moved, Strategy
 from streams.settings.settings import load_settings
 from streams.worker.engine import Engine
 from tests.fakes.broker import Broker
@@ -86,7 +86,7 @@ def transform(kind: Kind, queue: str = XFER_QUEUE) -> Strategy:
         ranges={0: (0, 1)},
         claimed_at="2026-11-24T10:00:00Z",
     )
-    return strategy_of(claim, node_id="n", log_meta=("x*", "tenant"), log_headers=("Subject", "X-Y", "From"))
+    return STRATEGIES[claim.kind](claim, node_id="n", log_meta=("x*", "tenant"), log_headers=("Subject", "X-Y", "From"))
 
 
 TRANSFORMS = [transform("xfer.cancel"), transform("xfer.start")]
