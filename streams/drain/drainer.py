@@ -8,8 +8,8 @@ record of it can be nearer the truth.
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -27,7 +27,7 @@ from streams.ports import Kafka
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
 from streams.telemetry.metrics import DRAINS_RUNNING, PRODUCERS_REPLACED, error_of
-from streams.telemetry.traces import COMMAND_ID, NO_TRACES, QUEUE, Span, Traces, about_record
+from streams.telemetry.traces import COMMAND_ID, NO_TRACES, QUEUE, Traces, about_record
 
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
@@ -45,9 +45,10 @@ _MISSING_GAP_S = 30.0
 
 @dataclass(slots=True)
 class _Trouble:
-    """A series of attempts that have failed."""
+    """A series of attempts that have failed, and what they have learnt."""
 
     destinations: Destinations
+    sizer: BatchSizer
     failures: int = 0
     """In a row, without any progress."""
     first: str = ""
@@ -92,18 +93,14 @@ class Drainer:
         Raises:
             Abandoned: `may_continue` became false.
         """
-        where, context = (topic, partition), self._context
-        settings = context.settings
-        trouble = self._troubles.get(where) or _Trouble(Destinations(context.kafka, settings, topic))
-        sizer = self._sizers.get(where) or BatchSizer(
-            settings.transaction_messages, settings.transaction_timeout_ms / 1000
-        )
-        before = sizer.ended_steps
+        where = topic, partition
+        trouble = self._troubles.get(where) or self._no_trouble(topic, partition)
+        sizer, before = trouble.sizer, trouble.sizer.ended_steps
         try:
             if not may_continue():
                 raise Abandoned
             with DRAINS_RUNNING.track_inprogress():
-                await self._drain_ranges(topic, partition, trouble, sizer, may_continue, drained)
+                await self._drain_ranges(topic, partition, trouble, may_continue, drained)
         except Abandoned:
             self.leave(topic, partition)
             raise
@@ -113,13 +110,20 @@ class Drainer:
             return backoff_s(trouble.failures + 1, 0.05, _MOST_BACKOFF_S)
         else:
             self._troubles.pop(where, None)
-            context.health.goes_on(f"drain {topic}/{partition}")
+            self._context.health.goes_on(f"drain {topic}/{partition}")
             return None
         finally:
             if sizer.is_full:
                 self._sizers.pop(where, None)
             else:
                 self._sizers[where] = sizer
+
+    def _no_trouble(self, topic: str, partition: int) -> _Trouble:
+        settings = self._context.settings
+        sizer = self._sizers.get((topic, partition)) or BatchSizer(
+            settings.transaction_messages, settings.transaction_timeout_ms / 1000
+        )
+        return _Trouble(Destinations(self._context.kafka, settings, topic), sizer)
 
     async def _after_failure(
         self, topic: str, partition: int, trouble: _Trouble, error: XferqError, *, has_got_on: bool
@@ -168,7 +172,6 @@ class Drainer:
         topic: str,
         partition: int,
         trouble: _Trouble,
-        sizer: BatchSizer,
         may_continue: Callable[[], bool],
         drained: list[str],
     ) -> None:
@@ -196,13 +199,9 @@ class Drainer:
                 except Unavailable as error:
                     undecided[claim.topic_id] = error  # the topic that has its name now may be another claim's
                     continue
-                drain = RangeDrain(context, claim, partition, producer, trouble.destinations, sizer)
-                with self._span(claim, partition) as span:
-                    before = sizer.ended_steps
-                    try:
-                        await (drain.give_up() if is_gone else drain.run(may_continue))
-                    finally:
-                        span.set({"xferq.transactions": sizer.ended_steps - before, **drain.moved})
+                drain = RangeDrain(context, claim, partition, producer, trouble.destinations, trouble.sizer)
+                with self._span(claim, partition, drain, trouble.sizer):
+                    await (drain.give_up() if is_gone else drain.run(may_continue))
                 drained.append(claim.id)
             if undecided:
                 raise next(iter(undecided.values()))
@@ -251,8 +250,14 @@ class Drainer:
             )
         return True
 
-    def _span(self, claim: Claim, partition: int) -> AbstractContextManager[Span]:
+    @contextmanager
+    def _span(self, claim: Claim, partition: int, drain: RangeDrain, sizer: BatchSizer) -> Iterator[None]:
         """A span for one try to drain a range, in the trace of its claim."""
         about = about_record(claim.topic, "drain", kind="process", partition=partition)
         about |= {COMMAND_ID: claim.id, QUEUE: claim.queue}
-        return self._context.traces.span("drain", "consumer", about, claim.trace)
+        before = sizer.ended_steps
+        with self._context.traces.span("drain", "consumer", about, claim.trace) as span:
+            try:
+                yield
+            finally:
+                span.set({"xferq.transactions": sizer.ended_steps - before, **drain.moved})

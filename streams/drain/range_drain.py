@@ -55,6 +55,7 @@ class RangeDrain:
         self._sizer = sizer
         self._slices = BatchSizer(_SLICE, _SLICE_TIMEOUT_S)
         self._pipeline = Pipeline(context, claim, partition, producer, sizer)
+        self.moved = self._pipeline.moved
         start, self._end = claim.ranges[partition]
         progress = context.ledger.progress(claim.topic, partition, claim.id) or Progress(
             topic_id=claim.topic_id, offset=start, at=claim.claimed_at
@@ -68,59 +69,62 @@ class RangeDrain:
         )
         self._mover: Mover = RecordMover(strategy)
 
-    @property
-    def moved(self) -> dict[str, int]:
-        """Messages whose transactions were committed, as the span of this drain has it."""
-        return self._pipeline.moved
-
     async def run(self, may_continue: Callable[[], bool]) -> None:
-        """Move the range up to its end; the next transaction is built while one commits.
-
-        One takes in several reads: what a commit costs, at the broker most of all, is by transaction and by
-        partition written to, and the memory for reading ahead is needed for every drain.
+        """Move the range up to its end.
 
         Raises:
             Abandoned: `may_continue` became false; all that was begun is committed.
             Unavailable: nothing comes, though all of the range was there when it was claimed; aiokafka does
                 not say why.
         """
-        # 1. Begin where the ledger says, or where the log begins by now.
-        pipeline, reader = self._pipeline, await self._open_reader()
+        claim, partition = self._claim, self._partition
+        await self._skip_lost()
+        _log.info(
+            "drain.started id=%s topic=%s partition=%d offset=%d end=%d",
+            claim.id, claim.topic, partition, self._offset, self._end,
+        )  # fmt: skip
+        reader = await self._context.kafka.reader(claim.topic, partition, self._offset, self._end)
         try:
-            while not self._progress.done:
-                # 2. Read what one fetch brings. The end by position: markers and aborted records take offsets, too.
-                records = await self._read(reader, may_continue)
-                at_end = reader.position >= self._end
-                # At the end there is a last transaction even without records: it says that the range is done.
-                while records or at_end:
-                    # 3. Stop at this edge if the partition was taken away: one read may fill many transactions.
-                    if not may_continue():
-                        raise Abandoned
-                    # 4. Take as many records as there is room for; the size may be smaller since the last look.
-                    batch = await self._open_batch()
-                    room = max(1, self._sizer.size - batch.messages)
-                    piece, records = records[:room], records[room:]
-                    # 5. Move them into the batch, and the progress with them.
-                    await self._move(piece, batch)
-                    is_last = at_end and not records
-                    self._offset = self._end if is_last else piece[-1].offset + 1
-                    # 6. Begin to commit what is full, as soon as the transaction before it is through.
-                    if is_last or pipeline.is_full:
-                        await self._begin_commit(is_last=is_last)
-                    if is_last:
-                        break
-                # 7. What comes slowly does not wait for the rest.
-                if pipeline.is_overdue:
-                    await self._begin_commit()
-            # 8. Wait until the last transaction is committed.
-            await pipeline.flush()
+            await self._run(reader, may_continue)
         finally:
-            await pipeline.settle()
+            await self._pipeline.settle()
             await reader.close()
         _log.info(
             "drain.finished id=%s topic=%s partition=%d restored=%d returned=%d",
-            self._claim.id, self._claim.topic, self._partition, self._progress.restored, self._progress.returned,
+            claim.id, claim.topic, partition, self._progress.restored, self._progress.returned,
         )  # fmt: skip
+
+    async def _run(self, reader: Reader, may_continue: Callable[[], bool]) -> None:
+        """Read, move, commit; the next transaction is built while one commits, and takes in several reads.
+
+        What a commit costs, at the broker most of all, is by transaction and by partition written to, and the memory
+        for reading ahead is needed for every drain.
+        """
+        while not self._progress.done:
+            # 1. Read what one fetch brings. The end by position: markers and aborted records take offsets, too.
+            records = await self._read(reader, may_continue)
+            at_end = reader.position >= self._end
+            # At the end there is a last transaction even without records: it says that the range is done.
+            while not self._progress.done and (records or at_end):
+                # 2. Stop at this edge if the partition was taken away: one read may fill many transactions.
+                if not may_continue():
+                    raise Abandoned
+                # 3. Take as many records as there is room for; the size may be smaller since the last look.
+                batch = await self._open_batch()
+                room = max(1, self._sizer.size - batch.messages)
+                piece, records = records[:room], records[room:]
+                # 4. Move them into the batch, and the range's offset with them.
+                await self._move(piece, batch)
+                is_last = at_end and not records
+                self._offset = self._end if is_last else piece[-1].offset + 1
+                # 5. Begin to commit what is full, as soon as the transaction before it is through.
+                if is_last or self._pipeline.is_full:
+                    await self._begin_commit(is_last=is_last)
+            # 6. What comes slowly does not wait for the rest.
+            if self._pipeline.is_overdue:
+                await self._begin_commit()
+        # 7. Wait until the last transaction is committed.
+        await self._pipeline.flush()
 
     async def give_up(self) -> None:
         """The topic was deleted, and perhaps created again: what was claimed of it is gone."""
@@ -131,15 +135,6 @@ class RangeDrain:
         await self._pipeline.flush()
         LOST.inc()
         _log.error("drain.lost id=%s topic=%s partition=%d", claim.id, claim.topic, self._partition)
-
-    async def _open_reader(self) -> Reader:
-        claim, partition = self._claim, self._partition
-        await self._skip_lost()
-        _log.info(
-            "drain.started id=%s topic=%s partition=%d offset=%d end=%d",
-            claim.id, claim.topic, partition, self._offset, self._end,
-        )  # fmt: skip
-        return await self._context.kafka.reader(claim.topic, partition, self._offset, self._end)
 
     async def _skip_lost(self) -> None:
         """Go on at the log's start where somebody removed records that were claimed: they are lost.

@@ -331,6 +331,7 @@ def test_every_record_is_as_it_was(implementation: Implementation, drain: Drain,
             else:
                 assert row.headers == tuple(strategy(record, NOW).headers)
                 assert row.others == [header for header in record.headers if header[0] != "envelope"]
+                assert [name for name, _ in row.headers] == [name for name, _ in record.headers]
                 assert row.timestamp == record.timestamp
 
 
