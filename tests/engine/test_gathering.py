@@ -11,10 +11,12 @@ from streams.domain.topic import topic_of
 from streams.drain import range_drain
 from streams.errors import Unreadable
 from streams.ports import Record
+from streams.unopened import Unopened
 from tests.engine.checker import Checker
 from tests.engine.test_returned import messages, refuse_topics
 from tests.engine.world import XFER_QUEUE, World, envelope
 from tests.fakes.clock import timeless
+from tests.fakes.producer import FakeBatch
 from tests.fakes.reader import FakeReader
 
 TOPIC = topic_of(XFER_QUEUE)
@@ -68,6 +70,32 @@ async def test_what_was_gathered_is_committed_where_the_next_read_fails(monkeypa
         fails = False
         assert (await world.ended("c1")).restored == 20
         Checker(world).check()
+
+
+@timeless
+async def test_what_was_gathered_is_committed_where_a_batch_can_t_be_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is turned down together with that in the first attempt, but not in the next one."""
+    read: Read = FakeReader.read
+    whole = FakeBatch(1, "none")
+    whole.append(timestamp=1_000, key=b"k", value=b"x" * 5_000, headers=[])
+
+    async def bomb(self: FakeReader) -> Sequence[Record]:
+        if self._topic == TOPIC and self.position >= 8:
+            self._position = 20
+            return [Unopened(0, 19, 1_000, 12, whole)]
+        return await read(self)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(FakeReader, "read", bomb)
+    async with World(partitions=1, transaction_messages=100) as world:
+        world.inject(20)
+        world.broker.topics[TOPIC].max_message_bytes = 2_000
+        world.worker()
+        world.cancel()
+        await asyncio.sleep(20)
+        assert offsets_committed(world) == [8]
+        assert "is larger than the topic takes now" in str(world.ledger.status("c1"))
 
 
 @timeless
