@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from streams.domain.topic import topic_of
-from streams.drain.transform import ENVELOPE
+from streams.drain.strategy import ENVELOPE
 from streams.errors import Rejected, Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import TransactionalProducer

@@ -99,6 +99,28 @@ def test_the_domain_has_no_clock() -> None:
     ] == []
 
 
+# Between what was read and what is written.
+PURE = [f"streams/drain/{name}.py" for name in ("batch_sizer", "limits", "mover", "strategy", "transaction_batch")]
+
+
+def test_the_mover_has_no_clock_and_does_no_io() -> None:
+    pure = [module for module in MODULES if name_of(module) in PURE]
+    assert len(pure) == len(PURE)
+    assert [
+        f"{name_of(module)}: {imported}"
+        for module in pure
+        for imported in imports_in(module)
+        if imported.partition(".")[0] in NOT_IN_DOMAIN
+    ] == []
+    assert [
+        name_of(module)
+        for module in pure
+        for node in ast.walk(tree_of(module))
+        if isinstance(node, ast.AsyncFunctionDef | ast.Await)
+        or (isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"})
+    ] == []
+
+
 def test_a_library_has_one_place() -> None:
     assert [
         f"{name_of(module)}: {imported}"

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from streams.domain.command import StartCommand, selects
 from streams.domain.envelope import NotRestorable, parse_envelope, queue_of_envelope
 from streams.domain.topic import is_queue_topic, queue_of, topic_of
-from streams.drain.transform import ENVELOPE
+from streams.drain.strategy import ENVELOPE
 from streams.errors import Unreadable
 from streams.lookup import find_topic, require_gone
 from streams.ports import Kafka

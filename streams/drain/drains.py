@@ -16,9 +16,10 @@ from streams.errors import Abandoned
 from streams.ledger.ledger import Ledger
 
 _log = logging.getLogger(__name__)
-_BUG_S = 5.0
-_TOLD_S = 3.0
-_LOOK_S = 1.0
+_AFTER_BUG_S = 5.0
+_LATE_S = 3.0
+"""A command that waits for its turn for so long is told of it in its status."""
+_LATE_CHECK_S = 1.0
 _TURN = "its turn: this worker drains as many queue partitions as it may at a time (XFERQ_CONCURRENT_DRAINS)"
 Where = tuple[str, int]
 """A queue partition: its topic, its number."""
@@ -117,51 +118,51 @@ class Drains:
         """What has failed, until it is tried again."""
         self._news: dict[Where, set[str]] = {}
         """The commands of ranges that came while their partition was at work."""
-        self._telling: asyncio.Task[None] | None = None
+        self._recording: asyncio.Task[None] | None = None
         ledger.on_left = self._on_left
 
     def start(self) -> None:
-        """Begin to tell whoever waits for a turn for long."""
-        self._telling = self._telling or asyncio.create_task(self._tell())
+        """Begin to record for which commands a turn is long in coming."""
+        self._recording = self._recording or asyncio.create_task(self._record_late())
 
-    async def _tell(self) -> None:
+    async def _record_late(self) -> None:
         while True:
-            await asyncio.sleep(_LOOK_S)
+            await asyncio.sleep(_LATE_CHECK_S)
             try:
-                for where in self._first.turns.late(_TOLD_S):
-                    await self._drainer.say(*where, _TURN)
-            except Exception:  # noqa: BLE001 - a bug of ours must not end this for as long as the worker lives
+                for where in self._first.turns.late(_LATE_S):
+                    await self._drainer.record_reason(*where, _TURN)
+            except Exception:  # noqa: BLE001 - a bug must not end this for as long as the worker lives
                 _log.exception("drain.failed")
 
     def lose_share(self) -> None:
-        """Nothing is ours until a share is given out anew; what is at work stops at its next edge."""
+        """Own nothing until a share is given out anew; what is at work stops at its next edge."""
         self._share = frozenset()
         for line in (self._first, self._again):
             line.turns.clear()
 
     def take_share(self, partitions: Collection[int]) -> None:
-        """These partitions of the drains topic are ours now, and no others; what is left there begins at once."""
+        """Own these partitions of the drains topic, and no others; what is left there begins at once."""
         self.lose_share()
         self._share = frozenset(partitions)
         for where in [*self._drainer.troubled, *self._later]:
-            if where not in self._at_work and not self._is_ours(where):
+            if where not in self._at_work and not self._owns(where):
                 self._leave(where)
         self.look()
 
     def _leave(self, where: Where) -> None:
-        """Somebody else's by now, or drained by somebody else."""
+        """Forget it: another worker owns it by now, or has drained it."""
         self._drainer.leave(*where)
         timer = self._later.pop(where, None)
         if timer is not None:
             timer.cancel()
 
     def look(self) -> None:
-        """Begin all that is left in our share and has not begun."""
+        """Begin all that is left in the share and has not begun."""
         for where in self._ledger.left():
             self.begin(*where)
 
     def begin(self, topic: str, partition: int) -> None:
-        """Drain the queue partition in its turn, if it is ours and anything is left there."""
+        """Drain the queue partition in its turn, if it is in the share and anything is left there."""
         if (topic, partition) not in self._at_work:
             for claim in self._ledger.unfinished(topic, partition):
                 self._on_left(topic, partition, claim.id)
@@ -170,20 +171,20 @@ class Drains:
         where = topic, partition
         if where in self._at_work:
             self._news.setdefault(where, set()).add(id)
-        elif where not in self._later and self._is_ours(where):
-            # What has failed waits among its own kind, whoever asks for it.
+        elif where not in self._later and self._owns(where):
+            # What has failed waits among its own kind, however often it is asked for.
             line = self._again if where in self._drainer.troubled else self._first
             line.turns.add(id, where)
             self._go_on()
 
-    def _is_ours(self, where: Where) -> bool:
+    def _owns(self, where: Where) -> bool:
         return not self._stopping and self._partition_of(*where) in self._share
 
     def _go_on(self) -> None:
         """Begin as many attempts as there are places."""
         for line in (self._first, self._again):
             while line.places and (where := line.turns.next()) is not None:
-                if where not in self._at_work and where not in self._later and self._is_ours(where):
+                if where not in self._at_work and where not in self._later and self._owns(where):
                     line.places -= 1
                     task = self._at_work[where] = asyncio.create_task(self._attempt(where, line))
                     task.add_done_callback(say_failure)
@@ -191,12 +192,12 @@ class Drains:
     async def _attempt(self, where: Where, line: _Line) -> None:
         """One attempt, with a place; then whatever is left, in its turn."""
         drained: list[str] = []
-        again_s: float | None = _BUG_S
+        again_s: float | None = _AFTER_BUG_S
         try:
-            again_s = await self._drainer.attempt(*where, lambda: self._is_ours(where), drained)
+            again_s = await self._drainer.attempt(*where, lambda: self._owns(where), drained)
         except Abandoned:
-            again_s = 0.0  # ours again by now, perhaps
-        except Exception:  # noqa: BLE001 - a bug of ours must not end this for as long as the worker lives
+            again_s = 0.0  # in the share again by now, perhaps
+        except Exception:  # noqa: BLE001 - a bug must not end this for as long as the worker lives
             _log.exception("drain.failed topic=%s partition=%d", *where)
         finally:
             line.places += 1
@@ -207,7 +208,7 @@ class Drains:
             self._after(where[0])
 
     def _end(self, where: Where, again_s: float | None, news: Collection[str]) -> None:
-        if not self._is_ours(where):
+        if not self._owns(where):
             self._leave(where)
         elif again_s:
             self._later[where] = asyncio.get_running_loop().call_later(again_s, self._try_again, where)
@@ -224,8 +225,8 @@ class Drains:
     def begin_stop(self) -> None:
         """Begin nothing any more; what is at work stops at its next edge."""
         self._stopping = True
-        if self._telling is not None:
-            self._telling.cancel()
+        if self._recording is not None:
+            self._recording.cancel()
         self.take_share(())
 
     async def idle(self, within_s: float) -> None:

@@ -13,7 +13,7 @@ import pytest
 from streams.broker import EmbeddedBroker
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import topic_of
-from streams.drain.transform import Transform
+from streams.drain.strategy import Restore
 from tests.bench.contenders import contenders
 from tests.bench.contenders.contender import NODE_ID, Contender
 from tests.bench.contenders.loops import claim_of
@@ -137,7 +137,7 @@ class _Wanted(NamedTuple):
 
 async def wanted(world: World, written: Iterable[Message]) -> dict[bytes | None, _Wanted]:
     """What xferq's own transform makes of each, by key."""
-    transform = Transform(claim_of((await world.job("")).drain), node_id=NODE_ID)
+    transform = Restore(claim_of((await world.job("")).drain), node_id=NODE_ID)
     found = {}
     for message in written:
         moved = transform(message, datetime.now(UTC))  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ import pytest
 from aiokafka.conn import AIOKafkaConnection
 
 from streams.broker import EmbeddedBroker
-from streams.drain import range_drain
+from streams.drain import pipeline
 from streams.drain.drainer import Drainer
 from streams.kafka.cluster import Cluster
 from streams.ledger.ledger import Ledger
@@ -65,7 +65,7 @@ def counted() -> Iterator[Counter[str]]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(AIOKafkaConnection, "send", sending)
-        patch.setattr(range_drain, "_OPEN_S", 3_600)  # on a slow day, too, a transaction takes what it can
+        patch.setattr(pipeline, "_OPEN_S", 3_600)  # on a slow day, too, a transaction takes what it can
         patch.setattr(orjson, "loads", counting(orjson.loads, "loads"))
         patch.setattr(orjson, "dumps", counting(orjson.dumps, "dumps"))
         yield counts

@@ -10,7 +10,7 @@ from api.demo.evidence import Book, Command, Evidence
 from api.demo.letters import written_letters
 from api.demo.queues import scheduled_queues
 from streams.domain.claim import Claim
-from streams.drain.transform import Transform
+from streams.drain.strategy import Restore, Save
 from streams.kafka.contents import StoredRecord
 from streams.kafka.dispatcher import Polled
 
@@ -75,14 +75,14 @@ def good_run(count: int = 60) -> Run:
     for number, mail in enumerate(run.mails):
         partition, offset = number % PARTITIONS, number // PARTITIONS
         before = _record(partition, offset, mail, mail.headers)
-        there = Transform(replace_queue(start, mail.queue), node_id="n")(before, CLAIMED)
+        there = Save(replace_queue(start, mail.queue), node_id="n")(before, CLAIMED)
         moved = _record(partition, offset, mail, tuple(there.headers))
         run.transferred.append(moved)
         run.log.append(_log(len(run.log), mail, there.log))
         if offset <= 5:
             polled.append(_polled(partition, offset, mail.id))
         if offset >= 3:
-            home = Transform(cancel, node_id="n")(moved, CLAIMED + timedelta(seconds=1))
+            home = Restore(cancel, node_id="n")(moved, CLAIMED + timedelta(seconds=1))
             assert home.queue == mail.queue
             run.back[mail.queue].append(_record(partition, offset, mail, tuple(home.headers)))
             run.log.append(_log(len(run.log), mail, home.log))

@@ -118,7 +118,7 @@ async def test_drains_whose_attempts_take_long_and_fail_leave_the_first_attempts
     async with World(partitions=1, concurrent_drains=2, stalled_ms=10_000_000) as world:
         stuck = [f"http://stuck{number}.example/.xfer.kumomta.internal" for number in range(20)]
         worker = world.worker()
-        kafka = worker.engine.drainer._kafka
+        kafka = worker.engine.drainer._context.kafka
         reader = kafka.reader
 
         async def never(topic: str, *where: Any) -> Any:
@@ -155,7 +155,7 @@ async def test_what_has_failed_stays_among_its_kind_when_it_is_asked_for_again_a
     async with World(partitions=1, concurrent_drains=2, stalled_ms=10_000_000) as world:
         stuck = [f"http://stuck{number}.example/.xfer.kumomta.internal" for number in range(20)]
         worker = world.worker()
-        kafka = worker.engine.drainer._kafka
+        kafka = worker.engine.drainer._context.kafka
         reader = kafka.reader
 
         async def never(topic: str, *where: Any) -> Any:

@@ -8,11 +8,15 @@ from typing import Any
 import pytest
 
 from streams.domain.topic import topic_of
+from streams.drain import range_drain
 from streams.errors import Unreadable
 from streams.records import Record
+from streams.unopened import Unopened
 from tests.engine.checker import Checker
-from tests.engine.world import XFER_QUEUE, World
+from tests.engine.test_returned import messages, refuse_topics
+from tests.engine.world import XFER_QUEUE, World, envelope
 from tests.fakes.clock import timeless
+from tests.fakes.producer import FakeBatch
 from tests.fakes.reader import FakeReader
 
 TOPIC = topic_of(XFER_QUEUE)
@@ -69,6 +73,32 @@ async def test_what_was_gathered_is_committed_where_the_next_read_fails(monkeypa
 
 
 @timeless
+async def test_what_was_gathered_is_committed_where_a_batch_can_t_be_given_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is turned down together with that in the first attempt, but not in the next one."""
+    read: Read = FakeReader.read
+    whole = FakeBatch(1, "none")
+    whole.append(timestamp=1_000, key=b"k", value=b"x" * 5_000, headers=[])
+
+    async def bomb(self: FakeReader) -> Sequence[Record]:
+        if self._topic == TOPIC and self.position >= 8:
+            self._position = 20
+            return [Unopened(0, 19, 1_000, 12, whole)]
+        return await read(self)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(FakeReader, "read", bomb)
+    async with World(partitions=1, transaction_messages=100) as world:
+        world.inject(20)
+        world.broker.topics[TOPIC].max_message_bytes = 2_000
+        world.worker()
+        world.cancel()
+        await asyncio.sleep(20)
+        assert offsets_committed(world) == [8]
+        assert "is larger than the topic takes now" in str(world.ledger.status("c1"))
+
+
+@timeless
 async def test_what_comes_slowly_does_not_wait_for_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     read: Read = FakeReader.read
 
@@ -84,4 +114,30 @@ async def test_what_comes_slowly_does_not_wait_for_the_rest(monkeypatch: pytest.
         world.cancel()
         await world.ended("c1")
         assert offsets_committed(world) == [12, 24]
+        Checker(world).check()
+
+
+@pytest.mark.parametrize("at_a_time", [1, 3, 256])
+@timeless
+async def test_calls_of_the_mover_are_one_build(at_a_time: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many records each takes: what waits for its destination waits for all of them, and so does the tail."""
+    monkeypatch.setattr(range_drain, "_SLICE", at_a_time)
+    homes = ["a.example", "forbidden.example", "b.example", None, "a.example"] * 4
+    async with World(partitions=1, transaction_messages=100) as world:
+        refuse_topics(world, "forbidden")
+        for home in homes:
+            made = envelope(XFER_QUEUE, saved=None if home is None else {"queue": home})
+            world.inject(1, headers=lambda _, made=made: [("envelope", made)])  # type: ignore[misc]
+        world.worker(at_a_time=100)
+        world.cancel()
+        status = await world.ended("c1")
+        assert (status.total, status.restored, status.returned) == (20, 12, 8)
+        assert status.returned_reasons == {"destination_unavailable": 4, "no_saved_info": 4}
+        assert offsets_committed(world) == [20]
+        back = [record.key for record in messages(world, XFER_QUEUE) if record.offset >= 20]
+        expected = [b"m%d" % (number + 1) for number, home in enumerate(homes) if home in (None, "forbidden.example")]
+        assert back == expected
+        for queue in ("a.example", "b.example"):
+            there = [record.key for record in messages(world, queue)]
+            assert there == [b"m%d" % (number + 1) for number, home in enumerate(homes) if home == queue]
         Checker(world).check()

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from streams.domain.topic import topic_of
-from streams.drain.pace import Pace
+from streams.drain.batch_sizer import BatchSizer
 from streams.errors import Unavailable
 from streams.ledger.keys import HEADS, claim_key
 from streams.ledger.ledger import Ledger
@@ -61,7 +61,7 @@ async def test_a_transaction_that_could_not_end_in_time_is_tried_again_smaller()
     async with World(partitions=1, transaction_messages=64) as world:
         world.inject(200)
         worker = world.worker(at_a_time=100)
-        kafka = worker.engine.drainer._kafka
+        kafka = worker.engine.drainer._context.kafka
         kafka.__class__ = _SlowKafka
         assert isinstance(kafka, _SlowKafka)
         sizes = kafka.sizes = []
@@ -74,23 +74,27 @@ async def test_a_transaction_that_could_not_end_in_time_is_tried_again_smaller()
         Checker(world).check()
 
 
-def test_a_pace_goes_down_to_one_and_up_again() -> None:
-    pace = Pace(10, 30.0)
+def test_a_batch_size_goes_down_to_one_and_up_again() -> None:
+    sizer = BatchSizer(10, 30.0)
     for _ in range(10):
-        pace.failed(30.0)
-    assert pace.size == 1
-    pace.ended(20.0)
-    assert pace.size == 1
+        sizer.failed(30.0)
+    assert sizer.size == 1
+    sizer.ended(20.0)
+    assert sizer.size == 1
     for _ in range(10):
-        pace.ended(0.1)
-    assert pace.size == 10
-    assert pace.is_full
-    pace.ended(16.0)  # committed, but close to the limit
-    assert pace.size == 5
-    pace.ended(10.0)
-    assert pace.size == 5
-    pace.failed(0.1)  # for another reason
-    assert pace.size == 5
+        sizer.ended(0.1)
+    assert sizer.size == 10
+    assert sizer.is_full
+    sizer.ended(16.0)  # committed, but close to the limit
+    assert sizer.size == 5
+    sizer.ended(10.0)
+    assert sizer.size == 5
+    sizer.failed(0.1)  # for another reason
+    assert sizer.size == 5
+    sizer.ended(0.1, was_full=False)
+    assert sizer.size == 5
+    sizer.ended(16.0, was_full=False)
+    assert sizer.size == 2
 
 
 # ---- timestamps that a destination refuses

@@ -30,7 +30,7 @@ class Lagging(FakeKafka):
 
 def lagging(world: World) -> Lagging:
     """The way to Kafka of the world's next worker, which is made to lag."""
-    kafka = world.worker(drains=False).engine.drainer._kafka
+    kafka = world.worker(drains=False).engine.drainer._context.kafka
     kafka.__class__ = Lagging
     assert isinstance(kafka, Lagging)
     return kafka

@@ -22,7 +22,7 @@ from streams.domain.command import InvalidCommand, is_command_id, parse_command
 from streams.domain.envelope import InvalidEnvelope, NotRestorable, ReturnReason, dump_envelope, parse_envelope
 from streams.domain.queue_name import is_xfer, validate_queue_name
 from streams.domain.topic import topic_of
-from streams.drain.transform import Moved, Transform
+from streams.drain.strategy import STRATEGIES, Moved, Strategy
 from streams.settings.settings import load_settings
 from streams.worker.engine import Engine
 from tests.fakes.broker import Broker
@@ -72,8 +72,8 @@ def a_command(raw: bytes | None) -> str:
     return "refused"
 
 
-def transform(kind: Kind, queue: str = XFER_QUEUE) -> Transform:
-    """The transform of a claim that carries everything into the log that can be."""
+def transform(kind: Kind, queue: str = XFER_QUEUE) -> Strategy:
+    """The strategy of a claim that carries everything into the log that can be."""
     claim = Claim(
         id="i",
         kind=kind,
@@ -86,7 +86,7 @@ def transform(kind: Kind, queue: str = XFER_QUEUE) -> Transform:
         ranges={0: (0, 1)},
         claimed_at="2026-11-24T10:00:00Z",
     )
-    return Transform(claim, node_id="n", log_meta=("x*", "tenant"), log_headers=("Subject", "X-Y", "From"))
+    return STRATEGIES[claim.kind](claim, node_id="n", log_meta=("x*", "tenant"), log_headers=("Subject", "X-Y", "From"))
 
 
 TRANSFORMS = [transform("xfer.cancel"), transform("xfer.start")]
@@ -99,7 +99,7 @@ def a_message(headers: Any, key: bytes | None, value: bytes | None) -> str:
     return cancelled
 
 
-def _moved_by(move: Transform, record: Written, headers: Any) -> str:
+def _moved_by(move: Strategy, record: Written, headers: Any) -> str:
     try:
         moved = move(record, NOW)
     except NotRestorable as error:

@@ -6,13 +6,15 @@ from collections.abc import Callable
 from streams.drain.drainer import Drainer
 
 
-async def drain(drainer: Drainer, topic: str, partition: int, is_ours: Callable[[], bool] = lambda: True) -> list[str]:
+async def drain(
+    drainer: Drainer, topic: str, partition: int, may_continue: Callable[[], bool] = lambda: True
+) -> list[str]:
     """Attempt after attempt, as `streams.drain.drains` does it; the commands of which a range was finished.
 
     Raises:
-        Abandoned: `is_ours` became false.
+        Abandoned: `may_continue` became false.
     """
     drained: list[str] = []
-    while (again_s := await drainer.attempt(topic, partition, is_ours, drained)) is not None:
+    while (again_s := await drainer.attempt(topic, partition, may_continue, drained)) is not None:
         await asyncio.sleep(again_s)
     return drained

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from streams.domain.topic import topic_of
-from streams.drain.transform import Transform
+from streams.drain.strategy import Restore
 from tests.bench.contenders.child import Ready, serve
 from tests.bench.contenders.contender import Job, Source
 from tests.bench.contenders.loops import LOG_HEADERS, claim_of
@@ -42,7 +42,7 @@ async def _drain(job: Job, source: Source, name: str, ready: Ready) -> tuple[int
         consumer.assign(list(partitions))
         for partition, (start, _) in partitions.items():
             consumer.seek(partition, start)
-        transform = Transform(claim_of(source), node_id=job.node_id)
+        transform = Restore(claim_of(source), node_id=job.node_id)
         left = sum(end - start for start, end in source.ranges.values())
         messages = transactions = 0
         ready()

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import confluent_kafka
 
 from streams.domain.topic import topic_of
-from streams.drain.transform import Transform
+from streams.drain.strategy import Restore
 from tests.bench.contenders.child import Ready, serve
 from tests.bench.contenders.contender import Job, Source
 from tests.bench.contenders.loops import LOG_HEADERS, claim_of
@@ -42,7 +42,7 @@ def drain(job: Job, source: Source, tag: str, ready: Ready) -> tuple[int, int]:
         }
     )
     producer.init_transactions(30)
-    transform = Transform(claim_of(source), node_id=job.node_id)
+    transform = Restore(claim_of(source), node_id=job.node_id)
     left = sum(end - start for start, end in source.ranges.values())
     ready()
     consumer.assign(

@@ -16,7 +16,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 
 from streams.domain.topic import topic_of
-from streams.drain.transform import Transform
+from streams.drain.strategy import Restore
 from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import TransactionalProducer
 from streams.records import Batch, Header, Record, Write
@@ -72,7 +72,7 @@ async def _prebuilt(
     job: Job, source: Source, partition: int, records: Sequence[Record], producer: TransactionalProducer
 ) -> list[list[Write]]:
     """The writes of each transaction."""
-    transform = Transform(claim_of(source), node_id=job.node_id)
+    transform = Restore(claim_of(source), node_id=job.node_id)
     now = datetime.now(UTC)
     moved = [(record, transform(record, now)) for record in records]
     queues = cycle(sorted({topic_of(message.queue) for _, message in moved}))

@@ -1,4 +1,4 @@
-"""What a drain does to a message: give it back to its scheduled queue, or save it into an xfer queue.
+"""What a drain does with a message: give it back to its scheduled queue, or save it into an xfer queue.
 
 Both leave key, value, timestamp and all other headers as they are, and put a new envelope where the old one
 stood among the headers.
@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from email.parser import BytesHeaderParser
 from email.policy import compat32
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from streams.domain.claim import Claim
+from streams.domain.claim import Claim, Kind
 from streams.domain.envelope import (
     Envelope,
     NotRestorable,
+    Restored,
     ReturnReason,
     dump_envelope,
     parse_envelope,
@@ -29,20 +30,35 @@ _HEADERS_END = 256 << 10
 
 
 class Moved(NamedTuple):
-    """A message after its transform: the queue that it goes to, its headers, its log record."""
+    """A message after its move: the queue that it goes to, its headers, its log record."""
 
     queue: str
     headers: list[Header]
     log: bytes
 
 
-class Transform:
-    """The transform of one claim's messages."""
+class Strategy(Protocol):
+    """What a mover does with each record. No I/O, no clock: the same record at the same time gives the same result."""
+
+    def __call__(self, record: Record, now: datetime) -> Moved:
+        """Where the record goes, and as what; it is not changed itself.
+
+        Raises:
+            NotRestorable: it goes back to the tail of where it was; the error says why.
+        """
+        ...
+
+
+class _Rebind:
+    """A message gets another envelope and goes to another queue; the log says so."""
 
     def __init__(
         self, claim: Claim, *, node_id: str, log_meta: tuple[str, ...] = (), log_headers: tuple[str, ...] = ()
     ) -> None:
-        self._is_cancel = claim.kind == "xfer.cancel"
+        """Of one claim, at the node with this UUID; the log carries the named metadata and headers.
+
+        A name of metadata that ends in `*` stands for all that begin like it.
+        """
         self._from_queue = claim.queue
         self._xfer_queue = claim.xfer_queue
         self._reason = claim.reason
@@ -51,27 +67,16 @@ class Transform:
         self._log_headers = log_headers
 
     def __call__(self, record: Record, now: datetime) -> Moved:
-        """The message moved.
-
-        Raises:
-            NotRestorable: it has to go back to where it was; the error says why.
-        """
-        from_queue = self._from_queue
+        """See `Strategy`."""
         headers = record.headers
         at = _envelope_at(headers)
-        envelope = parse_envelope(headers[at][1])
-        moved: Envelope
-        if self._is_cancel:
-            moved, queue = restore(envelope, now=now, xfer_queue=from_queue)
-        else:
-            queue = self._xfer_queue
-            moved = save(envelope, xfer_queue=queue, from_queue=from_queue)
+        moved, queue = self._rebound(parse_envelope(headers[at][1]), now)
         value = record.value
         log = rebind_record(
             id="" if record.key is None else record.key.decode(errors="backslashreplace"),
             envelope=moved,
             queue=queue,
-            from_queue=from_queue,
+            from_queue=self._from_queue,
             reason=self._reason,
             size=0 if value is None else len(value),
             now=now,
@@ -80,6 +85,29 @@ class Transform:
             headers=_carried(value, self._log_headers) if self._log_headers and value is not None else None,
         )
         return Moved(queue, [*headers[:at], (ENVELOPE, dump_envelope(moved)), *headers[at + 1 :]], log)
+
+    def _rebound(self, envelope: Envelope, now: datetime) -> Restored:
+        """The envelope after the move, and the queue that it goes to."""
+        raise NotImplementedError
+
+
+class Restore(_Rebind):
+    """Of a cancel: the message goes back to the scheduled queue that it came from."""
+
+    def _rebound(self, envelope: Envelope, now: datetime) -> Restored:
+        return restore(envelope, now=now, xfer_queue=self._from_queue)
+
+
+class Save(_Rebind):
+    """Of a transfer: the message goes into the xfer queue, with what is needed to restore it."""
+
+    def _rebound(self, envelope: Envelope, now: datetime) -> Restored:
+        queue = self._xfer_queue
+        return Restored(save(envelope, xfer_queue=queue, from_queue=self._from_queue), queue)
+
+
+STRATEGIES: dict[Kind, type[_Rebind]] = {"xfer.cancel": Restore, "xfer.start": Save}
+"""By the command of a claim."""
 
 
 def _envelope_at(headers: Sequence[Header]) -> int:

@@ -1,0 +1,127 @@
+"""The batches of one transaction, by destination partition, in the order in which they were begun."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+from streams.domain.envelope import ReturnReason
+from streams.drain.limits import Limits
+from streams.drain.strategy import Moved
+from streams.records import Batch, Header, Record, Write
+from streams.unopened import Unopened
+
+_LOG_HEADERS: list[Header] = [("type", b"AdminRebind")]
+
+
+class TransactionBatch:
+    """What a mover fills and a transaction writes; without I/O and without a clock."""
+
+    def __init__(
+        self, new_batch: Callable[..., Batch], batch_bytes: int, source: str, log_topic: str, limits: Limits
+    ) -> None:
+        """An empty one that knows no destination.
+
+        Args:
+            new_batch: as `Producer.batch`.
+            batch_bytes: of one batch, at most.
+            source: the topic that is drained.
+            log_topic: the topic of the log records.
+            limits: what topics take, as far as one knows.
+        """
+        self._new_batch = new_batch
+        self._batch_bytes = batch_bytes
+        self._source = source
+        self._log = log_topic
+        self._limits = limits
+        self._open: dict[tuple[str, int], Batch] = {}
+        self.partitions: dict[str, int] = {}
+        """The partition counts of the topics that may be written to."""
+        self.writes: list[Write] = []
+        self.restored = 0
+        self.reasons: Counter[str] = Counter()
+        """How many messages were given back, by reason."""
+        self.bytes = 0
+        """Of all values, the log's too; where keys and headers weigh more, the number of messages is the bound."""
+
+    @property
+    def returned(self) -> int:
+        """How many messages it gives back."""
+        return self.reasons.total()
+
+    @property
+    def messages(self) -> int:
+        """How many messages it moves or gives back."""
+        return self.restored + self.returned
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The topics that something is written to."""
+        return frozenset(topic for topic, _ in self._open)
+
+    def add_destinations(self, partitions: Mapping[str, int]) -> None:
+        """Topics that may be written to from now on, with their partition counts."""
+        self.partitions.update(partitions)
+
+    def move(self, record: Record, topic: str, message: Moved, now_ms: int) -> ReturnReason | None:
+        """Add a moved message and its log record; why neither can be, where that is so.
+
+        The destination's partition is the source's modulo their count: keeps the order of the source.
+        """
+        count = self.partitions.get(topic)
+        if count is None:
+            return ReturnReason.DESTINATION_UNAVAILABLE
+        limits, log, partition, timestamp = self._limits, self._log, record.partition, record.timestamp
+        key, value = record.key, record.value
+        _, headers, line = message
+        if limits.times and limits.nearest(topic, timestamp, now_ms) != timestamp:
+            return ReturnReason.TIMESTAMP
+        if limits.sizes and not (self._fits(topic, key, value, headers) and self._fits(log, key, line, _LOG_HEADERS)):
+            return ReturnReason.TOO_LARGE
+        self._add((topic, partition % count), timestamp, key, value, headers)
+        self._add((log, partition % self.partitions[log]), now_ms, key, line, _LOG_HEADERS)
+        return None
+
+    def give_back(self, record: Record, now_ms: int) -> None:
+        """Add a message as it is to the tail of the partition that it came from; or a batch that was not unpacked.
+
+        But for its timestamp, where the topic would not take it back with that: it has lain there for longer than the
+        topic lets a message be old. Then with the nearest one that it takes: or all behind it would wait for ever.
+        """
+        if isinstance(record, Unopened):
+            self._add_whole(record.partition, record.batch)
+            self.bytes += record.batch.size()
+            return
+        timestamp = self._limits.nearest(self._source, record.timestamp, now_ms)
+        headers = list(record.headers)
+        if self._fits(self._source, record.key, record.value, headers):
+            self._add((self._source, record.partition), timestamp, record.key, record.value, headers)
+        else:
+            # It was there once, compressed by its producer.
+            batch = self._new_batch(1, compression="zstd")
+            batch.append(timestamp=timestamp, key=record.key, value=record.value, headers=headers)
+            self._add_whole(record.partition, batch)
+
+    def _add_whole(self, partition: int, batch: Batch) -> None:
+        """A batch of its own for the source; what comes next goes behind it."""
+        self.writes.append(Write(self._source, partition, batch))
+        self._open.pop((self._source, partition), None)
+
+    def _fits(self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> bool:
+        limit = self._limits.sizes.get(topic)
+        if limit is None:
+            return True
+        alone = self._new_batch(1)
+        alone.append(timestamp=0, key=key, value=value, headers=headers)
+        return alone.size() <= limit
+
+    def _add(
+        self, where: tuple[str, int], timestamp: int, key: bytes | None, value: bytes | None, headers: Sequence[Header]
+    ) -> None:
+        if value is not None:
+            self.bytes += len(value)
+        batch = self._open.get(where)
+        if batch is not None and batch.append(timestamp=timestamp, key=key, value=value, headers=headers) is not None:
+            return
+        size = self._batch_bytes
+        batch = self._open[where] = self._new_batch(min(size, self._limits.sizes.get(where[0], size)))
+        batch.append(timestamp=timestamp, key=key, value=value, headers=headers)
+        self.writes.append(Write(*where, batch))
