@@ -18,15 +18,7 @@ class TransactionBatch:
     def __init__(
         self, new_batch: Callable[..., Batch], batch_bytes: int, source: str, log_topic: str, limits: Limits
     ) -> None:
-        """An empty one that knows no destination.
-
-        Args:
-            new_batch: as `Producer.batch`.
-            batch_bytes: of one batch, at most.
-            source: the topic that is drained.
-            log_topic: the topic of the log records.
-            limits: what topics take, as far as one knows.
-        """
+        """An empty one that knows no destination; `new_batch` is a producer's, `source` the topic that is drained."""
         self._new_batch = new_batch
         self._batch_bytes = batch_bytes
         self._source = source

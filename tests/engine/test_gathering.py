@@ -9,13 +9,14 @@ import pytest
 
 from streams.domain.topic import topic_of
 from streams.drain import range_drain
+from streams.drain.mover import Done, RecordMover
 from streams.errors import Unreadable
 from streams.records import Record
 from streams.unopened import Unopened
 from tests.engine.checker import Checker
 from tests.engine.test_returned import messages, refuse_topics
 from tests.engine.world import XFER_QUEUE, World, envelope
-from tests.fakes.clock import timeless
+from tests.fakes.clock import JumpingLoop, timeless
 from tests.fakes.producer import FakeBatch
 from tests.fakes.reader import FakeReader
 
@@ -141,3 +142,29 @@ async def test_calls_of_the_mover_are_one_build(at_a_time: int, monkeypatch: pyt
             there = [record.key for record in messages(world, queue)]
             assert there == [b"m%d" % (number + 1) for number, home in enumerate(homes) if home == queue]
         Checker(world).check()
+
+
+@timeless
+async def test_a_call_of_the_mover_that_took_long_is_followed_by_one_of_half_the_records(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    move = RecordMover.move
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, JumpingLoop)
+
+    def slow(self: RecordMover, records: Sequence[Record], *others: Any) -> Done:
+        sizes.append(len(records))
+        if len(records) > 8:
+            loop.now_s += 0.02
+        return move(self, records, *others)
+
+    monkeypatch.setattr(range_drain, "_SLICE", 16)
+    monkeypatch.setattr(RecordMover, "move", slow)
+    async with World(partitions=1, transaction_messages=100) as world:
+        world.inject(60)
+        world.worker(at_a_time=100)
+        world.cancel()
+        assert (await world.ended("c1")).restored == 60
+        assert sizes == [16, 8, 16, 8, 12]
+        assert offsets_committed(world) == [60]
