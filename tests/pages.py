@@ -107,3 +107,11 @@ class Reader:
         assert result.returncode == status, f"{block}\n{result.stdout}\n{result.stderr}"
         assert "Traceback" not in result.stdout + result.stderr
         return result.stdout + result.stderr
+
+
+def between(marker: str, text: str) -> str:
+    """What stands between `<!-- marker -->` and `<!-- /marker -->`."""
+    _, _, rest = text.partition(f"<!-- {marker} -->")
+    inside, end, _ = rest.partition(f"<!-- /{marker} -->")
+    assert end, marker
+    return inside.strip()

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pages import ROOT, anchors, functions_of, names_in
+from streams.domain.transitions import diagram
+from tests.pages import ROOT, anchors, between, functions_of, names_in
 
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 LINKING = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "deploy" / "README.md", *PAGES]
@@ -59,3 +60,9 @@ def test_every_page_is_in_the_list_of_documents() -> None:
 
 def test_the_pages_are_there() -> None:
     assert {page.name for page in PAGES} >= {"design.md", "exactly-once.md", "guarantees.md", "limits.md", "threats.md"}
+
+
+def test_the_states_of_a_command_are_those_of_the_table() -> None:
+    """Put the output of `python -m streams.domain.transitions` into docs/design.md."""
+    page = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    assert between("states", page) == f"```mermaid\n{diagram()}\n```"

@@ -20,7 +20,7 @@ from streams.domain.envelope import ReturnReason, parse_envelope
 from streams.domain.topic import topic_of
 from streams.settings.settings import Settings, settings_table
 from streams.settings.sources import NOT_SETTINGS
-from tests.pages import ROOT, functions_of
+from tests.pages import ROOT, between, functions_of
 from tests.support.patience import WAIT_S
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,14 +28,6 @@ DEPLOY_README = (ROOT / "deploy" / "README.md").read_text(encoding="utf-8")
 PAGES = {page.stem: page.read_text(encoding="utf-8") for page in (ROOT / "docs").glob("*.md")}
 """By name, without the ending."""
 README_BYTES = 12_288
-
-
-def between(marker: str, text: str) -> str:
-    """What stands between `<!-- marker -->` and `<!-- /marker -->`."""
-    _, _, rest = text.partition(f"<!-- {marker} -->")
-    inside, end, _ = rest.partition(f"<!-- /{marker} -->")
-    assert end, marker
-    return inside.strip()
 
 
 def blocks(language: str, text: str) -> list[str]:

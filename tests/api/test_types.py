@@ -19,14 +19,14 @@ from api.submission import Submissions
 from streams.commands.commands import HANDLERS, Commands
 from streams.domain.command import TYPES, Command, TextField, parse_command
 from streams.domain.queue_name import XFER_SUFFIX
-from streams.domain.schema import DOCUMENTS
-from streams.domain.topic import topic_of
+from streams.domain.status import Status
 from streams.ledger.ledger import Ledger
 from streams.telemetry.metrics import REGISTRIES
 from tests.engine.world import World
 from tests.fakes.clock import now, timeless
 from tests.fakes.kafka import FakeKafka
 from tests.pages import ROOT
+from tests.wire.schemas import DOCUMENTS
 
 
 @pytest.mark.parametrize("type", TYPES)
@@ -65,13 +65,10 @@ class ExampleCommand(Command):
         return self.note + XFER_SUFFIX
 
 
-async def _end(commands: Commands, command: Command, _: object, admit: Any, *__: object, is_again: bool) -> None:
+async def _end(commands: Commands, _: Command, status: Status, admit: Any, *__: object, is_again: bool) -> None:
     assert not is_again
-    name = topic_of(command.queue)
-    await commands._read_ledger(name)
-    status = admit().model_copy(update={"state": "done"})
-    await commands._ledger.record_status(name, status)
-    commands._ended(status)
+    async with commands.outcomes.fence(status) as fence:
+        await commands.outcomes.write(fence, admit().model_copy(update={"state": "done"}))
 
 
 @pytest.fixture
