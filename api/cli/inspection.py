@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ from streams.claim.heads import claimed_heads
 from streams.domain.queue_name import is_xfer
 from streams.domain.topic import is_queue_topic, queue_of
 from streams.errors import Misconfigured, XferqError
-from streams.kafka.depths import queue_depths
+from streams.kafka.depths import Claimed, queue_depths
 from streams.kafka.layout import TopicReport, apply_layout, read_layout
 from streams.kafka.reader import open_tail
 from streams.lookup import read_to
@@ -52,7 +52,7 @@ def queues(
 
 async def _queues() -> list[tuple[str, int, int | None]]:
     async with open_kafka() as (kafka, settings):
-        claimed: Callable[[str, str], dict[int, int]] = lambda *_: {}  # noqa: E731
+        claimed: Claimed = {}
         try:
             claimed = await claimed_heads(kafka, settings)
         except XferqError as error:

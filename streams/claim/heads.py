@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from streams.concurrency.deadline import Deadline
 from streams.domain.claim import Claim
@@ -46,8 +47,8 @@ class Rewound:
     """Those that they have; -1 for none."""
 
 
-async def claimed_heads(kafka: Kafka, settings: Settings) -> Callable[[str, str], dict[int, int]]:
-    """The heads that the ledger knows now, by a topic's name and id; for a process that does not follow the ledger.
+async def claimed_heads(kafka: Kafka, settings: Settings) -> dict[str, Callable[[str], dict[int, int]]]:
+    """The heads that the ledger knows now, by a topic's name, then its id: for who does not follow the ledger.
 
     Raises:
         Refused: Kafka does not permit to read the ledger.
@@ -65,7 +66,7 @@ async def claimed_heads(kafka: Kafka, settings: Settings) -> Callable[[str, str]
                     view.apply(record)
         finally:
             await tail.close()
-    return view.heads
+    return {topic: partial(view.heads, topic) for topic in view.claimed_topics()}
 
 
 class Heads:

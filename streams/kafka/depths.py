@@ -35,6 +35,8 @@ _NOT_LED = {
 }
 """Of one partition and no other: it is just being made or deleted, or its leader has gone."""
 _Offsets = dict[tuple[str, int], int]
+Claimed = Mapping[str, Callable[[str], Mapping[int, int]]]
+"""What the ledger says that was claimed of a topic: by its name, and then its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,11 @@ class QueueDepth:
     depth: int | None
 
 
-async def queue_depths(
-    connection: Connection, settings: Settings, claimed: Callable[[str, str], Mapping[int, int]]
-) -> list[QueueDepth]:
+async def queue_depths(connection: Connection, settings: Settings, claimed: Claimed) -> list[QueueDepth]:
     """All queue topics, by name.
 
     Args:
-        claimed: what the ledger says that was claimed of a topic, by its name and id; see `streams.domain.head`.
+        claimed: what is not in a queue any more, whatever its group's offsets say; see `streams.domain.head`.
 
     Raises:
         Unavailable: Kafka is away.
@@ -74,11 +74,11 @@ async def queue_depths(
     async def depth(topic: str, partitions: range) -> QueueDepth:
         async with slots:
             committed = await _committed(groups, settings.group_of(topic), topic, partitions)
-            there = await topics.describe(topic)
+            there = await topics.describe(topic) if topic in claimed else None
         if any((topic, partition) not in ends for partition in partitions):
             return QueueDepth(topic, len(partitions), None)
         own_starts, own_ends = ({at: offsets[topic, at] for at in partitions} for offsets in (starts, ends))
-        heads = heads_of(own_starts, committed, {} if there is None else claimed(topic, there.id))
+        heads = heads_of(own_starts, committed, {} if there is None else claimed[topic](there.id))
         return QueueDepth(topic, len(partitions), depth_of(heads, own_ends))
 
     return list(await asyncio.gather(*(depth(topic, range(len(there))) for topic, there in queues.items())))

@@ -71,7 +71,7 @@ CALLS: Mapping[str, Call] = {
     "publish": lambda kafka: kafka.publish("t", [(b"k", b"v")]),
     "mark": lambda kafka: kafka.mark("t", 0, b"k", []),
     "apply_layout": lambda kafka: apply_layout(kafka.connection, kafka.settings),
-    "queue_depths": lambda kafka: queue_depths(kafka.connection, kafka.settings, lambda *_: {}),
+    "queue_depths": lambda kafka: queue_depths(kafka.connection, kafka.settings, {}),
     "dispatch": dispatch,
 }
 
