@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api import health, xfer_status_v1
+from api import control_v1, health, xfer_status_v1
 from api.access import OPEN_PATH, Access, NoteCaller, RequireAccess
 from api.docs_page import render
 from api.endpoints import router_of_commands
@@ -90,7 +90,7 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
         app.add_middleware(RequireAccess, access=access)
     app.add_middleware(LimitHeads, most_bytes=settings.api_head_bytes)
     app.add_middleware(CountRequests)
-    routers = [router_of_commands(), xfer_status_v1.router, health.router]
+    routers = [router_of_commands(), xfer_status_v1.router, control_v1.router, health.router]
     for router in routers:
         app.include_router(router)
     app.state.settings = settings

@@ -15,6 +15,7 @@ from api.embedded import api_url
 from api.models import CommandStatus
 from api.tls import client_context
 from streams.domain.command import is_command_id
+from streams.domain.transitions import ENDED
 from streams.errors import Refused, Unavailable, XferqError
 from streams.settings.settings import Settings
 
@@ -98,9 +99,12 @@ class ApiClient:
 
     def status(self, id: str) -> CommandStatus:
         """One command's status. Raises as `submit`."""
-        if not is_command_id(id):
-            raise Refused(f"{id!r} can't be the id of a command: it is 1 to 128 characters of A-Z a-z 0-9 . _ -")
-        return CommandStatus.model_validate(self._json("GET", f"{STATUS_PATH}/{id}"))
+        return CommandStatus.model_validate(self._json("GET", self._path_of(id)))
+
+    def withdraw(self, id: str, reason: str | None) -> None:
+        """See that a command does not begin any more. Raises as `submit`; Refused, too, where it has begun."""
+        body = {"state": "withdrawn"} | ({} if reason is None else {"reason": reason})
+        self._json("PATCH", self._path_of(id), json=body)
 
     def statuses(self, *, limit: int, queue_name: str | None = None) -> list[CommandStatus]:
         """Statuses, newest first. Raises as `submit`."""
@@ -110,6 +114,12 @@ class ApiClient:
     def statuses_until_done(self, id: str) -> "StatusFeed":
         """The command's status again and again; see `StatusFeed`."""
         return StatusFeed(self, id)
+
+    @staticmethod
+    def _path_of(id: str) -> str:
+        if not is_command_id(id):
+            raise Refused(f"{id!r} can't be the id of a command: it is 1 to 128 characters of A-Z a-z 0-9 . _ -")
+        return f"{STATUS_PATH}/{id}"
 
     def _json(self, method: str, path: str, **more: Any) -> Any:
         try:
@@ -167,7 +177,7 @@ class StatusFeed:
                     raise
                 continue
             self._heard = time.monotonic()
-            self._is_over = status.state in ("done", "refused")
+            self._is_over = status.state in ENDED
             return status
 
 

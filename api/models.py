@@ -27,6 +27,7 @@ EXAMPLE_STATUSES: list[Any] = [
         "offsets_done": 4002,
         "requested_at": "2026-11-24T10:00:00Z",
         "requested_by": "127.0.0.1",
+        "expires_at": None,
         "claimed_at": "2026-11-24T10:00:00.052000Z",
         "finished_at": "2026-11-24T10:00:01.210000Z",
     }
@@ -65,6 +66,7 @@ class CommandStatus(BaseModel):
     offsets_done: int | None = Field(description="how many of these offsets have been processed")
     requested_at: str | None = Field(description="RFC 3339, UTC")
     requested_by: str | None = Field(description="who asked; over HTTP a certificate's subject, a user or an address")
+    expires_at: str | None = Field(description="when it is too late to begin: RFC 3339; null where it never is")
     claimed_at: str | None = Field(description="when the messages were claimed: RFC 3339, UTC")
     finished_at: str | None = Field(description="RFC 3339, UTC")
 

@@ -37,6 +37,7 @@ _COMMANDS: Mapping[str, str] = {
     "inject": "injecting",
     **{endpoint.verb: "transfers" for endpoint in ENDPOINTS.values()},
     "status": "transfers",
+    "withdraw": "transfers",
     "queues": "inspection",
     "log": "inspection",
     "topics": "inspection",

@@ -95,6 +95,19 @@ def status(
     )
 
 
+def withdraw(
+    id: Annotated[str, typer.Argument(metavar="ID", help="A command's id.")],
+    reason: Annotated[str | None, typer.Option(help="Why; the command's status shows it.")] = None,
+) -> None:
+    """Withdraw a command that has not begun: a cancel before its claim, a transfer before it selects its queues.
+
+    Its status is then `refused`. A command that begins at this very moment goes on. Example: `xferq withdraw c1`
+    """
+    with ApiClient.of(load_settings()) as client:
+        client.withdraw(id, reason)
+    note(f"to be withdrawn; `xferq status {id}` shows whether it had begun")
+
+
 def _follow(client: ApiClient, id: str, *, wait: bool, as_json: bool) -> None:
     if not wait:
         if as_json:

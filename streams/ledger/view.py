@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from streams.domain.claim import Claim, Head, Progress, Waiting
 from streams.domain.counts import Counts
 from streams.domain.status import Status
+from streams.domain.transitions import can_be
 from streams.ledger.command_records import CommandRecords
 from streams.ledger.keys import HEADS, UNCONFIRMED
 from streams.ledger.pending_records import PendingRecords, position_of
@@ -114,6 +115,8 @@ class LedgerView(CommandRecords):
         status = self.recorded_status(id)
         if status is None or id in self._outcomes:
             return status
+        if id in self._controls and can_be(self.state(id), "withdrawn"):
+            status = status.model_copy(update={"detail": "to be withdrawn, at its turn"})
         claims = [self.claim(topic, id) for topic in self._waiting_of.get(id, ())]
         waits = [why for claim in claims if claim is not None for why in self._waits(claim)]
         return status.with_counts(self._counts.get(id), waits, self._tallies.get(id))

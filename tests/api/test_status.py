@@ -19,7 +19,7 @@ from tests.api.running import CANCEL, problem_of, running
 FIELDS = [
     *("id", "type", "queue_name", "reason", "state", "detail", "queues"),
     *("total", "restored", "returned", "returned_reasons", "offsets_total", "offsets_done"),
-    *("requested_at", "requested_by", "claimed_at", "finished_at"),
+    *("requested_at", "requested_by", "expires_at", "claimed_at", "finished_at"),
 ]
 QUEUE = "http://a.example/.xfer.kumomta.internal"
 OTHER = "http://b.example/.xfer.kumomta.internal"

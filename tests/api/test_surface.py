@@ -41,7 +41,7 @@ async def document(client: httpx.AsyncClient) -> dict[str, Any]:
         ("OPTIONS", CANCEL, "GET, POST"),
         ("NONSENSE", CANCEL, "GET, POST"),
         ("GET", START, "POST"),
-        ("POST", f"{CANCEL}/id", "GET"),
+        ("POST", f"{CANCEL}/id", "GET, PATCH"),
         ("POST", "/livez", "GET"),
         ("POST", "/docs", "GET"),
     ],

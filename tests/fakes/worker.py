@@ -4,6 +4,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from faust.types import TP
@@ -58,7 +59,8 @@ class WorkerGroup:
 class FakeWorker:
     """An engine that is fed the records of the partitions that it has been given, until it crashes.
 
-    Without `drains` it has no share of the drains; `repeat_tasks` announces each so many times more.
+    Without `drains` it has no share of the drains; `repeat_tasks` announces each so many times more. Its clock is
+    `wrong_by` so much.
     """
 
     def __init__(
@@ -71,10 +73,11 @@ class FakeWorker:
         at_a_time: int = 4,
         drains: bool = True,
         repeat_tasks: int = 0,
+        wrong_by: timedelta = timedelta(0),
     ) -> None:
         self.faults = faults or Faults()
         kafka = FakeKafka(broker, settings, self.faults, at_a_time=at_a_time)
-        self.engine = Engine(kafka, settings, now)
+        self.engine = Engine(kafka, settings, lambda: now() + wrong_by)
         self.acked: list[tuple[TP, int]] = []
         self._broker = broker
         self._group = group

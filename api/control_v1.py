@@ -1,0 +1,73 @@
+"""PATCH /api/admin/xfer/cancel/v1/{id}: what an operator wants of a command."""
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Path, Request
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.access import caller_of
+from api.body import JsonRoute
+from api.commands import STATUS_PATH
+from api.link import Link
+from api.models import EXAMPLE_ID, Done
+from api.problem import Problem, shown
+from api.responses import problems
+from api.submission import Submissions
+from streams.domain.claim import Control
+from streams.domain.command import TextField
+from streams.domain.status import name_of
+from streams.domain.timestamp import format_time
+from streams.domain.transitions import can_be
+from streams.ledger.keys import control_key
+
+router = APIRouter(route_class=JsonRoute, tags=["Commands"])
+
+
+class Change(BaseModel):
+    """What a command is to become."""
+
+    model_config = ConfigDict(
+        strict=True, frozen=True, extra="forbid", json_schema_extra={"examples": [{"state": "withdrawn"}]}
+    )
+
+    state: Literal["withdrawn"] = Field(description="`withdrawn`: it is not to begin any more")
+    reason: TextField | None = Field(default=None, description="why; its status shows it")
+
+
+@router.patch(
+    STATUS_PATH + "/{id}",
+    summary="Withdraw a command",
+    response_model=Done,
+    responses=problems(
+        "malformed-body", "unknown-command", "has-begun", "too-slow", "too-large", "unsupported-media-type",
+        "unsupported-encoding", "invalid-request", "unavailable",
+    ),
+)  # fmt: skip
+async def change(
+    request: Request, body: Change, id: Annotated[str, Path(description="the command's id", examples=[EXAMPLE_ID])]
+) -> Done:
+    """Withdraw a command that has not begun: a cancel before its claim, a transfer before it selects its queues.
+
+    The worker that carries it out decides, at its turn; the command is then `refused`. Follow its status: where it
+    begins at this very moment, it goes on.
+    """
+    link: Link = request.app.state.link
+    submissions: Submissions = request.app.state.submissions
+    ledger = link.require()
+    await link.refresh()
+    status = ledger.status(id)
+    if status is None:
+        raise Problem("unknown-command", f"{shown(id)} is not a known command")
+    await ledger.barrier(name_of(status))
+    if status.queue_name is None or not can_be(ledger.state(id), "withdrawn"):
+        known = ledger.status(id) or status
+        raise Problem("has-begun", f"{id} is {known.state}: only a command that has not begun can be withdrawn")
+    control = Control(
+        action="withdraw",
+        queue_name=status.queue_name,
+        reason=body.reason,
+        requested_at=format_time(submissions.now()),
+        requested_by=caller_of(request),
+    )
+    await ledger.record(name_of(status), [(control_key(id), control.to_bytes())])
+    return Done()
