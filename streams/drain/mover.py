@@ -69,7 +69,7 @@ class RecordMover:
         """See `Mover`."""
         if records and isinstance(records[0], Unopened):  # it comes alone
             return Done(1, [(records[0], ReturnReason.BATCH_TOO_LARGE)])
-        strategy, known, add, now_ms = self._strategy, batch.partitions, batch.move, _ms(now)
+        strategy, known, add, now_ms = self._strategy, batch.partitions, batch.add, _ms(now)
         returned: list[Returned] = []
         waiting: list[Waiting] = []
         # Each goes into its batch at once: a few thousand messages that lie between the one and the other are new
@@ -94,7 +94,7 @@ class RecordMover:
         returned = [
             (record, refusal)
             for record, topic, message in waiting
-            if (refusal := batch.move(record, topic, message, now_ms)) is not None
+            if (refusal := batch.add(record, topic, message, now_ms)) is not None
         ]
         batch.restored += len(waiting) - len(returned)
         return Done(len(waiting), returned)

@@ -53,7 +53,7 @@ class TransactionBatch:
         """Topics that may be written to from now on, with their partition counts."""
         self.partitions.update(partitions)
 
-    def move(self, record: Record, topic: str, message: Moved, now_ms: int) -> ReturnReason | None:
+    def add(self, record: Record, topic: str, message: Moved, now_ms: int) -> ReturnReason | None:
         """Add a moved message and its log record; why neither can be, where that is so.
 
         The destination's partition is the source's modulo their count: keeps the order of the source.

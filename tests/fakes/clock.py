@@ -83,9 +83,20 @@ def run(work: Callable[[], Coroutine[Any, Any, _Result]]) -> _Result:
     restore = jumping_time()
     try:
         with asyncio.Runner(loop_factory=JumpingLoop) as runner:
-            return runner.run(work())
+            try:
+                return runner.run(work())
+            finally:
+                _end_all_tasks(runner.get_loop())
     finally:
         restore()
+
+
+def _end_all_tasks(loop: asyncio.AbstractEventLoop) -> None:
+    """Those, too, that others begin as they are cancelled: left over, they would go on within a later test's loop."""
+    while tasks := asyncio.all_tasks(loop):
+        for task in tasks:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
 
 def timeless(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
