@@ -29,7 +29,7 @@ from aiokafka.conn import AIOKafkaConnection
 from aiokafka.protocol.transaction import EndTxnRequest
 
 from streams.claim.claimer import Claimer
-from streams.commands.commands import Commands
+from streams.commands.outcomes import Outcomes
 from streams.drain.drainer import Drainer
 from streams.drain.drains import Drains
 from streams.kafka import transaction
@@ -52,7 +52,11 @@ STEPS: Mapping[str, str] = {
     "command": "all of a command: after it, it is not acknowledged yet",
     "command.barrier": "read the ledger to its end, for a transfer, or where the command was known before",
     "command.create": "create the xfer queue, for a transfer",
-    "command.record": "record that all queues of a transfer are claimed",
+    "command.fence": "take over a transfer's transactional id: to select its queues, then to count them",
+    "command.transact": "the transaction that selects, or counts",
+    "command.ledger": "in it, what is selected, or how many queues were claimed",
+    "command.end": "in it, its commit: before it is sent, when it was sent, when the answer has come",
+    "command.close": "close the producer",
     "command.tasks": "publish the drain tasks",
     "claim.topic": "look at the queue's topic; the second time is the last look, before the commit",
     "claim.fence": "take over the queue's transactional id",
@@ -84,7 +88,12 @@ STEPS: Mapping[str, str] = {
     "drain.end": "in it, its commit: before it is sent, when it was sent, when the answer has come",
     "drain.close": "close the producer",
     "task.delete_before": "free what was drained",
-    "finish.record": "record the command's end",
+    "finish.fence": "take over the command's fence: of a cancel its queue's transactional id",
+    "finish.barrier": "read the ledger to its end",
+    "finish.transact": "the transaction of the command's end",
+    "finish.ledger": "in it, the end goes to the ledger",
+    "finish.end": "in it, its commit: before it is sent, when it was sent, when the answer has come",
+    "finish.close": "close the producer",
     "guard.fence": "take over the transactional id of a queue whose heads were rewound",
     "guard.end": "the commit of its heads",
 }
@@ -235,7 +244,7 @@ def _wrap_all(fate: _Fate, settings: Settings) -> None:
         (Claimer, "reassert", "guard"),
         (Drains, "_attempt", "task"),
         (Drainer, "attempt", "drain"),
-        (Commands, "finish", "finish"),
+        (Outcomes, "finish", "finish"),
     ):
         _mark(owner, method, part)
     _wrap(fate, Engine, "on_command", lambda *_: "command")

@@ -66,8 +66,14 @@ DRAIN: Sequence[Point] = (
     ("drain.end", "during", 1),
     ("drain.end", "after", 3),
     ("drain.close", "before", 1),
-    ("finish.record", "before", 1),
-    ("finish.record", "after", 1),
+    ("finish.fence", "after", 1),
+    ("finish.barrier", "after", 1),
+    ("finish.transact", "before", 1),
+    ("finish.ledger", "after", 1),
+    ("finish.end", "before", 1),
+    ("finish.end", "during", 1),
+    ("finish.end", "after", 1),
+    ("finish.close", "before", 1),
     ("task.delete_before", "after", 1),
 )
 POINTS: Sequence[Point] = (*CLAIM, *DRAIN)
@@ -190,9 +196,9 @@ def test_killed_or_stopped_while_links_between_kafkas_nodes_are_cut(cluster: Lin
 
 def test_every_step_of_claim_and_drain_is_among_them() -> None:
     # A transfer's, and of commands that were known before.
-    others = {"command.create", "command.record", "command.barrier"}
+    of_cancels = {"command", "command.tasks"}
     assert {step for step, *_ in (*CLAIM, *DRAIN)} == {
-        step for step in mortal.STEPS if step not in others and not step.startswith("guard.")
+        step for step in mortal.STEPS if step in of_cancels or not step.startswith(("command", "guard."))
     }
 
 
