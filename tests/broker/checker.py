@@ -156,8 +156,8 @@ class LedgerView:
         return [value for key, value in self.values.items() if key.startswith(f"claim/{topic}/")]
 
     def status(self, id: str) -> dict[str, Any] | None:
-        """The recorded status of a command."""
-        return self.values.get(f"command/{id}")
+        """How a command has ended; until then its recorded status."""
+        return self.values.get(f"outcome/{id}") or self.values.get(f"command/{id}")
 
     def heads(self, topic: str) -> dict[int, int]:
         """Where the topic's last claims end, by partition."""
@@ -225,7 +225,7 @@ def problems(
         belongs = zlib.crc32(rest.split("/")[0].encode()) % ledger_partitions
         if kind == "drained":
             belongs = ledger_partitions + zlib.crc32(rest.rpartition("/")[0].encode()) % ledger_partitions
-        if kind not in ("command", "barrier") and partition != belongs:
+        if kind not in ("command", "outcome", "control", "barrier") and partition != belongs:
             wrong.append(f"{key} is in ledger partition {partition}")
     return wrong
 

@@ -133,6 +133,7 @@ class Reading:
         self._numbers = {topic: number for number, topic in enumerate(names.topics)}
         self._queues = {queue: number for number, queue in enumerate([*names.sources, *names.homes, names.transferred])}
         self._batches: dict[tuple[str, int], Batch] = {}
+        self._ended: set[str] = set()
         self._readers: dict[str, Callable[[Record], None]] = {
             settings.ledger_topic: self._ledger,
             settings.log_topic: self._log,
@@ -189,7 +190,10 @@ class Reading:
                 self.history.confirmed.setdefault((self._numbers[topic], id), timestamp / 1000)
             return
         line = orjson.loads(value)
-        if kind == "command":
+        if kind == "outcome":
+            self.history.statuses[rest] = line
+            self._ended.add(rest)
+        elif kind == "command" and rest not in self._ended:
             self.history.statuses[rest] = line
         elif kind == "claim":
             topic, id = rest.split("/")

@@ -1,6 +1,6 @@
 """A worker of a fault run, the real one, that frees no space and may be weakened: `python -m tests.faults.worker`.
 
-It frees no space so that the checker finds every place that a message ever had. And with the space goes what else
+It frees no space, and forgets no claim, so that the checker finds every place that a message ever had. And with the space goes what else
 would keep a claimed message from being dispatched again: here only the claims' own steps do.
 
 TEST_XFERQ_WEAKNESS=transactions: every write is a transaction of its own, the offsets too.
@@ -22,6 +22,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.transaction import TransactionalProducer
 from streams.ports import GroupOffsets
 from streams.records import Write
+from streams.worker.forgetting import Forgetting
 from tests.broker import mortal
 
 Weakness = Literal["transactions", "second-look"]
@@ -32,6 +33,10 @@ STANDS_STILL = "weak.stands_still"
 
 
 async def _free_nothing(_: Cluster, __: str, ___: Mapping[int, int]) -> None:
+    pass
+
+
+async def _forget_nothing(_: Forgetting) -> None:
     pass
 
 
@@ -77,6 +82,7 @@ def _without_second_look() -> None:
 def main() -> int:
     """The process."""
     setattr(Cluster, "delete_before", _free_nothing)  # noqa: B010
+    setattr(Forgetting, "forget_commands", _forget_nothing)  # noqa: B010
     weakness = os.environ.get(WEAKNESS)
     if weakness == "transactions":
         _without_transactions()
