@@ -1,7 +1,7 @@
 """A worker of a fault run, the real one, that frees no space and may be weakened: `python -m tests.faults.worker`.
 
-It frees no space, and forgets no claim, so that the checker finds every place that a message ever had. And with the space goes what else
-would keep a claimed message from being dispatched again: here only the claims' own steps do.
+It frees no space, and forgets no claim, so that the checker finds every place that a message ever had. And with the
+space goes what else would keep a claimed message from being dispatched again: here only the claims' own steps do.
 
 TEST_XFERQ_WEAKNESS=transactions: every write is a transaction of its own, the offsets too.
 TEST_XFERQ_WEAKNESS=second-look: a claim is done once it is committed. And each stands still before its transaction,

@@ -28,6 +28,8 @@ VALUES = {
     f"tally/{TOPIC}/a".encode(): b'{"queues": 1}',
     f"drained/{TOPIC}/1/a".encode(): b'{"offset": 2}',
     b"command/a": json.dumps({"queue_name": QUEUE}).encode(),
+    b"outcome/a": json.dumps({"queue_name": QUEUE}).encode(),
+    b"control/a": json.dumps({"queue_name": QUEUE}).encode(),
     b"command/none": b"{}",
     b"command/odd": b'{"queue_name": "\\ud800"}',
     b"command/\xff": b"\xfe \x00 no JSON",
@@ -90,7 +92,8 @@ async def test_restored_each_record_is_where_it_belongs(partitions: int) -> None
     progress = f"drained/{TOPIC}/1/a".encode()
     (where,) = {p for p, log in enumerate(topic.logs) for record in log.all_records() if record.key == progress}
     assert where == ledger.progress_partition(TOPIC, 1)
-    of_queue = {b"command/a": TOPIC, f"claim/{TOPIC}/a".encode(): TOPIC, f"tally/{TOPIC}/a".encode(): TOPIC}
+    about = dict.fromkeys((b"command/a", b"outcome/a", b"control/a"), TOPIC)
+    of_queue = {**about, f"claim/{TOPIC}/a".encode(): TOPIC, f"tally/{TOPIC}/a".encode(): TOPIC}
     for key, name in {**of_queue, b"command/none": "none"}.items():
         (where,) = {p for p, log in enumerate(topic.logs) for record in log.all_records() if record.key == key}
         assert where == ledger.partition_of(name)

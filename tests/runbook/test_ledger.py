@@ -187,13 +187,14 @@ def test_the_sizes_on_the_page(installation: Installation) -> None:
     sizes = {key: len(key) + len(json.dumps(value)) + _BATCH for key, value in values.items()}
     topic = queue.topic
     command = sizes[f"command/{id}"] + sizes[f"claim/{topic}/{id}"]
+    end = sizes[f"outcome/{id}"] + sum(size for key, size in sizes.items() if key.startswith(f"id/{id}/"))
     progress, head = sizes[f"drained/{topic}/0/{id}"], sizes[f"head/{topic}/0"]
     lines = [
         len(record.key or b"") + len(record.value or b"") + sum(len(n) + len(v or b"") for n, v in record.headers)
         for record, _ in queue.log()
     ]
     assert len(lines) == 40
-    found = {"log record": sum(lines) // 40, "command": command, "progress": progress, "head": head}
+    found = {"log record": sum(lines) // 40, "command": command, "progress": progress, "end": end, "head": head}
     assert said.keys() == found.keys()
     for name, size in found.items():
         assert said[name] / 2 < size <= said[name], found
