@@ -25,7 +25,7 @@ from streams.concurrency.keyed_locks import KeyedLocks
 from streams.domain.claim import Claim
 from streams.domain.command import CancelCommand, Command, InvalidCommand, StartCommand, parse_command, position_id
 from streams.domain.status import Status, hash_of
-from streams.domain.timestamp import format_time, parse_time
+from streams.domain.timestamp import parse_time
 from streams.domain.topic import drains_partition, topic_of
 from streams.errors import Abandoned, Refused, Unavailable, XferqError
 from streams.ledger.ledger import Ledger
