@@ -151,7 +151,7 @@ async def leave(client: AIOKafkaClient, group: str, members: Collection[str]) ->
             node = await coordinator(client, group)
             answer = await client.send(node, LeaveGroup(group, left))
             # An error of the whole comes without members: the group is none that anybody could leave.
-            outcomes = [(member, answer.error_code or code) for member, _, code in answer.members] or [
+            outcomes = [(member, answer.error_code or code) for member, _, code, _ in answer.members] or [
                 (member, answer.error_code) for member in left
             ]
             errors = {member: aio.for_code(code) for member, code in outcomes}

@@ -5,132 +5,66 @@ a one asks all of them. aiokafka's own requests are of before epochs (Metadata 5
 """
 
 import asyncio
-import base64
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
 from aiokafka.conn import CloseReason
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import (
-    AbstractType,
-    Boolean,
-    CompactArray,
-    CompactString,
-    Int16,
-    Int32,
-    Schema,
-    TaggedFields,
-)
+from aiokafka.protocol.types import AbstractType, Boolean, CompactArray, Int16, Int32, Schema
+
+from streams.kafka.wire.request import TEXT, FlexibleRequest, TopicId, structure, structures
 
 _NO_ID = "A" * 22
 
 
-class TopicId(AbstractType[str]):  # type: ignore[misc]
-    """A topic's id, in the letters that librdkafka shows it in."""
+class _Undecoded(AbstractType[bytes]):  # type: ignore[misc]
+    """The rest of a response, as it came: to decode that of 20,000 topics takes seconds."""
 
     @classmethod
-    def encode(cls, value: str) -> bytes:
-        """Its 16 bytes."""
-        return base64.b64decode(value + "==")
-
-    @classmethod
-    def decode(cls, data: BytesIO) -> str:
-        """The id that comes next."""
-        return base64.b64encode(data.read(16)).decode().rstrip("=")
+    def decode(cls, data: BytesIO) -> bytes:
+        return data.read()
 
 
-_ANSWER = Schema(
-    ("throttle_time_ms", Int32),
-    (
-        "brokers",
-        CompactArray(
-            ("node_id", Int32),
-            ("host", CompactString("utf-8")),
-            ("port", Int32),
-            ("rack", CompactString("utf-8")),
-            ("tags", TaggedFields),
-        ),
-    ),
-    ("cluster_id", CompactString("utf-8")),
-    ("controller_id", Int32),
-    (
-        "topics",
-        CompactArray(
-            ("error_code", Int16),
-            ("topic", CompactString("utf-8")),
-            ("topic_id", TopicId),
-            ("is_internal", Boolean),
-            (
-                "partitions",
-                CompactArray(
-                    ("error_code", Int16),
-                    ("partition", Int32),
-                    ("leader", Int32),
-                    ("leader_epoch", Int32),
-                    ("replicas", CompactArray(Int32)),
-                    ("isr", CompactArray(Int32)),
-                    ("offline_replicas", CompactArray(Int32)),
-                    ("tags", TaggedFields),
-                ),
+class Metadata(FlexibleRequest):
+    """Ask one broker for some topics; None: for all. `DECODED` is the schema of the response."""
+
+    API_KEY = 3
+    API_VERSION = 10
+    REQUEST = structure(
+        topics=structures(topic_id=TopicId, topic=TEXT),
+        allow_auto_topic_creation=Boolean,
+        include_cluster_authorized_operations=Boolean,
+        include_topic_authorized_operations=Boolean,
+    )
+    RESPONSE = Schema(("raw", _Undecoded))
+    DECODED = structure(
+        throttle_time_ms=Int32,
+        brokers=structures(node_id=Int32, host=TEXT, port=Int32, rack=TEXT),
+        cluster_id=TEXT,
+        controller_id=Int32,
+        topics=structures(
+            error_code=Int16,
+            topic=TEXT,
+            topic_id=TopicId,
+            is_internal=Boolean,
+            partitions=structures(
+                error_code=Int16,
+                partition=Int32,
+                leader=Int32,
+                leader_epoch=Int32,
+                replicas=CompactArray(Int32),
+                isr=CompactArray(Int32),
+                offline_replicas=CompactArray(Int32),
             ),
-            ("authorized_operations", Int32),
-            ("tags", TaggedFields),
+            authorized_operations=Int32,
         ),
-    ),
-    ("cluster_authorized_operations", Int32),
-    ("tags", TaggedFields),
-)
-
-
-class MetadataResponseV10(Response):  # type: ignore[misc]
-    """Apache Kafka's MetadataResponse.json, version 10, as it came: to unpack that of 20,000 topics takes seconds."""
-
-    API_KEY = 3
-    API_VERSION = 10
-    SCHEMA = Schema()
-
-    def __init__(self, raw: bytes) -> None:
-        self.raw = raw
-
-    @classmethod
-    def decode(cls, data: Any) -> "MetadataResponseV10":
-        """What is left of the answer behind its header."""
-        return cls(data.read())
-
-
-class MetadataRequestV10(RequestStruct):  # type: ignore[misc]
-    """Apache Kafka's MetadataRequest.json, version 10."""
-
-    API_KEY = 3
-    API_VERSION = 10
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = MetadataResponseV10
-    SCHEMA = Schema(
-        ("topics", CompactArray(("topic_id", TopicId), ("topic", CompactString("utf-8")), ("tags", TaggedFields))),
-        ("allow_auto_topic_creation", Boolean),
-        ("include_cluster_authorized_operations", Boolean),
-        ("include_topic_authorized_operations", Boolean),
-        ("tags", TaggedFields),
+        cluster_authorized_operations=Int32,
     )
 
-
-class Metadata(Request[MetadataRequestV10]):  # type: ignore[misc]
-    """Ask one broker for some topics; None: for all."""
-
-    API_KEY = 3
-
     def __init__(self, topics: Collection[str] | None) -> None:
-        self._topics = topics
-
-    def build(self, request_struct_class: type[MetadataRequestV10]) -> MetadataRequestV10:
-        """The request on the wire."""
-        topics = self._topics
-        wanted = None if topics is None else [(_NO_ID, topic, dict[int, bytes]()) for topic in topics]
-        return request_struct_class(wanted, False, False, False, {})
+        super().__init__(None if topics is None else [(_NO_ID, topic, {}) for topic in topics], False, False, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +139,7 @@ def _read(raw: bytes, asked: Collection[str] = ()) -> Told:
     Raises:
         aiokafka.errors.KafkaError: the broker does not say whether it knows a topic that was asked for.
     """
-    _, brokers, _, _, topics, _, _ = _ANSWER.decode(BytesIO(raw))
+    _, brokers, _, _, topics, _, _ = Metadata.DECODED.decode(BytesIO(raw))
     ids, partitions = {}, {}
     for code, name, id, _, those, _, _ in topics:
         error = aio.for_code(code)

@@ -11,131 +11,72 @@ from typing import Any, Literal
 
 from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import (
-    AbstractType,
-    Boolean,
-    CompactArray,
-    CompactString,
-    Int8,
-    Int16,
-    Int32,
-    Schema,
-    TaggedFields,
-)
+from aiokafka.protocol.types import AbstractType, Boolean, CompactArray, Int8, Int16, Int32, Schema
+
+from streams.kafka.wire.request import TEXT, FlexibleRequest, TopicId, structure, structures
 
 OtherKind = Literal["share", "streams"]
 
-ASSIGNMENT = (
-    (
-        "topic_partitions",
-        CompactArray(
-            ("topic_id_high", Int32),  # a UUID of 16 bytes, which aiokafka has no type for
-            ("topic_id_2", Int32),
-            ("topic_id_3", Int32),
-            ("topic_id_low", Int32),
-            ("topic_name", CompactString("utf-8")),
-            ("partitions", CompactArray(Int32)),
-            ("tags", TaggedFields),
-        ),
-    ),
-    ("tags", TaggedFields),
+GROUPS = structure(groups=CompactArray(TEXT), include_authorized_operations=Boolean)
+"""Groups that Kafka is to describe."""
+GROUP = {
+    "error_code": Int16,
+    "error_message": TEXT,
+    "group": TEXT,
+    "state": TEXT,
+    "group_epoch": Int32,
+    "assignment_epoch": Int32,
+}
+"""What Kafka's description of a group begins with."""
+ASSIGNMENT = structure(
+    topic_partitions=structures(topic_id=TopicId, topic_name=TEXT, partitions=CompactArray(Int32)),
 )
-"""A member's partitions, as Kafka describes groups."""
-
-_HEAD = (
-    ("error_code", Int16),
-    ("error_message", CompactString("utf-8")),
-    ("group", CompactString("utf-8")),
-    ("state", CompactString("utf-8")),
-    ("group_epoch", Int32),
-    ("assignment_epoch", Int32),
-)
-_REQUEST = Schema(
-    ("groups", CompactArray(CompactString("utf-8"))),
-    ("include_authorized_operations", Boolean),
-    ("tags", TaggedFields),
-)
+"""A member's partitions in such a description."""
 
 
-class ShareGroupDescribeResponseV1(Response):  # type: ignore[misc]
-    """Apache Kafka's ShareGroupDescribeResponse.json, version 1."""
+class ShareGroupDescribe(FlexibleRequest):
+    """Ask about share groups; all of them must have the node that is asked for their coordinator.
+
+    The version is that of Kafka 4.1; 4.0 had a preview.
+    """
 
     API_KEY = 77
     API_VERSION = 1
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "groups",
-            CompactArray(
-                *_HEAD,
-                ("assignor", CompactString("utf-8")),
-                (
-                    "members",
-                    CompactArray(
-                        ("member_id", CompactString("utf-8")),
-                        ("rack_id", CompactString("utf-8")),
-                        ("member_epoch", Int32),
-                        ("client_id", CompactString("utf-8")),
-                        ("client_host", CompactString("utf-8")),
-                        ("subscribed_topics", CompactArray(CompactString("utf-8"))),
-                        ("assignment", Schema(*ASSIGNMENT)),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("authorized_operations", Int32),
-                ("tags", TaggedFields),
+    REQUEST = GROUPS
+    RESPONSE = structure(
+        throttle_time_ms=Int32,
+        groups=structures(
+            **GROUP,
+            assignor=TEXT,
+            members=structures(
+                member_id=TEXT,
+                rack_id=TEXT,
+                member_epoch=Int32,
+                client_id=TEXT,
+                client_host=TEXT,
+                subscribed_topics=CompactArray(TEXT),
+                assignment=ASSIGNMENT,
             ),
+            authorized_operations=Int32,
         ),
-        ("tags", TaggedFields),
     )
 
-
-class ShareGroupDescribeRequestV1(RequestStruct):  # type: ignore[misc]
-    """Apache Kafka's ShareGroupDescribeRequest.json, version 1 (of Kafka 4.1; 4.0 had a preview)."""
-
-    API_KEY = 77
-    API_VERSION = 1
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = ShareGroupDescribeResponseV1
-    SCHEMA = _REQUEST
-
-
-class ShareGroupDescribe(Request[ShareGroupDescribeRequestV1]):  # type: ignore[misc]
-    """Ask about share groups; all of them must have the node that is asked for their coordinator."""
-
-    API_KEY = 77
-
     def __init__(self, groups: Collection[str]) -> None:
-        self._groups = groups
-
-    def build(self, request_struct_class: type[ShareGroupDescribeRequestV1]) -> ShareGroupDescribeRequestV1:
-        """The request on the wire."""
-        return request_struct_class(list(self._groups), False, {})
+        super().__init__(list(groups), False)
 
 
-_TOPICS = CompactArray(
-    ("topic", CompactString("utf-8")),
-    ("partitions", Int32),
-    ("replication_factor", Int16),
-    (
-        "config",
-        CompactArray(("key", CompactString("utf-8")), ("value", CompactString("utf-8")), ("tags", TaggedFields)),
-    ),
-    ("tags", TaggedFields),
-)
+_TOPICS = structures(topic=TEXT, partitions=Int32, replication_factor=Int16, config=structures(key=TEXT, value=TEXT))
 
 
 class _Topology(AbstractType):  # type: ignore[misc]
     """The subtopologies of a topology, if there is one; each begins with its id and its source topics."""
 
-    _SUBTOPOLOGIES = CompactArray(
-        ("subtopology_id", CompactString("utf-8")),
-        ("source_topics", CompactArray(CompactString("utf-8"))),
-        ("repartition_sink_topics", CompactArray(CompactString("utf-8"))),
-        ("state_changelog_topics", _TOPICS),
-        ("repartition_source_topics", _TOPICS),
-        ("tags", TaggedFields),
+    _SUBTOPOLOGIES = structures(
+        subtopology_id=TEXT,
+        source_topics=CompactArray(TEXT),
+        repartition_sink_topics=CompactArray(TEXT),
+        state_changelog_topics=_TOPICS,
+        repartition_source_topics=_TOPICS,
     )
 
     @classmethod
@@ -146,38 +87,19 @@ class _Topology(AbstractType):  # type: ignore[misc]
         return cls._SUBTOPOLOGIES.decode(data) or []
 
 
-class StreamsGroupDescribeResponseV0(Response):  # type: ignore[misc]
-    """Apache Kafka's StreamsGroupDescribeResponse.json, version 0, up to the topology of the first group."""
+class StreamsGroupDescribe(FlexibleRequest):
+    """Ask about one streams group: of a response about more, only the first one could be read."""
 
     API_KEY = 89
     API_VERSION = 0
-    SCHEMA = Schema(
+    REQUEST = GROUPS
+    RESPONSE = Schema(
         ("throttle_time_ms", Int32),
-        ("groups", CompactArray(*_HEAD, ("topology", _Topology))),
+        ("groups", CompactArray(*GROUP.items(), ("topology", _Topology))),  # what follows is left unread
     )
 
-
-class StreamsGroupDescribeRequestV0(RequestStruct):  # type: ignore[misc]
-    """Apache Kafka's StreamsGroupDescribeRequest.json, version 0."""
-
-    API_KEY = 89
-    API_VERSION = 0
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = StreamsGroupDescribeResponseV0
-    SCHEMA = _REQUEST
-
-
-class StreamsGroupDescribe(Request[StreamsGroupDescribeRequestV0]):  # type: ignore[misc]
-    """Ask about one streams group: of an answer about more, only the first one could be read."""
-
-    API_KEY = 89
-
     def __init__(self, group: str) -> None:
-        self._group = group
-
-    def build(self, request_struct_class: type[StreamsGroupDescribeRequestV0]) -> StreamsGroupDescribeRequestV0:
-        """The request on the wire."""
-        return request_struct_class([self._group], False, {})
+        super().__init__([group], False)
 
 
 async def other_kind(client: AIOKafkaClient, node: int, group: str) -> OtherKind | None:

@@ -6,11 +6,11 @@ from typing import Any, Literal, NamedTuple
 from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import CompactArray, CompactString, Int16, Int32, Schema, TaggedFields
+from aiokafka.protocol.types import CompactArray, Int16, Int32
 
 from streams.kafka.other_groups import ShareGroupDescribe, StreamsGroupDescribe
 from streams.kafka.wire.describe_groups import ConsumerGroupDescribe, DescribeGroups
+from streams.kafka.wire.request import TEXT, FlexibleRequest, structure, structures
 
 GroupKind = Literal["classic", "consumer", "share", "streams"]
 """As Kafka names them; `consumer` is the new protocol, KIP-848."""
@@ -26,47 +26,22 @@ class Subscription(NamedTuple):
     topics: frozenset[str]
 
 
-class ListGroupsResponseV5(Response):  # type: ignore[misc]
-    """Apache Kafka's ListGroupsResponse.json, version 5."""
+class _ListGroups(FlexibleRequest):
+    """Ask one broker for the groups that it coordinates, in the first version that tells the kinds (Kafka 3.8).
+
+    Args:
+        states: empty for those in any state.
+        kinds: empty for those of any kind.
+    """
 
     API_KEY = 16
     API_VERSION = 5
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        ("error_code", Int16),
-        (
-            "groups",
-            CompactArray(
-                ("group", CompactString("utf-8")),
-                ("protocol_type", CompactString("utf-8")),
-                ("state", CompactString("utf-8")),
-                ("kind", CompactString("utf-8")),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
+    REQUEST = structure(states=CompactArray(TEXT), kinds=CompactArray(TEXT))
+    RESPONSE = structure(
+        throttle_time_ms=Int32,
+        error_code=Int16,
+        groups=structures(group=TEXT, protocol_type=TEXT, state=TEXT, kind=TEXT),
     )
-
-
-class ListGroupsRequestV5(RequestStruct):  # type: ignore[misc]
-    """Apache Kafka's ListGroupsRequest.json, version 5 (of Kafka 3.8), the first one that tells the kinds."""
-
-    API_KEY = 16
-    API_VERSION = 5
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = ListGroupsResponseV5
-    SCHEMA = Schema(
-        ("states", CompactArray(CompactString("utf-8"))),
-        ("kinds", CompactArray(CompactString("utf-8"))),
-        ("tags", TaggedFields),
-    )
-
-
-class _ListGroups(Request[ListGroupsRequestV5]):  # type: ignore[misc]
-    API_KEY = 16
-
-    def build(self, request_struct_class: type[ListGroupsRequestV5]) -> ListGroupsRequestV5:
-        return request_struct_class([], [], {})
 
 
 async def subscriptions(client: AIOKafkaClient) -> list[Subscription]:
@@ -78,7 +53,7 @@ async def subscriptions(client: AIOKafkaClient) -> list[Subscription]:
     found: list[Subscription] = []
     for broker in client.cluster.brokers():
         try:
-            answer = await client.send(broker.nodeId, _ListGroups())
+            answer = await client.send(broker.nodeId, _ListGroups([], []))
         except NotImplementedError as error:  # aiokafka's, for a version that it does not have
             raise aio.IncompatibleBrokerVersion("this Kafka does not tell the kinds of its groups") from error
         if answer.error_code != 0:

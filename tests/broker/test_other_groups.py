@@ -71,7 +71,7 @@ async def test_who_stays_a_member_was_not_evicted(
     async def knows_nobody(node: int, request: Any, **options: Any) -> Any:
         if not isinstance(request, LeaveGroup):
             return await send(node, request, **options)
-        return SimpleNamespace(error_code=0, members=[(member, None, 25) for member in request._members])
+        return SimpleNamespace(error_code=0, members=[(member, None, 25, {}) for member, *_ in request.fields[1]])
 
     monkeypatch.setattr(client, "send", knows_nobody)
     with pytest.raises(Refused, match="can't be evicted"):

@@ -6,12 +6,7 @@ from aiokafka.protocol.types import CompactArray
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.wire.describe_producers import (
-    DescribeProducers,
-    DescribeProducersRequestV0,
-    DescribeProducersResponseV0,
-    Producers,
-)
+from streams.kafka.wire.describe_producers import DescribeProducers, Producers
 from tests.engine.profile import PROPERTY
 
 _int32, _int64 = st.integers(-(2**31), 2**31 - 1), st.integers(-(2**63), 2**63 - 1)
@@ -38,7 +33,7 @@ def test_elements_with_tagged_fields_are_read_too() -> None:
 
 def test_the_request_on_the_wire() -> None:
     """By DescribeProducersRequest.json: compact lengths are one more, and tagged fields end each structure."""
-    request = DescribeProducers({"ab": [0, 7]}).build(DescribeProducersRequestV0)
+    request = DescribeProducers({"ab": [0, 7]}).prepare({61: (0, 0)})
     assert request.encode() == b"\x02" + b"\x03ab" + b"\x03" + bytes(4) + bytes((0, 0, 0, 7)) + b"\0" + b"\0"
 
 
@@ -48,7 +43,7 @@ def test_an_answer() -> None:
     text += bytes((0, 0, 0, 2)) + bytes((0, 0)) + b"\x02x" + b"\x02"
     text += bytes(7) + b"\x09" + bytes(3) + b"\x01" + bytes(3) + b"\x05" + b"\xff" * 8 + b"\xff" * 4
     text += bytes(7) + b"\x2a" + b"\0" + b"\0" + b"\0" + b"\0"
-    (topic,) = DescribeProducersResponseV0.decode(text).topics
+    (topic,) = DescribeProducers({}).prepare({61: (0, 0)}).RESPONSE_TYPE.decode(text).topics
     assert topic == ("ab", [(1, 6, None, [], {}), (2, 0, "x", [(9, 1, 5, -1, -1, 42, 0)], {})], {})
 
 

@@ -6,7 +6,7 @@ from confluent_kafka import Uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.kafka.metadata import TopicId
+from streams.kafka.wire.request import TopicId
 
 halves = st.integers(-(2**63), 2**63 - 1)
 

@@ -12,87 +12,43 @@ from typing import Any
 from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.admin import DescribeGroupsRequest_v1
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import (
-    Boolean,
-    CompactArray,
-    CompactString,
-    Int16,
-    Int32,
-    Schema,
-    TaggedFields,
-)
+from aiokafka.protocol.api import Request
+from aiokafka.protocol.types import CompactArray, Int32
 
 from streams.errors import Refused
-from streams.kafka.other_groups import ASSIGNMENT, other_kind
+from streams.kafka.other_groups import ASSIGNMENT, GROUP, GROUPS, other_kind
+from streams.kafka.wire.request import TEXT, FlexibleRequest, structure, structures
 
 
-class ConsumerGroupDescribeResponseV0(Response):  # type: ignore[misc]
-    """Apache Kafka's ConsumerGroupDescribeResponse.json, version 0."""
-
-    API_KEY = 69
-    API_VERSION = 0
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "groups",
-            CompactArray(
-                ("error_code", Int16),
-                ("error_message", CompactString("utf-8")),
-                ("group", CompactString("utf-8")),
-                ("state", CompactString("utf-8")),
-                ("group_epoch", Int32),
-                ("assignment_epoch", Int32),
-                ("assignor", CompactString("utf-8")),
-                (
-                    "members",
-                    CompactArray(
-                        ("member_id", CompactString("utf-8")),
-                        ("instance_id", CompactString("utf-8")),
-                        ("rack_id", CompactString("utf-8")),
-                        ("member_epoch", Int32),
-                        ("client_id", CompactString("utf-8")),
-                        ("client_host", CompactString("utf-8")),
-                        ("subscribed_topics", CompactArray(CompactString("utf-8"))),
-                        ("subscribed_regex", CompactString("utf-8")),
-                        ("assignment", Schema(*ASSIGNMENT)),
-                        ("target_assignment", Schema(*ASSIGNMENT)),
-                        ("tags", TaggedFields),
-                    ),
-                ),
-                ("authorized_operations", Int32),
-                ("tags", TaggedFields),
-            ),
-        ),
-        ("tags", TaggedFields),
-    )
-
-
-class ConsumerGroupDescribeRequestV0(RequestStruct):  # type: ignore[misc]
-    """Apache Kafka's ConsumerGroupDescribeRequest.json, version 0."""
-
-    API_KEY = 69
-    API_VERSION = 0
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = ConsumerGroupDescribeResponseV0
-    SCHEMA = Schema(
-        ("groups", CompactArray(CompactString("utf-8"))),
-        ("include_authorized_operations", Boolean),
-        ("tags", TaggedFields),
-    )
-
-
-class ConsumerGroupDescribe(Request[ConsumerGroupDescribeRequestV0]):  # type: ignore[misc]
+class ConsumerGroupDescribe(FlexibleRequest):
     """Ask about groups of the new protocol; all of them must have the node that is asked for their coordinator."""
 
     API_KEY = 69
+    API_VERSION = 0
+    REQUEST = GROUPS
+    RESPONSE = structure(
+        throttle_time_ms=Int32,
+        groups=structures(
+            **GROUP,
+            assignor=TEXT,
+            members=structures(
+                member_id=TEXT,
+                instance_id=TEXT,
+                rack_id=TEXT,
+                member_epoch=Int32,
+                client_id=TEXT,
+                client_host=TEXT,
+                subscribed_topics=CompactArray(TEXT),
+                subscribed_regex=TEXT,
+                assignment=ASSIGNMENT,
+                target_assignment=ASSIGNMENT,
+            ),
+            authorized_operations=Int32,
+        ),
+    )
 
     def __init__(self, groups: Collection[str]) -> None:
-        self._groups = groups
-
-    def build(self, request_struct_class: type[ConsumerGroupDescribeRequestV0]) -> ConsumerGroupDescribeRequestV0:
-        """The request on the wire."""
-        return request_struct_class(list(self._groups), False, {})
+        super().__init__(list(groups), False)
 
 
 class DescribeGroups(Request[DescribeGroupsRequest_v1]):  # type: ignore[misc]

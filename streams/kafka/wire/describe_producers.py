@@ -10,19 +10,9 @@ from typing import Any
 
 from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import (
-    CompactArray,
-    CompactString,
-    Int16,
-    Int32,
-    Int64,
-    Schema,
-    TaggedFields,
-    UnsignedVarInt32,
-)
+from aiokafka.protocol.types import CompactArray, Int16, Int32, Int64, TaggedFields, UnsignedVarInt32
 
-from streams.kafka.wire.by_topic import NUMBERS, answers
+from streams.kafka.wire.request import NUMBERS, TEXT, FlexibleRequest, partitions, structure
 
 _producer = struct.Struct(">qiiqiqB")
 
@@ -59,45 +49,21 @@ class Producers(CompactArray):  # type: ignore[misc]
         return decoded
 
 
-class DescribeProducersResponseV0(Response):  # type: ignore[misc]
-    """Apache Kafka's DescribeProducersResponse.json, version 0; `transaction_start` is -1 where none is open."""
+class DescribeProducers(FlexibleRequest):
+    """Ask for these partitions, by topic; all of them must be led by the node that is asked.
+
+    In the response `transaction_start` is -1 where none is open.
+    """
 
     API_KEY = 61
     API_VERSION = 0
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "topics",
-            answers(("error_code", Int16), ("error_message", CompactString("utf-8")), ("producers", Producers())),
-        ),
-        ("tags", TaggedFields),
+    REQUEST = structure(topics=NUMBERS)
+    RESPONSE = structure(
+        throttle_time_ms=Int32, topics=partitions(error_code=Int16, error_message=TEXT, producers=Producers())
     )
 
-
-class DescribeProducersRequestV0(RequestStruct):  # type: ignore[misc]
-    """Apache Kafka's DescribeProducersRequest.json, version 0."""
-
-    API_KEY = 61
-    API_VERSION = 0
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = DescribeProducersResponseV0
-    SCHEMA = Schema(
-        ("topics", NUMBERS),
-        ("tags", TaggedFields),
-    )
-
-
-class DescribeProducers(Request[DescribeProducersRequestV0]):  # type: ignore[misc]
-    """Ask for these partitions, by topic; all of them must be led by the node that is asked."""
-
-    API_KEY = 61
-
-    def __init__(self, partitions: Mapping[str, Collection[int]]) -> None:
-        self._partitions = partitions
-
-    def build(self, request_struct_class: type[DescribeProducersRequestV0]) -> DescribeProducersRequestV0:
-        """The request on the wire."""
-        return request_struct_class([(topic, list(wanted), {}) for topic, wanted in self._partitions.items()], {})
+    def __init__(self, wanted: Mapping[str, Collection[int]]) -> None:
+        super().__init__([(topic, list(numbers), {}) for topic, numbers in wanted.items()])
 
 
 async def open_transactions(

@@ -9,76 +9,34 @@ from collections.abc import Iterable
 
 from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import (
-    Boolean,
-    CompactString,
-    Int16,
-    Int32,
-    Int64,
-    Schema,
-    TaggedFields,
-)
+from aiokafka.protocol.types import Boolean, Int16, Int32, Int64
 
 from streams.errors import Unavailable
 from streams.kafka.translate import describing, translating
-from streams.kafka.wire.by_topic import NUMBERS, answers
+from streams.kafka.wire.request import NUMBERS, TEXT, FlexibleRequest, partitions, structure
 
 STAMP = "xferq.claim"
 """The metadata of offsets that a claim has committed; a dispatcher's next commit takes it away."""
 _UNSTABLE_OFFSET_COMMIT = 88
 
 
-class OffsetFetchResponseV7(Response):  # type: ignore[misc]
-    """Apache Kafka's OffsetFetchResponse.json, version 7; `topics[].partitions[].offset` is -1 where there is none."""
+class OffsetFetch(FlexibleRequest):
+    """Ask for the offsets of some partitions of one topic; `stable`: pending ones are errors.
+
+    In the response `offset` is -1 where there is none.
+    """
 
     API_KEY = 9
     API_VERSION = 7
-    SCHEMA = Schema(
-        ("throttle_time_ms", Int32),
-        (
-            "topics",
-            answers(
-                ("offset", Int64),
-                ("leader_epoch", Int32),
-                ("metadata", CompactString("utf-8")),
-                ("error_code", Int16),
-            ),
-        ),
-        ("error_code", Int16),
-        ("tags", TaggedFields),
+    REQUEST = structure(group=TEXT, topics=NUMBERS, require_stable=Boolean)
+    RESPONSE = structure(
+        throttle_time_ms=Int32,
+        topics=partitions(offset=Int64, leader_epoch=Int32, metadata=TEXT, error_code=Int16),
+        error_code=Int16,
     )
 
-
-class OffsetFetchRequestV7(RequestStruct):  # type: ignore[misc]
-    """Apache Kafka's OffsetFetchRequest.json, version 7."""
-
-    API_KEY = 9
-    API_VERSION = 7
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = OffsetFetchResponseV7
-    SCHEMA = Schema(
-        ("group", CompactString("utf-8")),
-        ("topics", NUMBERS),
-        ("require_stable", Boolean),
-        ("tags", TaggedFields),
-    )
-
-
-class OffsetFetch(Request[OffsetFetchRequestV7]):  # type: ignore[misc]
-    """Ask for the offsets of some partitions of one topic; `stable`: pending ones are errors."""
-
-    API_KEY = 9
-
-    def __init__(self, group: str, topic: str, partitions: list[int], *, stable: bool) -> None:
-        self._group = group
-        self._topic = topic
-        self._partitions = partitions
-        self._stable = stable
-
-    def build(self, request_struct_class: type[OffsetFetchRequestV7]) -> OffsetFetchRequestV7:
-        """The request on the wire."""
-        return request_struct_class(self._group, [(self._topic, self._partitions, {})], self._stable, {})
+    def __init__(self, group: str, topic: str, numbers: list[int], *, stable: bool) -> None:
+        super().__init__(group, [(topic, numbers, {})], stable)
 
 
 async def fetch(
