@@ -17,7 +17,7 @@ from streams.domain.claim import Control
 from streams.domain.command import TextField
 from streams.domain.status import name_of
 from streams.domain.timestamp import format_time
-from streams.domain.transitions import can_be
+from streams.domain.transitions import ENDED, can_be
 from streams.ledger.keys import control_key
 
 router = APIRouter(route_class=JsonRoute, tags=["Commands"])
@@ -59,9 +59,12 @@ async def change(
     if status is None:
         raise Problem("unknown-command", f"{shown(id)} is not a known command")
     await ledger.barrier(name_of(status))
-    if status.queue_name is None or not can_be(ledger.state(id), "withdrawn"):
-        known = ledger.status(id) or status
-        raise Problem("has-begun", f"{id} is {known.state}: only a command that has not begun can be withdrawn")
+    state = ledger.state(id)
+    if ledger.control(id) is not None and state != "claimed":
+        return Done()  # withdrawn before
+    if status.queue_name is None or not can_be(state, "withdrawn"):
+        how = f"has ended: it is {state}" if state in ENDED else "has begun"
+        raise Problem("has-begun", f"{id} {how}; only a command that has not begun can be withdrawn")
     control = Control(
         action="withdraw",
         queue_name=status.queue_name,

@@ -44,7 +44,7 @@ KINDS: Mapping[str, tuple[int, str, str]] = {
     ),
     "method-not-allowed": (405, "The method is not allowed here", "The `Allow` header lists those that are."),
     "too-slow": (408, "The request took too long", "By default, 10 seconds for its head and 30 more for its body."),
-    "has-begun": (409, "The command has begun", "Before its beginning only can a command be withdrawn."),
+    "has-begun": (409, "The command has begun, or ended", "Only a command that has not begun can be withdrawn."),
     "id-conflict": (409, "The id belongs to another command", "An Idempotency-Key belongs to one request."),
     "too-large": (413, "The body is too large", "By default, at most 2 MiB, also after decompression."),
     "unsupported-media-type": (415, "The body is not JSON", "Send `Content-Type: application/json`."),

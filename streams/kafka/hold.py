@@ -89,7 +89,8 @@ class ClassicHold:
             "consumer",
             protocols,
         )
-        return await self._client.send(node, request, group=ConnectionGroup.COORDINATION)
+        with translating(f"joining group {self._group}", reading(self._group)):
+            return await self._client.send(node, request, group=ConnectionGroup.COORDINATION)
 
     async def _evict_others(self, joining: "asyncio.Future[Any]") -> None:
         while not joining.done():

@@ -5,7 +5,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.groups import Groups
 from streams.settings.settings import Settings
 
-ASSIGNOR = "xferq-2"
+ASSIGNOR = "xferq-3"
 """What all workers call their way of sharing out partitions: Kafka lets nobody into the group who calls it otherwise.
 
 Another one whenever workers of two versions must not run side by side.

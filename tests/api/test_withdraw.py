@@ -34,6 +34,8 @@ async def test_what_has_not_begun(client: httpx.AsyncClient, kafka: Cluster, set
     control = (await seen(kafka, settings)).control("one")
     assert control is not None
     assert (control.action, control.reason, control.requested_by) == ("withdraw", "mx2 is back", "127.0.0.1")
+    again = await client.patch(f"{CANCEL}/one", json={"state": "withdrawn"})
+    assert (again.status_code, again.json()) == (200, {})
     await client.get(CANCEL)  # which lets the view catch up
     shown = (await client.get(f"{CANCEL}/one")).json()
     assert (shown["state"], shown["detail"]) == (state, "to be withdrawn, at its turn")
@@ -64,6 +66,7 @@ async def test_what_has_begun(client: httpx.AsyncClient, kafka: Cluster, setting
     await record(kafka, settings, a_status("one"))
     await Ledger(kafka, settings).record(TOPIC, [BEGUN[how]])
     problem = problem_of(await client.patch(f"{CANCEL}/one", json={"state": "withdrawn"}), 409, "has-begun")
+    assert ("has ended: it is refused" if how == "ended" else "has begun") in problem["detail"]
     assert "only a command that has not begun can be withdrawn" in problem["detail"]
     assert (await seen(kafka, settings)).control("one") is None
 

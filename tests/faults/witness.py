@@ -149,7 +149,7 @@ class Witness:
         if value is None:
             return False
         with self._lock:
-            if kind == "command":
+            if kind in ("command", "outcome"):
                 self._states[rest] = orjson.loads(value)["state"]
                 if self._states[rest] in _DONE:
                     self._expected.discard(rest)
