@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from api.app import create_app
-from api.commands import ENDPOINTS
+from api.commands import ENDPOINTS, STATUS_PATH
+from api.control_v1 import Change
 from api.models import CommandStatus
 from streams.domain.command import parse_command
 from streams.domain.envelope import ReturnReason, parse_envelope
@@ -150,30 +151,34 @@ def openapi() -> dict[str, Any]:
     return create_app(Settings(bootstrap_servers="127.0.0.1:1")).openapi()
 
 
-def requests() -> list[tuple[str, str | None]]:
-    """The requests of the curl examples: path, and body where there is one."""
+def requests() -> list[tuple[str, str, str | None]]:
+    """The requests of the curl examples: method, path, and body where there is one."""
     found = []
     for line in shell_lines(PAGES["using"]):
         words = shlex.split(line)
         if words[0] == "curl":
             (url,) = (word for word in words if word.startswith("http://127.0.0.1:8000/"))
             body = words[words.index("-d") + 1] if "-d" in words else None
-            found.append((url.removeprefix("http://127.0.0.1:8000").partition("?")[0], body))
+            method = words[words.index("-X") + 1] if "-X" in words else "GET" if body is None else "POST"
+            found.append((method.lower(), url.removeprefix("http://127.0.0.1:8000").partition("?")[0], body))
     return found
 
 
 def test_the_curl_examples_are_requests_that_the_api_takes() -> None:
-    models = {ENDPOINTS[type].path: ENDPOINTS[type].body for type in ("xfer.start", "xfer.cancel")}
-    assert {path for path, body in requests() if body is not None} == models.keys()
-    for path, body in requests():
-        (operations,) = (
-            found
+    models = {("post", ENDPOINTS[type].path): ENDPOINTS[type].body for type in ("xfer.start", "xfer.cancel")}
+    models["patch", f"{STATUS_PATH}/{{id}}"] = Change
+    taken = set()
+    for method, path, body in requests():
+        ((template, operations),) = (
+            (template, found)
             for template, found in openapi()["paths"].items()
             if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
         )
-        assert ("get" if body is None else "post") in operations, path
+        assert method in operations, path
         if body is not None:
-            models[path].model_validate_json(body)
+            models[method, template].model_validate_json(body)
+            taken.add((method, template))
+    assert taken == models.keys()
 
 
 def test_the_paths_that_are_named_exist() -> None:

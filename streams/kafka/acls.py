@@ -77,7 +77,11 @@ def acls(settings: Settings) -> list[Acl]:
     topic(
         "api",
         settings.ledger_topic,
-        {"Read": "reads the status of commands", "Write": "records that one is accepted", **looks},
+        {
+            "Read": "reads the status of commands",
+            "Write": "records that a command is accepted, whose an id is, and that one is to be withdrawn",
+            **looks,
+        },
     )
     topic("api", settings.log_topic, {"Describe": "finds its partitions", **looks})
     queues("api", {"Describe": "checks that the queue of a cancel exists"})
@@ -107,8 +111,8 @@ def acls(settings: Settings) -> list[Acl]:
         },
     )
     queue_groups("worker", "Read", "moves a queue's head, evicts and holds its dispatchers")
-    transactions("worker", "xferq.claim.", "makes claims")
-    transactions("worker", "xferq.command.", "begins and ends commands")
+    transactions("worker", "xferq.claim.", "makes claims, and ends cancels")
+    transactions("worker", "xferq.command.", "begins transfers, and ends all commands but cancels")
     transactions("worker", "xferq.drain.", "drains what was claimed")
     topic("worker", HOLD_TOPIC, {"Describe": "holds groups of the new protocol; the topic does not exist"})
 

@@ -11,6 +11,7 @@ from streams.domain.topic import topic_of
 from streams.kafka.wire.records import MAX_BATCH_RECORDS
 from tests.broker import checker
 from tests.broker.scene import WAIT_S, wait_until
+from tests.broker.test_waiting import hanging, leave_pending
 from tests.broker.world import XferQueue
 from tests.outside import bombs
 from tests.runbook.hanging import hang
@@ -125,6 +126,25 @@ def test_a_worker_that_is_fenced(installation: Installation, queue: XferQueue) -
     assert installation.scene.settings.worker_group in seen
     assert installation.world.done(id)["restored"] == 6_000
     assert len(queue.restored()) == 6_000
+
+
+def test_a_command_that_is_not_wanted_any_more(installation: Installation, queue: XferQueue) -> None:
+    """A stranger's transaction that commits offsets of the queue's group keeps it waiting."""
+    look, withdraw = blocks("a-command-waits-and-is-not-wanted-any-more")
+    reader = installation.reader()
+    queue.put(*queue.messages(8))
+    with hanging(installation.world) as stranger:
+        leave_pending(stranger, queue)
+        id = queue.cancel()
+        installation.worker.says(f"command.again id={id} queue=")
+        wait_until(lambda: "state:            waiting" in reader.types(f"xferq status {id} || true"))
+        assert "detail:" in reader.types(look, ID=id)
+        reader.types(withdraw, ID=id)
+        ended = reader.types(f"xferq status {id} --wait", status=1)
+    assert "state:            refused" in ended
+    assert re.search(r"^detail: +it was withdrawn by \S+: not needed any more$", ended, re.MULTILINE)
+    assert reader.types(withdraw, status=1, ID=id)  # it has ended
+    assert len(queue.remaining()) == 8
 
 
 def test_a_transaction_that_hangs_in_a_queue(installation: Installation, queue: XferQueue) -> None:
