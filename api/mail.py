@@ -11,8 +11,9 @@ from email.utils import getaddresses
 from pathlib import Path
 from typing import Any
 
-from streams.domain.envelope import Envelope, NotRestorable, queue_of_envelope
+from streams.domain.envelope import Envelope, queue_of_envelope
 from streams.domain.queue_name import QueueName
+from streams.domain.returned import NotRestorable
 from streams.domain.timestamp import format_time
 from streams.errors import Refused
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MODULES = sorted(path for package in ("streams", "api") for path in (ROOT / package).rglob("*.py"))
-MAX_LINES = 330
+MAX_LINES = 300
 
 # Only these may import those.
 OWNERS = {
@@ -201,12 +201,6 @@ TABLES = {
     "api/cli/injecting.py:inject",
 }
 """Functions that are a table, or a list of what is put together: options, permissions, endpoints."""
-TOO_LONG = {
-    "streams/drain/drainer.py:attempt",
-    "streams/drain/drainer.py:_drain_ranges",
-    "streams/drain/range_drain.py:__init__",
-    "streams/ledger/view.py:apply",
-}
 """Functions that should be shorter; none is added."""
 MAX_FUNCTION_LINES = 40
 
@@ -228,7 +222,7 @@ def test_a_function_fits_on_a_screen() -> None:
         for module in MODULES
         for node in ast.walk(tree_of(module))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and lines_of(node) > MAX_FUNCTION_LINES
-        if f"{name_of(module)}:{node.name}" not in TABLES | TOO_LONG
+        if f"{name_of(module)}:{node.name}" not in TABLES
     } == {}
 
 

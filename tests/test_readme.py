@@ -17,7 +17,8 @@ from api.commands import ENDPOINTS, STATUS_PATH
 from api.control_v1 import Change
 from api.models import CommandStatus
 from streams.domain.command import parse_command
-from streams.domain.envelope import ReturnReason, parse_envelope
+from streams.domain.envelope import parse_envelope
+from streams.domain.returned import ReturnReason
 from streams.domain.topic import topic_of
 from streams.settings.settings import Settings, settings_table
 from streams.settings.sources import NOT_SETTINGS

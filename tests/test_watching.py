@@ -27,7 +27,7 @@ from streams.errors import Abandoned, Misconfigured, Unavailable, XferqError
 from streams.settings.settings import Settings
 from streams.telemetry import metrics, open_transactions
 from streams.telemetry.health import Health
-from streams.telemetry.metrics import METRICS, OTHER, REGISTRIES, error_of, metrics_page
+from streams.telemetry.metrics import METRICS, OTHER, REGISTRIES, error_of, metrics_table
 from streams.telemetry.open_transactions import OpenTransactionAge
 from streams.worker.backlog import Backlog
 from streams.worker.probes import Probes, serve_probes
@@ -36,7 +36,7 @@ from tests.engine.world import XFER_QUEUE, World
 from tests.fakes.clock import now, timeless
 from tests.fakes.faults import Faults
 from tests.fakes.kafka import FakeKafka
-from tests.pages import ROOT, sections
+from tests.pages import ROOT, between, sections
 from tests.runbook.installation import RUNBOOK
 from tests.support.draining import drain
 
@@ -54,8 +54,8 @@ LISTED = {metric.name: metric for metric in METRICS}
 
 
 def test_the_page_of_metrics_is_current() -> None:
-    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    assert page == metrics_page(), "python -m streams.telemetry.metrics > docs/metrics.md"
+    page = between("metrics", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8"))
+    assert page == metrics_table(), "put the output of `python -m streams.telemetry.metrics` into docs/metrics.md"
 
 
 @pytest.mark.parametrize("part", ["worker", "api"])

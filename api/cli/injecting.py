@@ -16,8 +16,9 @@ from api.cli.kafka import open_kafka
 from api.cli.output import note, progress
 from api.injection import Injector, Message, open_injector
 from api.mail import Mail, make_envelope, read_all
-from streams.domain.envelope import InvalidEnvelope, dump_envelope
+from streams.domain.envelope import dump_envelope
 from streams.domain.queue_name import InvalidQueueName, is_xfer, validate_queue_name
+from streams.domain.returned import InvalidEnvelope
 from streams.domain.schedule import InvalidSchedule, Schedule
 from streams.errors import XferqError
 from streams.telemetry.logs import printable

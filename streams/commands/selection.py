@@ -4,7 +4,8 @@ import logging
 from collections.abc import Iterable
 
 from streams.domain.command import StartCommand, selects
-from streams.domain.envelope import NotRestorable, parse_envelope, queue_of_envelope
+from streams.domain.envelope import parse_envelope, queue_of_envelope
+from streams.domain.returned import NotRestorable
 from streams.domain.topic import is_queue_topic, queue_of, topic_of
 from streams.drain.strategy import ENVELOPE
 from streams.errors import Unreadable

@@ -7,7 +7,6 @@ for every message; what is not concerned stays as it is, value for value and in 
 
 from collections.abc import Callable
 from datetime import datetime
-from enum import StrEnum
 from functools import lru_cache
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +18,7 @@ from streams.domain.queue_name import (
     is_xfer,
     validate_queue_name,
 )
+from streams.domain.returned import InvalidEnvelope, NotRestorable, ReturnReason
 from streams.domain.schedule import InvalidSchedule, Schedule
 from streams.domain.timestamp import InvalidTime, format_time, known_time
 
@@ -34,36 +34,6 @@ MAX_ATTEMPTS = 65535
 _QUEUE_PARTS = ("queue", "routing_domain", "tenant", "campaign")
 _MAX_CACHED_BYTES = 1024
 _Result = TypeVar("_Result")
-
-
-class ReturnReason(StrEnum):
-    """Why a message goes back to the tail of its xfer queue; the names are part of what people see."""
-
-    NO_ENVELOPE = "no_envelope"
-    INVALID_ENVELOPE = "invalid_envelope"
-    NO_SAVED_INFO = "no_saved_info"
-    INVALID_SAVED_INFO = "invalid_saved_info"
-    UNRESOLVABLE_QUEUE = "unresolvable_queue"
-    DESTINATION_UNAVAILABLE = "destination_unavailable"
-    TIMESTAMP = "timestamp"
-    TOO_LARGE = "too_large"
-    BATCH_TOO_LARGE = "batch_too_large"
-
-
-class NotRestorable(Exception):
-    """The message stays where it is; `code` is for counting, `detail` a short sentence for people."""
-
-    def __init__(self, code: ReturnReason, detail: str) -> None:
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-
-
-class InvalidEnvelope(NotRestorable):
-    """The envelope is not one; its code is always `invalid_envelope`."""
-
-    def __init__(self, detail: str) -> None:
-        super().__init__(ReturnReason.INVALID_ENVELOPE, detail)
 
 
 class Restored(NamedTuple):

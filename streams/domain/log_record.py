@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from streams.domain.envelope import Envelope, InvalidEnvelope
+from streams.domain.envelope import Envelope
+from streams.domain.returned import InvalidEnvelope
 from streams.domain.timestamp import TIME_OPTION, known_time, unix_seconds
 
 _MAX_CACHED_CHARS = 64

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
-from streams.domain.envelope import NotRestorable, ReturnReason
+from streams.domain.returned import NotRestorable, ReturnReason
 from streams.domain.topic import topic_of
 from streams.drain.strategy import Moved, Strategy
 from streams.drain.transaction_batch import TransactionBatch

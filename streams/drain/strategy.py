@@ -11,17 +11,9 @@ from email.policy import compat32
 from typing import NamedTuple, Protocol
 
 from streams.domain.claim import Claim, Kind
-from streams.domain.envelope import (
-    Envelope,
-    NotRestorable,
-    Restored,
-    ReturnReason,
-    dump_envelope,
-    parse_envelope,
-    restore,
-    save,
-)
+from streams.domain.envelope import Envelope, Restored, dump_envelope, parse_envelope, restore, save
 from streams.domain.log_record import rebind_record
+from streams.domain.returned import NotRestorable, ReturnReason
 from streams.records import Header, Record
 
 ENVELOPE = "envelope"

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from streams.domain.envelope import ReturnReason
+from streams.domain.returned import ReturnReason
 from streams.drain.limits import Limits
 from streams.drain.strategy import Moved
 from streams.records import Batch, Header, Record, Write

@@ -143,32 +143,10 @@ def user_of(part: Part) -> str:
     return f"xferq-{part}"
 
 
-_HEAD = """\
-# ACLs
-
-The permissions that each part of xferq needs on a Kafka with ACLs (`authorizer.class.name`): these, and no more. This
-page is generated from [streams/kafka/acls.py](../streams/kafka/acls.py). If your topics or groups have other names,
-`python -m streams.kafka.acls` prints the page for the settings in its environment, and `xferq acls PART` the commands
-for one part.
-
-The whole job runs with exactly these (`tests/broker/test_least_acls.py::test_the_whole_job`). If one of them is
-missing, a message names the operation and the resource
-(`tests/broker/test_least_acls.py::test_what_is_said_where_one_is_missing`). Worker and api check those on single topics
-and groups when they start, and the others when they first need them.
-
-Kafka grants Describe with Read, Write or Delete, and DescribeConfigs with AlterConfigs. Names that end in `*` are
-prefixes. Here each part logs in as a user of its own; parts may share one.
-
-In addition, a service that sends commands to Kafka without the api needs Write on topic `{commands}`. A program that
-puts mail into queues needs Write on the topics `queue.*`, and on the transactional ids that it uses. `xferq backup` and
-`restore` need what the worker needs.
-"""
-
-
-def acls_page(settings: Settings) -> str:
-    """The page in docs/, as Markdown."""
+def acl_tables(settings: Settings) -> str:
+    """What each part needs, and the commands that grant it, as Markdown: docs/acls.md has it for the defaults."""
     everything = acls(settings)
-    parts = [_HEAD.format(commands=settings.commands_topic)]
+    parts = []
     for part, what in PARTS.items():
         own = [acl for acl in everything if acl.part == part]
         rows = "\n".join(
@@ -205,4 +183,4 @@ def _commands(own: list[Acl]) -> list[str]:
 
 
 if __name__ == "__main__":
-    print(acls_page(load_settings()), end="")
+    print(acl_tables(load_settings()), end="")

@@ -1,6 +1,6 @@
 """Metrics for Prometheus: all of them, in one list, with unit, labels and the labels' values.
 
-docs/metrics.md is made from it: `python -m streams.telemetry.metrics` prints that page. Worker and api each serve their
+docs/metrics.md has them: `python -m streams.telemetry.metrics` prints that table. Worker and api each serve their
 own.
 A label whose values are listed has all its series from the start, at 0: the first event is an increase, too.
 """
@@ -25,7 +25,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from streams import __version__
 from streams.domain.claim import Kind
 from streams.domain.command import TYPES
-from streams.domain.envelope import ReturnReason
+from streams.domain.returned import ReturnReason
 from streams.errors import Fenced, OutcomeUnknown, OutOfRange, Overtaken, Rejected, Unavailable, Unreadable
 from streams.telemetry.health import Health
 
@@ -261,54 +261,18 @@ def error_of(error: Exception) -> str:
     return next((kind.__name__ for kind in type(error).__mro__ if kind.__name__ in _ERRORS), Unavailable.__name__)
 
 
-_HEAD = """\
-# Metrics
-
-The metrics that `xferq worker` and `xferq api` serve for Prometheus under `/metrics`. The list is fixed and generated
-from [streams/telemetry/metrics.py](../streams/telemetry/metrics.py): `python -m streams.telemetry.metrics` prints this
-page (`tests/test_watching.py::test_the_page_of_metrics_is_current`).
-
-The api serves its metrics on its own port. Each worker process has a port of its own on `XFERQ_METRICS_HOST`, starting
-at `XFERQ_METRICS_PORT`: `xferq worker --processes 4` listens on 8001 to 8004. Scrape all of them and add them up. Each
-claim and each queue is reported by one process only, chosen by a hash of the queue's name: the sum over all processes
-is the total. While the workers' group rebalances, a queue may be reported by none or by two of them for some seconds.
-
-Each process also serves `process_*` and `python_gc_*`.
-
-- **Offsets are not message counts.** A transaction's marker takes an offset, too, so a gauge in offsets is at least the
-  number of messages. For queues that are filled in large transactions, about one offset in some thousand is a marker;
-  for those that are filled one message at a time, half of them are.
-- **Autoscaling** uses `sum(xferq_undrained_messages)`: what is claimed and waits for workers
-  (`tests/test_watching.py::test_what_is_claimed_and_not_drained`). It is updated every third of `XFERQ_STALLED_MS`,
-  10 s by default.
-- **Queues** are checked every 15 s, or less often where that would take more than a tenth of the time
-  (`tests/test_watching.py::test_the_deepest_queues_have_a_label_of_their_own`). A queue whose topic has only a digest
-  of its name is included once it has been cancelled. With `XFERQ_METRICS_QUEUES=0` queues are not checked: there are no
-  depths, and open transactions in xfer queues are not detected.
-- **Claims**: `resumed` means that the command had already claimed and came again; `failed` means that Kafka did not let
-  the claim happen in time, and it is tried again.
-
-[deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has alerts, and
-[deploy/grafana/xferq.json](../deploy/grafana/xferq.json) a dashboard. Both use only these metrics
-(`tests/test_watching.py::test_alerts_and_board_use_only_what_is_listed`).
-
-| metric | type | unit | labels | what it is | of |
-|---|---|---|---|---|---|
-"""
-
-
-def metrics_page() -> str:
-    """The page in docs/, as Markdown."""
-    rows = []
+def metrics_table() -> str:
+    """All of them, as Markdown."""
+    rows = ["| metric | type | unit | labels | what it is | of |", "|---|---|---|---|---|---|"]
     for metric in METRICS:
         labels = "<br>".join(
             f"`{name}`: {values if isinstance(values, str) else ', '.join(f'`{value}`' for value in values)}"
             for name, values in metric.labels.items()
         )
         cells = (f"`{metric.name}`", metric.kind, metric.unit, labels, metric.help, ", ".join(metric.parts))
-        rows.append(f"| {' | '.join(cells)} |\n")
-    return _HEAD + "".join(rows)
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":
-    print(metrics_page(), end="")
+    print(metrics_table())

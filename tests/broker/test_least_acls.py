@@ -28,7 +28,7 @@ from streams.claim.heads import claimed_heads
 from streams.commands.command_record import CommandRecord
 from streams.domain.topic import topic_of
 from streams.errors import XferqError
-from streams.kafka.acls import HOLD_TOPIC, Acl, Part, acls, acls_page
+from streams.kafka.acls import HOLD_TOPIC, Acl, Part, acl_tables, acls
 from streams.kafka.cluster import Cluster
 from streams.kafka.connection import Connection
 from streams.kafka.depths import queue_depths
@@ -45,7 +45,7 @@ from tests.broker import checker
 from tests.broker.scene import Scene, wait_until
 from tests.broker.secured import Secured
 from tests.broker.test_security import COUNT, done, inject, never
-from tests.pages import ROOT
+from tests.pages import ROOT, between
 from tests.support.patience import WAIT_S, deadline, stretched_ms
 
 pytestmark = pytest.mark.nodes
@@ -119,8 +119,8 @@ class Stage:
 
 
 def test_the_page_is_made_of_the_table() -> None:
-    page = (ROOT / "docs" / "acls.md").read_text(encoding="utf-8")
-    assert page == acls_page(Settings()), "put the output of `python -m streams.kafka.acls` into docs/acls.md"
+    page = between("acls", (ROOT / "docs" / "acls.md").read_text(encoding="utf-8"))
+    assert page == acl_tables(Settings()).strip(), "put the output of `python -m streams.kafka.acls` into docs/acls.md"
 
 
 async def test_the_whole_job(secured: Secured) -> None:

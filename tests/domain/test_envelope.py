@@ -7,17 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.domain.envelope import (
-    InvalidEnvelope,
-    NotRestorable,
-    Restored,
-    ReturnReason,
-    dump_envelope,
-    parse_envelope,
-    queue_of_envelope,
-    restore,
-    save,
-)
+from streams.domain.envelope import Restored, dump_envelope, parse_envelope, queue_of_envelope, restore, save
+from streams.domain.returned import InvalidEnvelope, NotRestorable, ReturnReason
 from streams.domain.schedule import Schedule
 from streams.domain.timestamp import format_time, parse_time
 

@@ -7,9 +7,10 @@ from typing import Any
 import orjson
 import pytest
 
-from streams.domain.envelope import NotRestorable, ReturnReason, dump_envelope, parse_envelope, restore
+from streams.domain.envelope import dump_envelope, parse_envelope, restore
 from streams.domain.log_record import rebind_record
 from streams.domain.queue_name import is_xfer
+from streams.domain.returned import NotRestorable, ReturnReason
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import is_queue_topic, queue_of, topic_of
 

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.domain.envelope import MAX_ATTEMPTS, InvalidEnvelope
+from streams.domain.envelope import MAX_ATTEMPTS
 from streams.domain.log_record import rebind_content, rebind_record
+from streams.domain.returned import InvalidEnvelope
 from streams.domain.timestamp import format_time, unix_seconds
 
 NODE = "3fa85f64-5717-4562-b3fc-2c963f66afa6"

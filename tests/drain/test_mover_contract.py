@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain.claim import Claim, Kind
-from streams.domain.envelope import NotRestorable, ReturnReason
+from streams.domain.returned import NotRestorable, ReturnReason
 from streams.domain.topic import topic_of
 from streams.drain.limits import Limits
 from streams.drain.mover import Done, Mover, RecordMover

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from streams.domain.envelope import ReturnReason
+from streams.domain.returned import ReturnReason
 from streams.domain.topic import topic_of
 from tests.engine.checker import Checker
 from tests.engine.world import XFER_QUEUE, World, envelope

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.broker import EmbeddedBroker
-from streams.domain.envelope import NotRestorable, parse_envelope, restore
+from streams.domain.envelope import parse_envelope, restore
 from streams.domain.queue_name import MAX_NAME_BYTES, QueueName
+from streams.domain.returned import NotRestorable
 from streams.domain.topic import MAX_TOPIC_LENGTH, TOPIC_PREFIX, is_queue_topic, queue_of, topic_of
 from streams.kafka.cluster import Cluster
 from streams.settings.settings import Settings

@@ -19,8 +19,9 @@ from hypothesis import strategies as st
 
 from streams.domain.claim import Claim, Kind
 from streams.domain.command import InvalidCommand, is_command_id, parse_command
-from streams.domain.envelope import InvalidEnvelope, NotRestorable, ReturnReason, dump_envelope, parse_envelope
+from streams.domain.envelope import dump_envelope, parse_envelope
 from streams.domain.queue_name import is_xfer, validate_queue_name
+from streams.domain.returned import InvalidEnvelope, NotRestorable, ReturnReason
 from streams.domain.topic import topic_of
 from streams.drain.strategy import STRATEGIES, Moved, Strategy
 from streams.settings.settings import load_settings

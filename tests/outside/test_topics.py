@@ -10,7 +10,7 @@ from random import Random
 
 from streams.broker import EmbeddedBroker
 from streams.domain.command import CancelCommand, InvalidCommand, parse_command, position_id
-from streams.domain.envelope import NotRestorable
+from streams.domain.returned import NotRestorable
 from streams.domain.topic import topic_of
 from tests.broker.world import Message, World, XferQueue, in_order, without_due
 from tests.outside.mutations import CANCEL, START, mutated, rotten

@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streams.domain.command import InvalidCommand, parse_command
-from streams.domain.envelope import NotRestorable, dump_envelope, parse_envelope, restore, save
+from streams.domain.envelope import dump_envelope, parse_envelope, restore, save
 from streams.domain.log_record import rebind_record
 from streams.domain.queue_name import XFER_SUFFIX
+from streams.domain.returned import NotRestorable
 from tests.domain import strategies
 from tests.domain.strategies import OTHER_XFER_QUEUE, XFER_QUEUE, envelopes, json_values, texts
 from tests.support.examples import examples
