@@ -12,7 +12,7 @@ from streams.broker.config import Membership, Route
 from streams.broker.data_folder import new_cluster_id
 from streams.broker.failure import BrokerError, PortInUseError
 from streams.broker.node import START_TIMEOUT_S, EmbeddedBroker
-from streams.broker.ports import LOOPBACK, free_ports
+from streams.broker.ports import free_ports
 
 _TRIES = 5
 
@@ -77,17 +77,6 @@ class EmbeddedCluster:
         Empty before the first start, and where the cluster isn't relayed.
         """
         return dict(self._routes) if self._nodes else {}
-
-    @property
-    def relayed_servers(self) -> str:
-        """The `host:port` list as bootstrap_servers, of the proxy's ports: clients are kept to them by Kafka.
-
-        Raises:
-            BrokerError: nothing was started yet, or the cluster isn't relayed.
-        """
-        if not self.routes:
-            raise BrokerError("the cluster has no relayed listeners, or no ports before its first start")
-        return ",".join(f"{LOOPBACK}:{route.advertised}" for route in self.routes.values())
 
     def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start every node that doesn't run, and wait until each knows all others.

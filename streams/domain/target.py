@@ -2,16 +2,11 @@
 
 import ada_url
 
-from streams.domain.queue_name import (
-    XFER_SUFFIX,
-    InvalidQueueName,
-    is_xfer,
-    validate_queue_name,
-)
+from streams.domain.queue_name import XFER_SUFFIX, InvalidQueueName, validate_queue_name
 
 
 class InvalidTarget(ValueError):
-    """The text is not a URL that messages can be transferred to, or the queue is not an xfer queue."""
+    """The text is not a URL that messages can be transferred to."""
 
 
 def normalise_target(url: str) -> str:
@@ -39,14 +34,3 @@ def normalise_target(url: str) -> str:
 def xfer_queue_of(target: str) -> str:
     """The xfer queue for a target, as `normalise_target` gives it."""
     return target + XFER_SUFFIX
-
-
-def target_of(xfer_queue: str) -> str:
-    """The target that an xfer queue is named after, as it stands there.
-
-    Raises:
-        InvalidTarget: it is not an xfer queue.
-    """
-    if not is_xfer(xfer_queue):
-        raise InvalidTarget("not an xfer queue")
-    return xfer_queue.removesuffix(XFER_SUFFIX)

@@ -88,18 +88,16 @@ def _subscribed(member: tuple[Any, ...]) -> list[str]:
 
 
 async def _consumer(client: AIOKafkaClient, node: int, groups: Collection[str]) -> list[Subscription]:
-    answer = await client.send(node, ConsumerGroupDescribe(groups))
-    return [
-        Subscription(group, "consumer", frozenset(topic for member in members for topic in _of_member(member, 6, 9)))
-        for code, _, group, _, _, _, _, members, *_ in answer.groups
-        if code == 0
-    ]
+    return _described("consumer", await client.send(node, ConsumerGroupDescribe(groups)), 6, 9)
 
 
 async def _share(client: AIOKafkaClient, node: int, groups: Collection[str]) -> list[Subscription]:
-    answer = await client.send(node, ShareGroupDescribe(groups))
+    return _described("share", await client.send(node, ShareGroupDescribe(groups)), 5, 6)
+
+
+def _described(kind: GroupKind, answer: Any, *of_member: int) -> list[Subscription]:
     return [
-        Subscription(group, "share", frozenset(topic for member in members for topic in _of_member(member, 5, 6)))
+        Subscription(group, kind, frozenset(topic for member in members for topic in _of_member(member, *of_member)))
         for code, _, group, _, _, _, _, members, *_ in answer.groups
         if code == 0
     ]

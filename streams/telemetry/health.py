@@ -44,11 +44,6 @@ class Health:
         """A piece of work has failed and will be tried again; or it has been waiting for so long."""
         self._waits[work] = _Wait(self._waits.get(work, _Wait(self._clock() - for_s, "")).since, why)
 
-    def waited_s(self, work: str) -> float:
-        """For how long this piece of work has been waiting; 0 where it is not."""
-        wait = self._waits.get(work)
-        return 0.0 if wait is None else self._clock() - wait.since
-
     def goes_on(self, work: str) -> None:
         """A piece of work has got on."""
         self._waits.pop(work, None)

@@ -8,21 +8,11 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from aiokafka.client import AIOKafkaClient
-from aiokafka.protocol.api import Request, RequestStruct, Response
-from aiokafka.protocol.types import (
-    AbstractType,
-    Boolean,
-    CompactArray,
-    CompactString,
-    Int8,
-    Int16,
-    Int32,
-    Schema,
-    TaggedFields,
-)
+from aiokafka.protocol.types import AbstractType, Boolean, CompactArray, Int8, Int16, Int32, Schema, TaggedFields
 from confluent_kafka import KafkaException, ShareConsumer
 
 from streams.kafka.groups import coordinator
+from streams.kafka.wire.request import TEXT, FlexibleRequest, structure, structures
 
 _HEARTBEAT_S = 1.0
 
@@ -56,22 +46,15 @@ def share_member(servers: str, group: str, topic: str) -> Iterator[set[bytes | N
         consumer.close()
 
 
-_TOPIC_INFOS = CompactArray(
-    ("topic", CompactString("utf-8")),
-    ("partitions", Int32),
-    ("replication_factor", Int16),
-    ("config", CompactArray(CompactString("utf-8"))),
-    ("tags", TaggedFields),
-)
-_SUBTOPOLOGIES = CompactArray(
-    ("subtopology_id", CompactString("utf-8")),
-    ("source_topics", CompactArray(CompactString("utf-8"))),
-    ("source_topic_regex", CompactArray(CompactString("utf-8"))),
-    ("state_changelog_topics", _TOPIC_INFOS),
-    ("repartition_sink_topics", CompactArray(CompactString("utf-8"))),
-    ("repartition_source_topics", _TOPIC_INFOS),
-    ("copartition_groups", CompactArray(Int16)),
-    ("tags", TaggedFields),
+_TOPIC_INFOS = structures(topic=TEXT, partitions=Int32, replication_factor=Int16, config=CompactArray(TEXT))
+_SUBTOPOLOGIES = structures(
+    subtopology_id=TEXT,
+    source_topics=CompactArray(TEXT),
+    source_topic_regex=CompactArray(TEXT),
+    state_changelog_topics=_TOPIC_INFOS,
+    repartition_sink_topics=CompactArray(TEXT),
+    repartition_source_topics=_TOPIC_INFOS,
+    copartition_groups=CompactArray(Int16),
 )
 
 
@@ -91,62 +74,44 @@ class _Topology(AbstractType):  # type: ignore[misc]
         raise NotImplementedError
 
 
-class _Answer(Response):  # type: ignore[misc]
+_TASKS = structures(subtopology_id=TEXT, partitions=CompactArray(Int32))
+
+
+class _StreamsGroupHeartbeat(FlexibleRequest):
     API_KEY = 88
     API_VERSION = 0
-    SCHEMA = Schema(
+    REQUEST = structure(
+        group=TEXT,
+        member_id=TEXT,
+        member_epoch=Int32,
+        endpoint_information_epoch=Int32,
+        instance_id=TEXT,
+        rack_id=TEXT,
+        rebalance_timeout_ms=Int32,
+        topology=_Topology,
+        active_tasks=_TASKS,
+        standby_tasks=_TASKS,
+        warmup_tasks=_TASKS,
+        process_id=TEXT,
+        user_endpoint=Int8,
+        client_tags=CompactArray(Int32),
+        task_offsets=CompactArray(Int32),
+        task_end_offsets=CompactArray(Int32),
+        shutdown=Boolean,
+    )
+    RESPONSE = Schema(
         ("throttle_time_ms", Int32),
         ("error_code", Int16),
-        ("error_message", CompactString("utf-8")),
-        ("member_id", CompactString("utf-8")),
-        ("member_epoch", Int32),
+        ("error_message", TEXT),
+        ("member_id", TEXT),
+        ("member_epoch", Int32),  # what follows is left unread
     )
-
-
-_TASKS = CompactArray(
-    ("subtopology_id", CompactString("utf-8")), ("partitions", CompactArray(Int32)), ("tags", TaggedFields)
-)
-
-
-class _HeartbeatV0(RequestStruct):  # type: ignore[misc]
-    API_KEY = 88
-    API_VERSION = 0
-    FLEXIBLE_VERSION = True
-    RESPONSE_TYPE = _Answer
-    SCHEMA = Schema(
-        ("group", CompactString("utf-8")),
-        ("member_id", CompactString("utf-8")),
-        ("member_epoch", Int32),
-        ("endpoint_information_epoch", Int32),
-        ("instance_id", CompactString("utf-8")),
-        ("rack_id", CompactString("utf-8")),
-        ("rebalance_timeout_ms", Int32),
-        ("topology", _Topology),
-        ("active_tasks", _TASKS),
-        ("standby_tasks", _TASKS),
-        ("warmup_tasks", _TASKS),
-        ("process_id", CompactString("utf-8")),
-        ("user_endpoint", Int8),
-        ("client_tags", CompactArray(Int32)),
-        ("task_offsets", CompactArray(Int32)),
-        ("task_end_offsets", CompactArray(Int32)),
-        ("shutdown", Boolean),
-        ("tags", TaggedFields),
-    )
-
-
-class _Heartbeat(Request[_HeartbeatV0]):  # type: ignore[misc]
-    API_KEY = 88
 
     def __init__(self, group: str, member: str, epoch: int, topics: list[str]) -> None:
-        self._head = group, member, epoch
-        self._topics = topics
-
-    def build(self, request_struct_class: type[_HeartbeatV0]) -> _HeartbeatV0:
-        is_first = self._head[2] == 0
-        topics, tasks = (self._topics, []) if is_first else (None, None)
-        others = (topics, tasks, tasks, tasks, "p" if is_first else None, -1, [] if is_first else None, None, None)
-        return request_struct_class(*self._head, 0, None, None, 60_000 if is_first else -1, *others, False, {})
+        is_first = epoch == 0
+        told, tasks = (topics, []) if is_first else (None, None)
+        others = (told, tasks, tasks, tasks, "p" if is_first else None, -1, [] if is_first else None, None, None)
+        super().__init__(group, member, epoch, 0, None, None, 60_000 if is_first else -1, *others, False)
 
 
 @asynccontextmanager
@@ -158,7 +123,7 @@ async def streams_member(servers: str, group: str, topic: str) -> AsyncIterator[
 
     async def beat(epoch: int) -> int:
         node = await coordinator(client, group)
-        answer = await client.send(node, _Heartbeat(group, member, epoch, [topic]))
+        answer = await client.send(node, _StreamsGroupHeartbeat(group, member, epoch, [topic]))
         assert answer.error_code == 0, answer.error_message
         return int(answer.member_epoch)
 

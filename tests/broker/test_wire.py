@@ -14,6 +14,7 @@ from tests.broker.checker import Found
 from tests.broker.scene import WAIT_S, Scene
 from tests.broker.world import World
 from tests.pages import ROOT
+from tests.support.names import remove_topics
 from tests.wire.schemas import document
 
 ENVELOPE = jsonschema.Draft202012Validator(document("envelope"))
@@ -73,6 +74,7 @@ async def test_the_topics_are_as_described(broker: EmbeddedBroker) -> None:
     assert {settings.commands_topic, settings.log_topic} <= {report.topic for report in reports if report.is_good}
     for topic, channel in ((settings.commands_topic, "commands"), (settings.log_topic, "deliveryLog")):
         check_topic(scene, topic, CHANNELS[channel]["bindings"]["kafka"])
+    remove_topics(scene.servers, scene.name)
 
 
 def check_topic(scene: Scene, name: str, described: dict[str, Any]) -> None:

@@ -29,6 +29,12 @@ class LinkedCluster(EmbeddedCluster):
         self.doors: dict[tuple[int, Door], int] = {}
         """On which port each node's doors are, for the other nodes and for clients that don't come through a proxy."""
 
+    @property
+    def relayed_servers(self) -> str:
+        """The `host:port` list as bootstrap_servers, of the proxy's ports: clients are kept to them by Kafka."""
+        assert self.routes, "it runs, and is relayed"
+        return ",".join(f"{LOOPBACK}:{route.advertised}" for route in self.routes.values())
+
     def cut(self, links: Collection[Link], *, silently: bool = False) -> None:
         """From now on nothing passes over these links: connections are reset, or `silently` hang."""
         self._order("cut", links=list(links), silently=silently)
