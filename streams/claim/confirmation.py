@@ -94,6 +94,10 @@ class Confirmation:
             wait = Waiting(why=f"its dispatchers' group does not show the claim: {error}").to_bytes()
             await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), wait)])
 
+    def give_up(self, topic: str) -> None:
+        """It is to come no more for the topic's claims: nothing of them is there to be dispatched."""
+        self._say_confirmed(claim for claim in self._ledger.claims(topic) if self.is_due(claim))
+
     def _due(self, latest: Claim) -> list[Claim]:
         """All claims of the topic for which this is to come; the latest one, our view may not show yet."""
         claims = {claim.id: claim for claim in self._ledger.claims(latest.topic) if self.is_due(claim)}

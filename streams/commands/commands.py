@@ -24,7 +24,7 @@ from streams.concurrency.backoff import backoff_s
 from streams.concurrency.keyed_locks import KeyedLocks
 from streams.domain.claim import Claim
 from streams.domain.command import CancelCommand, Command, InvalidCommand, StartCommand, parse_command, position_id
-from streams.domain.status import Status, hash_of
+from streams.domain.status import Status, hash_of, name_of
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import drains_partition, topic_of
 from streams.errors import Abandoned, Refused, Unavailable, XferqError
@@ -197,19 +197,23 @@ class Commands:
             return error.outcome
         return "claimed"
 
-    async def _read_ledger(self, name: str) -> None:
-        """All that the ledger says about the queue, past a transaction that a claim of it may have left open.
+    async def _read_ledger(self, status: Status) -> None:
+        """All that the ledger says about the command, past a transaction that a worker may have left open there.
 
-        1. A worker dies in its claim's transaction; the claim stands in the ledger, not committed.
-        2. We have the command now, and can't read on. The claim would end that transaction, but comes later.
+        1. A worker dies in a claim's transaction, or in one of the command; what it wrote is not committed.
+        2. We have the command now, and can't read on. What we do next would end that transaction, but comes later.
         3. So we take its id over here: it would otherwise last until its time-out.
         """
+        name = name_of(status)
         try:
             async with asyncio.timeout(_SOON_S):
                 await self._ledger.barrier(name)
         except TimeoutError:
-            async with self._claimer.fence(name):
-                await self._ledger.barrier(name)
+            if status.type != "xfer.cancel":
+                async with self._claimer.fence(name):
+                    pass
+            async with self.outcomes.fence(status):  # which reads the ledger, too
+                pass
 
     async def _cancel(
         self, command: CancelCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
@@ -217,7 +221,7 @@ class Commands:
         name = topic_of(command.queue_name)
         # A new one is admitted behind the barrier that its claim passes anyhow.
         if not self._admission.looks_new(command.id):
-            await self._read_ledger(name)
+            await self._read_ledger(status)
             status = admit()
         request = ClaimRequest(
             id=command.id,
@@ -237,7 +241,7 @@ class Commands:
     async def _start(
         self, command: StartCommand, status: Status, admit: Callable[[], Status], wait: Wait, *, is_again: bool
     ) -> None:
-        await self._read_ledger(topic_of(command.queue))
+        await self._read_ledger(status)
         status = admit()
         if not is_again:
             wait.now(_QUEUES)

@@ -9,7 +9,6 @@ The fence is a transactional id: of a cancel that of its queue's claims, `xferq.
 A cancel of an empty queue ends in the transaction of its claim (`streams.claim.records`).
 """
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,15 +21,13 @@ from streams.concurrency.keyed_locks import KeyedLocks
 from streams.domain.status import Status, name_of
 from streams.domain.timestamp import format_time
 from streams.domain.transitions import ENDED, Event, IllegalTransition, advance
-from streams.errors import Unavailable
+from streams.errors import Unavailable, XferqError
 from streams.ledger.keys import outcome_key
 from streams.ledger.ledger import Ledger
 from streams.ports import Kafka, Producer
 from streams.telemetry.metrics import COMMANDS
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 8
-"""Ends that one worker writes at a time, of commands whose drains are through."""
 
 
 class Outcomes:
@@ -42,8 +39,10 @@ class Outcomes:
         self._claimer = claimer
         self._now = now
         self._locks = KeyedLocks()
-        self._places = asyncio.Semaphore(_AT_ONCE)
+        self._partitions = KeyedLocks()
+        self._finishing: set[str] = set()
         self._closing = Background()
+        self._background = Background()
 
     @asynccontextmanager
     async def fence(self, status: Status) -> AsyncIterator[Producer]:
@@ -105,9 +104,25 @@ class Outcomes:
         """
         if (status := self._drained(id)) is None:
             return
-        async with self._places, self.fence(status) as fence:
+        # One at a time in each partition of the ledger: however many end, and whichever partition stands still.
+        partition = str(self._ledger.partition_of(name_of(status)))
+        async with self._partitions.held(partition), self.fence(status) as fence:
             if (status := self._drained(id)) is not None:
                 await self.write(fence, status)
+
+    def finish_soon(self, id: str) -> None:
+        """The same in the background; where it fails, the next round of `StalledClaims` does it."""
+        if id not in self._finishing:
+            self._finishing.add(id)
+            self._background.begin(self._finish(id))
+
+    async def _finish(self, id: str) -> None:
+        try:
+            await self.finish(id)
+        except XferqError as error:
+            _log.info("command.unfinished id=%s error=%s", id, error)
+        finally:
+            self._finishing.discard(id)
 
     def _drained(self, id: str) -> Status | None:
         """The end that is to be written."""
@@ -130,5 +145,6 @@ class Outcomes:
         )  # fmt: skip
 
     async def stop(self) -> None:
-        """Close what is open."""
+        """End what is under way, and close what is open."""
+        await self._background.stop()
         await self._closing.ended()

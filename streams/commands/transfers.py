@@ -160,7 +160,11 @@ class Transfers:
             passed = Passed()
         except Refused as error:
             passed = Passed(why=str(error))
-        claim = await self._claimer.pass_by(request, passed)
+        try:
+            claim = await self._claimer.pass_by(request, passed)
+        except NotToDo:  # another one has done so meanwhile
+            attempt.passed.update(self._ledger.selection(command.id).passed)
+            return None
         if claim is None:
             attempt.passed[topic] = passed
         return claim

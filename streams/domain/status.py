@@ -72,6 +72,8 @@ class Status(BaseModel):
         counts = counts or Counts()
         if tally is None and not counts.queues:
             return self
+        if self.state == "done" and (self.queues is None or self.queues >= counts.queues):
+            return self  # an end of an earlier version, perhaps half forgotten
         queues: int | None
         if tally is not None:
             queues, detail = tally.queues, tally.detail

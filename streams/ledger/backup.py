@@ -122,10 +122,10 @@ async def _topic(kafka: Kafka, settings: Settings) -> Topic:
 
 
 def _claimed_at(record: tuple[bytes, bytes]) -> str:
-    """The order in which claims were made is that of the ledger; what is no claim comes first."""
+    """The order in which claims were made, with their heads, is that of the ledger; all else comes first."""
     key, value = record
     try:
-        return str(json.loads(value)["claimed_at"]) if key.startswith(b"claim/") else ""
+        return str(json.loads(value)["claimed_at"]) if key.startswith((b"claim/", b"head/")) else ""
     except (ValueError, KeyError, TypeError):
         return ""
 

@@ -46,8 +46,13 @@ class CommandRecords:
         return list(self._outcomes)
 
     def without_outcome(self) -> list[str]:
-        """The commands of which a status is written, and no end."""
-        return [id for id in self._statuses if id not in self._outcomes]
+        """The commands that have claimed, and of which no end is written; nor by an earlier version, as a status."""
+        begun = (self._counts.keys() | self._tallies.keys()) - self._outcomes.keys()
+        return [id for id in begun if id in self._statuses and not self._has_ended(id)]
+
+    def _has_ended(self, id: str) -> bool:
+        status, counts = self._statuses[id], self._counts.get(id)
+        return status.state == "done" and (counts is None or counts.queues <= (status.queues or 1))
 
     def control(self, id: str) -> Control | None:
         """What an operator wants of the command."""

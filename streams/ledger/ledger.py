@@ -15,7 +15,7 @@ from streams.domain.ledger_partitions import ledger_width, partition_of, progres
 from streams.domain.status import Status
 from streams.errors import Refused, Unavailable, XferqError
 from streams.ledger.barrier import Marks
-from streams.ledger.keys import claim_key, command_key, earlier_progress_key, progress_key
+from streams.ledger.keys import claim_key, command_key, earlier_progress_key, progress_key, waiting_key
 from streams.ledger.reader import LedgerReader, read_again
 from streams.ledger.view import LedgerView
 from streams.ports import Kafka, Producer
@@ -223,7 +223,7 @@ class Ledger(LedgerView):
         await self._publish(self.partition_of(name), values)
 
     async def forget_claim(self, claim: Claim) -> None:
-        """Remove a claim, and then how far its ranges have been drained.
+        """Remove a claim, with what it waits for, and then how far its ranges have been drained.
 
         In this order: without its progress it would look like one that was never drained.
         """
@@ -231,6 +231,7 @@ class Ledger(LedgerView):
         earlier = [p for p in claim.ranges if self.has_earlier_progress(topic, p, id)]
         # One batch, so that no earlier version's progress is left, of which nothing tells whose it was.
         keys = [claim_key(topic, id), *(earlier_progress_key(topic, p, id) for p in earlier)]
+        keys += [waiting_key(topic, where, id) for where in self.waiting(topic, id)]
         await self.record(topic, [(key, None) for key in keys])
         await asyncio.gather(*(self.forget_progress(topic, p, id) for p in claim.ranges))
 

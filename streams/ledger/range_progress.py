@@ -28,6 +28,10 @@ class RangeProgress:
             return earlier
         return None
 
+    def ranges(self) -> list[tuple[str, int, str]]:
+        """All ranges of which something is said, but by earlier versions."""
+        return list(self._steps["drained"])
+
     def has_earlier(self, topic: str, partition: int, id: str) -> bool:
         """Whether an earlier version has written about the range."""
         return (topic, partition, id) in self._steps["progress"]

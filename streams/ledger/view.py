@@ -77,6 +77,14 @@ class LedgerView(CommandRecords):
         """Whether an earlier version has written how far the range has been drained."""
         return self._progress.has_earlier(topic, partition, id)
 
+    def orphans(self) -> list[tuple[str, int, str]]:
+        """The ranges, by topic, partition and command, that were drained and of which no claim is known."""
+        return [(topic, p, id) for topic, p, id in self._progress.ranges() if self.claim(topic, id) is None]
+
+    def orphan_waits(self) -> list[tuple[str, str]]:
+        """By topic and command, what waits of claims that are not known."""
+        return [(topic, id) for topic, id in self._waiting if self.claim(topic, id) is None]
+
     def heads(self, topic: str, topic_id: str) -> dict[int, int]:
         """The ends of the topic's last claims by partition; a topic that was deleted has none."""
         return {
@@ -87,7 +95,9 @@ class LedgerView(CommandRecords):
 
     def unfinished(self, topic: str, partition: int) -> list[Claim]:
         """The claims whose range in this partition is not drained, in the order of their offsets."""
-        left = [self._claims[topic][id] for id in self._left.get((topic, partition), ())]
+        # Whose command has ended, is drained: a view that has stood still for long may have missed its removal.
+        ids = [id for id in self._left.get((topic, partition), ()) if id not in self._outcomes]
+        left = [self._claims[topic][id] for id in ids]
         return sorted(left, key=lambda claim: claim.ranges[partition])
 
     def left(self) -> list[tuple[str, int]]:

@@ -228,10 +228,4 @@ class Engine:
         """The view shows that all of a command is drained: one of the workers records its end."""
         status = self.ledger.recorded_status(id)
         if status is not None and self.ledger.outcome(id) is None and self.is_mine(name_of(status)):
-            self._background.begin(self._finish(id))
-
-    async def _finish(self, id: str) -> None:
-        try:
-            await self.commands.outcomes.finish(id)
-        except XferqError as error:
-            _log.info("drain.unrecorded id=%s error=%s", id, error)  # the next round does
+            self.commands.outcomes.finish_soon(id)

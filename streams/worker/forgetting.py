@@ -67,6 +67,7 @@ class Forgetting:
             if self._is_long_over(status, now_s) and self._age_s(id) > self._kept_s:
                 await self._forget(id)
         await self._forget_unused_ids()
+        await self._forget_orphans()
 
     def _is_mine_by_id(self, id: str) -> bool:
         status = self._ledger.outcome(id)
@@ -131,8 +132,6 @@ class Forgetting:
         """Remove its claims and their progress, and what it has selected; its status, where its end is written."""
         for claim in self._ledger.claims_of(id):
             await self._ledger.forget_claim(claim)
-            keys = [waiting_key(claim.topic, where, id) for where in self._ledger.waiting(claim.topic, id)]
-            await self._ledger.record(claim.topic, [(key, None) for key in keys])
         await self._forget_passed(id)
         status = self._ledger.recorded_status(id)
         name = id if status is None else name_of(status)
@@ -146,6 +145,21 @@ class Forgetting:
             # Twice as long: the status may just be on its way, of a command that comes again at the last moment.
             if self._is_mine(id) and self._ledger.broker_s(id) - wanted_ms / 1000 > 2 * self._kept_s:
                 await self._ledger.record(id, [(id_key(id, nonce), None) for nonce in self._ledger.wanted(id)])
+
+    async def _forget_orphans(self) -> None:
+        """Remove what is left of forgotten claims: a worker died before it had removed that, or wrote it late."""
+        orphans = [orphan for orphan in self._ledger.orphans() if self._is_mine(orphan[0])]
+        waits = [orphan for orphan in self._ledger.orphan_waits() if self._is_mine(orphan[0])]
+        for topic in {orphan[0] for orphan in orphans} | {orphan[0] for orphan in waits}:
+            await self._ledger.barrier(topic)
+        for topic, partition, id in orphans:
+            # A claim that can't be understood is one: of a later version.
+            if self._ledger.claim(topic, id) is None and topic not in self._ledger.unreadable:
+                await self._ledger.forget_progress(topic, partition, id)
+        for topic, id in waits:
+            if self._ledger.claim(topic, id) is None and topic not in self._ledger.unreadable:
+                keys = [waiting_key(topic, where, id) for where in self._ledger.waiting(topic, id)]
+                await self._ledger.record(topic, [(key, None) for key in keys])
 
     async def _forget_passed(self, id: str) -> None:
         """Remove the queues that a transfer has passed by, which may be very many."""

@@ -37,6 +37,7 @@ class Danger(Enum):
 class _Guarded:
     """A queue topic's heads, by partition, and what threatens them; `next_look` by the monotonic clock."""
 
+    topic_id: str
     heads: dict[int, int]
     danger: Danger = Danger.LIVE
     next_look: float = 0.0
@@ -80,8 +81,8 @@ class HeadGuard:
             return
         heads = self._ledger.heads(topic, latest.topic_id)
         guarded = self._guarded.get(topic)
-        if guarded is None or guarded.heads != heads:  # claimed anew
-            guarded = self._guarded[topic] = _Guarded(heads)
+        if guarded is None or (guarded.topic_id, guarded.heads) != (latest.topic_id, heads):  # claimed anew
+            guarded = self._guarded[topic] = _Guarded(latest.topic_id, heads)
         if guarded.danger is Danger.LIVE:
             await self._guard_live(latest, guarded)
         elif guarded.danger is Danger.LATE:
@@ -92,10 +93,12 @@ class HeadGuard:
         if there is None or there.id != latest.topic_id:  # as one broker says
             if await is_forgotten(self._kafka, latest.topic, latest.topic_id):
                 guarded.danger = Danger.OVER
+                self._claimer.confirmation.give_up(latest.topic)
             return
         starts = await self._kafka.log_starts(latest.topic, guarded.heads)
         if all(starts[partition] >= head for partition, head in guarded.heads.items()):
             guarded.danger = Danger.LATE
+            self._claimer.confirmation.give_up(latest.topic)
             return
         # Any claim's step 7, as a later one of an empty queue confirms nothing.
         if self._claimer.confirmation.is_overdue(latest.topic) or await self._claimer.is_rewound(latest):

@@ -61,7 +61,7 @@ class StalledClaims:
             TASKS_REPUBLISHED.inc(len(self._ledger.unfinished_partitions(claim)))
             _log.warning("claim.stalled id=%s topic=%s: its tasks are published again", claim.id, claim.topic)
         await self._commands.publish_tasks(stalled)
-        await self._finish_ended()
+        self._finish_ended()
 
     def _stalled(self, unfinished: Collection[Claim]) -> list[Claim]:
         """Those that have been silent for long since they were announced last."""
@@ -98,9 +98,9 @@ class StalledClaims:
         OLDEST_CLAIM_SECONDS.set(max((claim.age_s(self._now()) for claim in unfinished), default=0.0))
         SILENT_SECONDS.set(max((now - silence.since for silence in silent), default=0.0))
 
-    async def _finish_ended(self) -> None:
+    def _finish_ended(self) -> None:
         """Commands whose last drain ended and whose worker was killed before it could record that."""
         for id in self._ledger.without_outcome():
             status = self._ledger.recorded_status(id)
             if status is not None and self._is_mine(name_of(status)):
-                await self._commands.outcomes.finish(id)
+                self._commands.outcomes.finish_soon(id)

@@ -21,7 +21,7 @@ TOPIC = topic_of(XFER_QUEUE)
 CANCEL = {"type": "xfer.cancel", "queue_name": XFER_QUEUE, "reason": "why", "id": "c"}
 TRANSFER = {"type": "xfer.start", "target": TARGET, "reason": "why", "id": "c", "queue_names": QUEUES[:1]}
 COMMANDS = pytest.mark.parametrize("command", [CANCEL, TRANSFER], ids=["cancel", "transfer"])
-_LATER_S = 1_900.0
+LATER_S = 1_900.0
 """By then what is left of a command that has ended is gone: ten minutes, and rounds of as much."""
 
 
@@ -228,7 +228,7 @@ async def test_what_is_left_of_a_command_goes_soon_after_its_end(command: dict[s
         status = await world.ended("c")
         await asyncio.sleep(300)
         assert "claim" in keys_about(world, "c")
-        await asyncio.sleep(_LATER_S)
+        await asyncio.sleep(LATER_S)
         assert keys_about(world, "c") == {"outcome", "id"}
         assert await world.status("c") == status
         assert (status.state, status.restored) == ("done", 6)
@@ -251,7 +251,7 @@ async def test_heads_are_guarded_longer_than_their_claims_are_remembered() -> No
         world.worker(faults)
         world.cancel("c")
         await world.ended("c")
-        await asyncio.sleep(_LATER_S)
+        await asyncio.sleep(LATER_S)
         assert keys_about(world, "c") == {"outcome", "id"}
         group = world.broker.group(world.settings.group_of(TOPIC))
         for partition in (0, 1):
@@ -274,3 +274,94 @@ async def test_a_refusal_waits_for_what_has_begun() -> None:
             await worker.engine.commands.outcomes.refuse(status, "refused", "no more")
         world.worker()
         assert (await world.ended("c")).state == "done"
+
+
+@timeless
+async def test_a_transfer_is_not_through_because_another_passed_one_queue_by() -> None:
+    q1, q2 = QUEUES[0], QUEUES[1]
+    async with World(pending_after_ms=10_000) as world:
+        world.inject(6, q2)  # q1 does not exist
+        faults = Faults()
+        faults.on("create", "unavailable", times=15)  # until it is kept
+        faults.on(f"topic:{topic_of(q2)}", "unavailable", times=10_000)
+        world.worker(faults)
+        world.transfer("s1", queue_names=[q1, q2])
+        await world.until(lambda: bool(world.ledger.pending.names()), 60)
+        pause = faults.stand_still(f"producer:xferq.claim.{topic_of(q1)}")
+        await asyncio.wait_for(pause.begun.wait(), 60)
+        other = Faults()
+        other.on(f"topic:{topic_of(q2)}", "unavailable", times=10_000)
+        b = world.worker(other)
+        await world.until(lambda: topic_of(q1) in world.ledger.selection("s1").passed, 60)
+        b.kill()
+        pause.over.set()
+        await asyncio.sleep(20)
+        world.worker()
+        status = await world.ended("s1", within_s=300)
+        assert (status.state, status.restored) == ("done", 6)
+
+
+@timeless
+async def test_a_transfer_is_not_through_because_one_that_stood_still_has_passed_a_queue_by() -> None:
+    """Nobody dies, and nothing is kept."""
+    q1, q2 = QUEUES[0], QUEUES[1]
+    async with World() as world:
+        world.inject(6, q2)  # q1 does not exist
+        first = Faults()
+        world.worker(first)
+        first.on(f"topic:{topic_of(q2)}", "unavailable", times=3)  # for a moment, to either worker
+        passing = first.stand_still(f"transact:xferq.claim.{topic_of(q1)}")
+        world.transfer("s1", queue_names=[q1, q2])
+        await passing.begun.wait()
+        second = Faults()
+        second.on(f"topic:{topic_of(q2)}", "unavailable", times=3)
+        about_to = second.stand_still(f"producer:xferq.claim.{topic_of(q1)}")
+        world.worker(second)
+        await about_to.begun.wait()
+        passing.over.set()
+        await world.until(lambda: topic_of(q1) in world.ledger.selection("s1").passed, 60)
+        about_to.over.set()
+        await asyncio.sleep(60)
+        world.worker()  # to which it does not come again: it is acknowledged
+        status = await world.ended("s1", within_s=300)
+        assert (status.state, status.restored) == ("done", 6)
+
+
+@timeless
+async def test_an_end_that_can_t_be_written_keeps_no_other_from_being_written() -> None:
+    async with World() as world:
+        world.inject(6)
+        world.inject(6, QUEUES[0])
+
+        async def dies(_: str) -> None:
+            """Whoever should have written their ends."""
+
+        worker = world.worker()
+        worker.engine.commands.outcomes.finish = dies  # type: ignore[method-assign]
+        world.transfer("s1", queue_names=[QUEUES[0]])
+        world.cancel("c")
+        await world.until(lambda: {"done"} == {s and s.state for s in map(world.ledger.status, ("s1", "c"))})
+        for worker in world.workers:
+            worker.kill()
+        faults = Faults()
+        faults.on("producer:xferq.command.s1", "unavailable", times=1_000)  # not permitted, or held up
+        world.worker(faults)
+        await asyncio.sleep(300)
+        assert world.ledger.outcome("s1") is None
+        assert world.ledger.outcome("c") is not None
+
+
+@pytest.mark.parametrize("after", [0, 1, 2], ids=["selection", "tally", "end"])
+@timeless
+async def test_a_transaction_that_was_left_under_a_command_s_fence_is_ended_by_who_goes_on(after: int) -> None:
+    async with World(transaction_timeout_ms=300_000) as world:
+        world.inject(6, QUEUES[0])
+        mortal = Faults()
+        mortal.on("transact:xferq.command.s1.written", "crash", after=after)
+        world.worker(mortal)
+        world.transfer("s1", queue_names=[QUEUES[0]])
+        await world.until(lambda: mortal.dead)
+        world.worker()
+        began = asyncio.get_running_loop().time()
+        await world.ended("s1")
+        assert asyncio.get_running_loop().time() - began < 30
