@@ -66,7 +66,7 @@ class CommandStatus(BaseModel):
     offsets_done: int | None = Field(description="how many of these offsets have been processed")
     requested_at: str | None = Field(description="RFC 3339, UTC")
     requested_by: str | None = Field(description="who asked; over HTTP a certificate's subject, a user or an address")
-    expires_at: str | None = Field(description="when it is too late to begin: RFC 3339; null where it never is")
+    expires_at: str | None = Field(description="when it is too late to begin: RFC 3339; null where it does not say")
     claimed_at: str | None = Field(description="when the messages were claimed: RFC 3339, UTC")
     finished_at: str | None = Field(description="RFC 3339, UTC")
 
