@@ -60,7 +60,7 @@ async def change(
         raise Problem("unknown-command", f"{shown(id)} is not a known command")
     await ledger.barrier(name_of(status))
     state = ledger.state(id)
-    if ledger.control(id) is not None and state != "claimed":
+    if ledger.control(id) is not None and (state == "refused" or can_be(state, "withdrawn")):
         return Done()  # withdrawn before
     if status.queue_name is None or not can_be(state, "withdrawn"):
         how = f"has ended: it is {state}" if state in ENDED else "has begun"

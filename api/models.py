@@ -35,7 +35,7 @@ EXAMPLE_STATUSES: list[Any] = [
 
 
 class Done(BaseModel):
-    """An empty object: the command is durable and will be carried out."""
+    """An empty object: what was asked for is durable."""
 
 
 class CommandStatus(BaseModel):

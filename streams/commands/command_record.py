@@ -7,6 +7,9 @@ from datetime import UTC, datetime
 from streams.domain.timestamp import format_time
 from streams.records import Header
 
+_LATEST_MS = 32_503_680_000_000
+"""The year 3000."""
+
 
 @dataclass(frozen=True, slots=True)
 class CommandRecord:
@@ -20,9 +23,14 @@ class CommandRecord:
     headers: Sequence[Header] = ()
 
     @property
+    def moment(self) -> datetime:
+        """When it was written, as far as that is a time: publishers may write any number."""
+        return datetime.fromtimestamp(min(max(self.timestamp, 0), _LATEST_MS) / 1000, UTC)
+
+    @property
     def written_at(self) -> str:
-        """When it was written, as RFC 3339."""
-        return format_time(datetime.fromtimestamp(max(self.timestamp, 0) / 1000, UTC))
+        """The same as RFC 3339."""
+        return format_time(self.moment)
 
     @property
     def position(self) -> tuple[int, int, int]:

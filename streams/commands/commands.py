@@ -9,7 +9,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
 
 from streams.claim.claimer import Claimer
 from streams.claim.request import ClaimRequest
@@ -167,7 +167,8 @@ class Commands:
         if command.expires_at is not None:
             return parse_time(command.expires_at)
         after_s = self._settings.expire_after_s
-        return datetime.fromtimestamp(record.timestamp / 1000 + after_s, UTC) if after_s else None
+        # A record without a time has none to expire by.
+        return record.moment + timedelta(seconds=after_s) if after_s and record.timestamp > 0 else None
 
     async def _carry_out(
         self,

@@ -110,7 +110,10 @@ class Settings(BaseSettings):
     )
     space_s: float = Field(60.0, gt=0, description="interval (s) between rounds of freeing space in queue topics")
     expire_after_s: float = Field(
-        0.0, ge=0, description="time (s) within which a command without `expires_at` has to begin; 0 for any"
+        0.0,
+        ge=0,
+        le=315_360_000,
+        description="time (s) within which a command without `expires_at` has to begin; 0 for any",
     )
     keep_commands_days: float = Field(30.0, gt=0, description="retention (days) of finished commands in the ledger")
 

@@ -167,11 +167,13 @@ class Checker:
                         assert freed <= set(dispatched), f"{claim.topic}/{partition} is freed beyond {left}"
 
     def _acknowledged(self) -> dict[str, float]:
-        """Commands, with when they were: then their claims hold."""
+        """Commands, with when they were: then their claims hold. Not those that the ledger has kept, whose claims came
+        later."""
         topic = self._world.broker.topics[self._world.settings.commands_topic]
+        kept = {tuple(key.split("/")[2:4]) for key in self._ledger(ever=True) if key.startswith("pending/")}
         found: dict[str, float] = {}
         for (tp, offset), at in self._world.group.acked_at.items():
-            if tp.topic == topic.name:
+            if tp.topic == topic.name and (str(tp.partition), str(offset)) not in kept:
                 (record,) = topic.logs[tp.partition].records(offset, offset + 1)
                 with suppress(ValueError, KeyError, TypeError):
                     found.setdefault(orjson.loads(record.value or b"")["id"], at)

@@ -289,3 +289,16 @@ async def test_claims_in_a_row_are_drained_in_the_order_of_their_offsets() -> No
             keys = [int((record.key or b"")[1:]) for record in log.all_records()]
             assert keys == sorted(keys)
         Checker(world).check()
+
+
+@pytest.mark.parametrize("timestamp", [-1, 0, 1 << 62])
+@timeless
+async def test_a_record_of_no_time_is_carried_out(timestamp: int) -> None:
+    """Its publisher writes what it likes, where the topic does not take the broker's time."""
+    async with World(expire_after_s=60.0, keep_commands_days=1e6) as world:
+        world.inject(4)
+        log = world.broker.topics[world.settings.commands_topic].logs[0]
+        command = {"type": "xfer.cancel", "queue_name": XFER_QUEUE, "reason": "why", "id": "c1"}
+        log.append([(timestamp, b"key", orjson.dumps(command), ())])
+        world.worker()
+        assert (await world.ended("c1")).restored == 4

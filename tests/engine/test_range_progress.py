@@ -113,6 +113,7 @@ async def test_what_only_seems_to_be_left_is_not_drained_again() -> None:
         async def meanwhile(topic: str, partition: int) -> None:
             nonlocal seemed_left
             await barrier(topic, partition)
+            ledger._outcomes.pop("old", None)  # an earlier version has ended it, as a status
             if seemed_left:
                 ledger.apply(Said(claim_key(TOPIC, "old").encode(), None))
             else:
