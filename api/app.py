@@ -14,11 +14,11 @@ from api.access import OPEN_PATH, Access, NoteCaller, RequireAccess
 from api.docs_page import render
 from api.endpoints import router_of_commands
 from api.limits import LimitHeads, LimitRequests, RefuseControls
-from api.link import Link
+from api.link import KafkaLink
 from api.models import EXAMPLE_STATUSES, ProblemDetails
 from api.problem import handle_problems
 from api.spans import TracePosts
-from api.submission import Submissions
+from api.submission import CommandPublisher
 from streams import __version__
 from streams.errors import Misconfigured
 from streams.kafka.cluster import Cluster
@@ -55,9 +55,9 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        link = Link(cluster, settings)
+        link = KafkaLink(cluster, settings)
         app.state.link = link
-        app.state.submissions = Submissions(link, settings)
+        app.state.publisher = CommandPublisher(link, settings)
         link.start()
         try:
             yield

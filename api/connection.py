@@ -57,7 +57,7 @@ class Connection(H11Protocol):
         if self._is_refused:
             return
         super().data_received(data)
-        self._look()
+        self._check()
 
     def shutdown(self) -> None:
         """The server ends."""
@@ -69,7 +69,7 @@ class Connection(H11Protocol):
     def on_response_complete(self) -> None:
         """The answer is written; the next head may come."""
         super().on_response_complete()
-        self._look()
+        self._check()
 
     def send_400_response(self, msg: str) -> None:
         """The client does not speak HTTP."""
@@ -94,7 +94,7 @@ class Connection(H11Protocol):
                 timer.cancel()
         super().connection_lost(exc)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if self._is_refused:
             return
         phase: _Phase = "work"

@@ -8,11 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.access import caller_of
 from api.body import JsonRoute
 from api.commands import STATUS_PATH
-from api.link import Link
+from api.link import KafkaLink
 from api.models import EXAMPLE_ID, Done
 from api.problem import Problem, shown
 from api.responses import problems
-from api.submission import Submissions
+from api.submission import CommandPublisher
 from streams.domain.claim import Control
 from streams.domain.command import TextField
 from streams.domain.status import name_of
@@ -51,8 +51,8 @@ async def change(
     The worker that carries it out decides, at its turn; the command is then `refused`. Follow its status: where it
     begins at this very moment, it goes on.
     """
-    link: Link = request.app.state.link
-    submissions: Submissions = request.app.state.submissions
+    link: KafkaLink = request.app.state.link
+    publisher: CommandPublisher = request.app.state.publisher
     ledger = link.require()
     await link.refresh()
     status = ledger.status(id)
@@ -69,7 +69,7 @@ async def change(
         action="withdraw",
         queue_name=status.queue_name,
         reason=body.reason,
-        requested_at=format_time(submissions.now()),
+        requested_at=format_time(publisher.now()),
         requested_by=caller_of(request),
     )
     await ledger.record(name_of(status), [(control_key(id), control.to_bytes())])

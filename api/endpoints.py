@@ -10,7 +10,7 @@ from api.body import JsonRoute
 from api.commands import ENDPOINTS, STATUS_PATH, Endpoint
 from api.models import Done
 from api.responses import ACCEPTED, problems
-from api.submission import Submissions, command_id
+from api.submission import CommandPublisher, command_id
 from streams.domain.command import ID_PATTERN
 from streams.domain.timestamp import format_time
 
@@ -52,15 +52,15 @@ def _post(endpoint: Endpoint) -> Callable[..., Awaitable[Done]]:
         body: endpoint.body,  # type: ignore[name-defined]  # for FastAPI, which reads it when the route is made
         idempotency_key: IdempotencyKey = None,
     ) -> Done:
-        submissions: Submissions = request.app.state.submissions
+        publisher: CommandPublisher = request.app.state.publisher
         id = command_id(idempotency_key)
         command = endpoint.model(
             id=id,
-            requested_at=format_time(submissions.now()),
+            requested_at=format_time(publisher.now()),
             requested_by=caller_of(request),
             **body.model_dump(exclude_none=True),
         )
-        await submissions.submit(command, is_new=idempotency_key is None)
+        await publisher.submit(command, is_new=idempotency_key is None)
         response.headers["X-Command-Id"] = id
         response.headers["Location"] = f"{STATUS_PATH}/{id}"
         return Done()

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
 
-from api.link import Link
+from api.link import KafkaLink
 from api.problem import Problem
 from api.responses import problems
 from streams.telemetry.metrics import REGISTRIES
@@ -42,7 +42,7 @@ async def livez() -> Health:
 )
 async def readyz(request: Request) -> Health:
     """Whether commands can be accepted now; if not, `detail` says what is missing."""
-    link: Link = request.app.state.link
+    link: KafkaLink = request.app.state.link
     problem = link.missing or link.failures.problem
     if problem is not None:
         raise Problem("unavailable", problem)

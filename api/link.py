@@ -24,7 +24,7 @@ _LOOK_S = 2.0
 _FRESH_S = 2.0
 
 
-class Link:
+class KafkaLink:
     """A cluster and the ledger's view, as soon as they are there; `start` returns at once."""
 
     def __init__(self, kafka: Cluster, settings: Settings) -> None:
@@ -99,17 +99,17 @@ class Link:
     async def _look_after(self) -> None:
         while True:
             try:
-                await self._look()
+                await self._check()
             except (XferqError, TimeoutError) as error:
-                self._say(str(error) or "Kafka did not answer in time")
+                self._set_missing(str(error) or "Kafka did not answer in time")
             except Exception as error:  # noqa: BLE001 - the link must outlive whatever a library does
                 _log.exception("api.link_failed")
-                self._say(f"{type(error).__name__}: {error}")
+                self._set_missing(f"{type(error).__name__}: {error}")
             else:
-                self._say(None)
+                self._set_missing(None)
             await asyncio.sleep(_RETRY_S if self.missing else _LOOK_S)
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         await require_reachable(self.kafka.connection)
         if self._ledger is not None:
             if await find_topic(self.kafka, self._settings.commands_topic) is None:
@@ -130,7 +130,7 @@ class Link:
             raise
         self._ledger = ledger
 
-    def _say(self, missing: str | None) -> None:
+    def _set_missing(self, missing: str | None) -> None:
         if missing != self.missing:
             if missing is None:
                 _log.info("api.ready bootstrap=%s", self.kafka.connection.bootstrap_servers)

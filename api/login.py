@@ -58,14 +58,14 @@ class Login:
         if task is None:
             if len(self._under_way) >= MAX_WAITING:
                 raise Problem("busy", "too many passwords are being looked at")
-            task = self._under_way[mark] = asyncio.create_task(self._look(mark, against, given, is_user))
+            task = self._under_way[mark] = asyncio.create_task(self._verify(mark, against, given, is_user))
         return await asyncio.shield(task)
 
     def close(self) -> None:
         """Look at no more passwords."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _look(self, mark: bytes, against: str, given: bytes, is_user: bool) -> bool:
+    async def _verify(self, mark: bytes, against: str, given: bytes, is_user: bool) -> bool:
         try:
             matches = await asyncio.get_running_loop().run_in_executor(self._threads, _matches, against, given)
         finally:

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 2
-_SHOWN = 200
+_MOST_SHOWN = 200
 
 KINDS: Mapping[str, tuple[int, str, str]] = {
     "malformed-request": (400, "The request can't be read", "It is not HTTP/1.1, or its head is too large."),
@@ -90,7 +90,7 @@ class Problem(Exception):
 
 def shown(text: str) -> str:
     """The text, shortened for a message; what may be of any length never comes back whole."""
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
+    return text if len(text) <= _MOST_SHOWN else text[:_MOST_SHOWN] + "..."
 
 
 def answer(problem: Problem) -> Response:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from opentelemetry.trace import SpanKind
 
-from api.link import Link
+from api.link import KafkaLink
 from api.problem import Problem, invalid, shown
 from streams.commands.ids import Ids, IdTaken
 from streams.concurrency.keyed_locks import KeyedLocks
@@ -30,10 +30,10 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Submissions:
+class CommandPublisher:
     """Takes commands, each id once."""
 
-    def __init__(self, link: Link, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(self, link: KafkaLink, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
         self._link = link
         self._settings = settings
         self.now = now

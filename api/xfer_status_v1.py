@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from api.commands import STATUS_PATH
-from api.link import Link
+from api.link import KafkaLink
 from api.models import EXAMPLE_ID, CommandStatus
 from api.problem import Problem, shown
 from api.responses import problems
@@ -39,7 +39,7 @@ async def list_statuses(
     queue_name: Annotated[str | None, Query(description="only commands about this xfer queue")] = None,
 ) -> list[CommandStatus]:
     """Commands of all types, including those that were refused, until 30 days after they ended."""
-    link: Link = request.app.state.link
+    link: KafkaLink = request.app.state.link
     ledger = link.ledger
     await link.refresh()
     statuses = ledger.statuses()
@@ -67,7 +67,7 @@ async def get_status(
     request: Request, id: Annotated[str, Path(description="the command's id", examples=[EXAMPLE_ID])]
 ) -> CommandStatus:
     """How far the command has come, with the current counts."""
-    link: Link = request.app.state.link
+    link: KafkaLink = request.app.state.link
     status = link.ledger.status(id)
     if status is None:
         is_fresh = await link.refresh()  # it may have been taken a moment ago, by this server or another one

@@ -4,7 +4,7 @@ XferqError
 |- Refused         it can't be done as asked: say why to whoever asked, and don't try again
 |- Fenced          somebody else owns this work now: drop it, unless it is still ours
 |- OutcomeUnknown  it may have happened: build anew, read what is there, go on from that
-|- Overtaken       somebody changed meanwhile what it was based on, nothing happened: start again at once
+|- Conflict       somebody changed meanwhile what it was based on, nothing happened: start again at once
 |- Unavailable     it did not happen and may well work later: back off, then try again
 |  `- Unreadable   records that no worker may unpack: a person has to remove them
 |- Rejected        Kafka turned down some writes; the transaction was aborted, so nothing
@@ -41,7 +41,7 @@ class OutcomeUnknown(XferqError):
     """A transaction's commit was neither confirmed nor denied."""
 
 
-class Overtaken(XferqError):
+class Conflict(XferqError):
     """What the work was based on has changed meanwhile; nothing was done."""
 
 
@@ -77,7 +77,7 @@ class Misconfigured(XferqError):
     """A setting is wrong; the message names it."""
 
 
-class Abandoned(Exception):
+class Revoked(Exception):
     """The drain stopped at a transaction's edge because it is not ours any more; somebody goes on with it."""
 
 

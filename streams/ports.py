@@ -65,7 +65,7 @@ class Producer(Protocol):
         Raises:
             Rejected: aborted; the error says which partitions were turned down and why.
             Unavailable: aborted, or not even begun: a transaction that was left open under this id would be committed.
-            Overtaken: aborted, as the group has committed other offsets meanwhile, or ours were acknowledged late.
+            Conflict: aborted, as the group has committed other offsets meanwhile, or ours were acknowledged late.
             Fenced: another producer has the id, or the broker ended the transaction.
             OutcomeUnknown: the commit was sent and its answer did not come.
         After any of these the producer is spent: close it and take the id anew.

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from streams.claim.request import ClaimRequest
 from streams.domain.topic import topic_of
-from streams.errors import Abandoned, Misconfigured, Unavailable, XferqError
+from streams.errors import Misconfigured, Revoked, Unavailable, XferqError
 from streams.settings.settings import Settings
 from streams.telemetry import metrics, open_transactions
 from streams.telemetry.health import Health
@@ -163,7 +163,7 @@ async def test_a_drain_that_gets_on_is_not_silent() -> None:
         await claims.nudge_stalled()
         assert value("xferq_silent_claim_seconds") == 10
         drains = iter(count())
-        with pytest.raises(Abandoned):
+        with pytest.raises(Revoked):
             # Ours for the first transaction of three messages only.
             await drain(worker.engine.drainer, claim.topic, 0, lambda: next(drains) < 4)
         await worker.engine.ledger.barrier_all()

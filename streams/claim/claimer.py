@@ -42,7 +42,7 @@ from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
 from streams.domain.trace import TRACEPARENT, TRACESTATE
-from streams.errors import Fenced, NotAQueue, OutcomeUnknown, Overtaken, Refused, Unavailable, XferqError
+from streams.errors import Conflict, Fenced, NotAQueue, OutcomeUnknown, Refused, Unavailable, XferqError
 from streams.ledger.keys import passed_key
 from streams.ledger.ledger import Ledger
 from streams.lookup import find_topic, require_gone
@@ -108,7 +108,7 @@ class Claimer:
                 request.on_step(_PLACE)
                 async with self._places.place(is_again=is_again), self._locks.held(request.topic):
                     claim, is_new = await self._attempt(request)
-            except (Fenced, OutcomeUnknown, Overtaken) as error:
+            except (Fenced, OutcomeUnknown, Conflict) as error:
                 # Another claimer or a dispatcher was here: let one of us finish, then look what is there. Claimers
                 # that each need longer than they pause would fence each other for ever: so by what it took.
                 _log.info("claim.again id=%s topic=%s error=%s", request.id, request.topic, error)

@@ -13,7 +13,7 @@ from streams.claim.heads import Heads
 from streams.claim.hold import GroupHold
 from streams.concurrency.deadline import Deadline
 from streams.concurrency.ending import Background
-from streams.domain.claim import Claim, Waiting
+from streams.domain.claim import Claim, StallReason
 from streams.errors import Refused, Unavailable, XferqError
 from streams.ledger.keys import HEADS, UNCONFIRMED, waiting_key
 from streams.ledger.ledger import Ledger
@@ -32,7 +32,7 @@ class Confirmation:
         self._heads = heads
         self._seen: dict[str, dict[str, float]] = {}
         """By topic and command, since when a claim is known here that nobody has confirmed, or is about to."""
-        self._unsaying = Background()
+        self._removing = Background()
         self.failed: dict[tuple[str, str], Claim] = {}
         """Claims that stand but whose step 7 ran out of time here; the guard goes on with them."""
 
@@ -80,7 +80,7 @@ class Confirmation:
                 if rewound.heads:
                     await self._heads.put_back(claim, rewound, producer)
                 elif time.monotonic() - began < hold.keeps_out_s:
-                    self._say_confirmed(due)
+                    self._note_confirmed(due)
                     return
                 if deadline.is_over:
                     raise Unavailable("commits of its dispatchers came in between again and again")
@@ -91,12 +91,12 @@ class Confirmation:
             self.failed[(claim.topic, claim.id)] = claim
             _log.warning("claim.unconfirmed id=%s topic=%s error=%s", claim.id, claim.topic, error)
             # Before the command is acknowledged: if this worker dies then, others must know. Else it comes again.
-            wait = Waiting(why=f"its dispatchers' group does not show the claim: {error}").to_bytes()
+            wait = StallReason(why=f"its dispatchers' group does not show the claim: {error}").to_bytes()
             await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), wait)])
 
     def give_up(self, topic: str) -> None:
         """It is to come no more for the topic's claims: nothing of them is there to be dispatched."""
-        self._say_confirmed(claim for claim in self._ledger.claims(topic) if self.is_due(claim))
+        self._note_confirmed(claim for claim in self._ledger.claims(topic) if self.is_due(claim))
 
     def _due(self, latest: Claim) -> list[Claim]:
         """All claims of the topic for which this is to come; the latest one, our view may not show yet."""
@@ -104,13 +104,13 @@ class Confirmation:
         claims |= {id: claim for (topic, id), claim in self.failed.items() if topic == latest.topic}
         return list((claims | ({latest.id: latest} if latest.ranges else {})).values())
 
-    def _say_confirmed(self, claims: Iterable[Claim]) -> None:
+    def _note_confirmed(self, claims: Iterable[Claim]) -> None:
         """The topic's heads are right now, for all of these."""
         for claim in claims:
             self.failed.pop((claim.topic, claim.id), None)
-            self._unsaying.begin(self._unsay(claim))
+            self._removing.begin(self._remove_note(claim))
 
-    async def _unsay(self, claim: Claim) -> None:
+    async def _remove_note(self, claim: Claim) -> None:
         """Nothing is to come any more; where this can't be written, the guard does it all once more."""
         try:
             await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), None)])
@@ -119,4 +119,4 @@ class Confirmation:
 
     async def stop(self) -> None:
         """Write no more."""
-        await self._unsaying.stop()
+        await self._removing.stop()

@@ -9,7 +9,7 @@ from functools import partial
 from streams.concurrency.deadline import Deadline
 from streams.domain.claim import Claim
 from streams.domain.head import heads_of, unknown_heads
-from streams.errors import Overtaken, Refused, Unavailable
+from streams.errors import Conflict, Refused, Unavailable
 from streams.ledger.ledger import Ledger
 from streams.ledger.view import LedgerView
 from streams.lookup import read_to
@@ -132,10 +132,10 @@ class Heads:
         time-out at the latest; and what D commits from now on wins over ours (7).
 
         Raises:
-            Overtaken: the topic is another one: its offsets would be given up as lost later, under the old one's id.
+            Conflict: the topic is another one: its offsets would be given up as lost later, under the old one's id.
         """
         if await self._kafka.topic(topic.name) != topic:
-            raise Overtaken(f"claiming {topic.name}: the topic was changed or deleted meanwhile")
+            raise Conflict(f"claiming {topic.name}: the topic was changed or deleted meanwhile")
 
     async def rewound(self, claim: Claim) -> Rewound:
         """The group's offsets once nothing is pending, and the heads below which they lie."""
@@ -152,7 +152,7 @@ class Heads:
         """Put back the heads that lie below a claim.
 
         Raises:
-            Overtaken: a dispatcher has committed meanwhile: what it has sent must not look as if it were still there.
+            Conflict: a dispatcher has committed meanwhile: what it has sent must not look as if it were still there.
         """
         offsets = GroupOffsets(claim.group, claim.topic, rewound.heads, rewound.committed, rewound.heads)
         await producer.transact([], offsets)

@@ -1,6 +1,6 @@
 """What the ledger remembers of a claim: the records that its transaction writes."""
 
-from streams.domain.claim import Claim, Head, Waiting
+from streams.domain.claim import Claim, Head, StallReason
 from streams.domain.counts import counts_of
 from streams.domain.selection import Passed
 from streams.domain.status import Status
@@ -33,7 +33,7 @@ def records_of(claim: Claim, status: Status | None) -> list[tuple[str, bytes | N
     for partition, (_, end) in claim.ranges.items():
         head = Head(topic_id=claim.topic_id, offset=end, group=claim.group, claimed_at=claim.claimed_at)
         records.append((head_key(claim.topic, partition), head.to_bytes()))
-    records.append((waiting_key(claim.topic, HEADS, claim.id), Waiting(why=UNCONFIRMED).to_bytes()))
+    records.append((waiting_key(claim.topic, HEADS, claim.id), StallReason(why=UNCONFIRMED).to_bytes()))
     if status is not None:
         records.append((command_key(claim.id), status.to_bytes()))
     return records

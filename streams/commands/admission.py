@@ -7,14 +7,14 @@ from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
 from streams.domain.transitions import ENDED, Event, can_be
-from streams.errors import Abandoned, Refused
+from streams.errors import Refused, Revoked
 from streams.ledger.ledger import Ledger
 from streams.settings.settings import Settings
 
 _log = logging.getLogger(__name__)
 
 
-class NotToDo(Abandoned):
+class NotToDo(Revoked):
     """A command is somebody else's, or was: `outcome` says in a word what has come of it."""
 
     def __init__(self, outcome: str) -> None:

@@ -14,7 +14,7 @@ from streams.errors import XferqError
 from streams.ledger.ledger import Ledger
 
 _log = logging.getLogger(__name__)
-_SOON_S = 2.0
+_BARRIER_S = 2.0
 ITS_TURN = "its turn: earlier commands for the same queue are not through; their status says what they wait for"
 
 
@@ -39,7 +39,7 @@ class Announcements:
         try:
             # What failed may have come after the claim: its status must not be overwritten. Nor that of another
             # command, whose id this is; one that waits for its turn has not asked yet.
-            async with asyncio.timeout(_SOON_S):
+            async with asyncio.timeout(_BARRIER_S):
                 await asyncio.gather(self._ids.take(status.id, str(status.command)), self._ledger.barrier(name))
             known = self._ledger.recorded_status(status.id)
             if known is not None and (known.state not in ("accepted", "waiting") or known.command != status.command):

@@ -27,7 +27,7 @@ from streams.domain.command import CancelCommand, Command, InvalidCommand, Start
 from streams.domain.status import Status, hash_of, name_of
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import drains_partition, topic_of
-from streams.errors import Abandoned, Refused, Unavailable, XferqError
+from streams.errors import Refused, Revoked, Unavailable, XferqError
 from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
 from streams.settings.settings import Settings
@@ -36,7 +36,7 @@ from streams.telemetry.traces import COMMAND_ID, OUTCOME, QUEUE, span
 
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
-_SOON_S = 2.0
+_BARRIER_S = 2.0
 _TURN_S = 0.5
 _QUEUES = "its queues, which are being claimed, some at a time"
 _LEDGER = "reading what the ledger says: a transaction is open in it, or Kafka is slow"
@@ -92,11 +92,11 @@ class Commands:
             status = Status(id=error.id, state="waiting", requested_at=record.written_at)
             await self.outcomes.refuse_invalid(status, error.reason)
 
-    async def carry_out(
+    async def run(
         self,
         command: Command,
         record: CommandRecord,
-        is_ours: Callable[[], bool],
+        owns: Callable[[], bool],
         *,
         is_kept: bool = False,
     ) -> str:
@@ -108,7 +108,7 @@ class Commands:
         where somebody else goes on with it.
 
         Raises:
-            Abandoned: `is_ours` became false.
+            Revoked: `owns` became false.
         """
         status = Status.of(command, state="waiting", requested_at=record.written_at)
         work = f"command {command.id}"
@@ -119,19 +119,19 @@ class Commands:
 
         try:
             async with Wait(ITS_TURN, say) as wait, nullcontext() if is_kept else self._locks.held(command.queue):
-                outcome = await self._until_carried_out(command, status, record, is_ours, wait, is_kept=is_kept)
+                outcome = await self._until_done(command, status, record, owns, wait, is_kept=is_kept)
         except BaseException:
             self._health.leaves(work)
             raise
         self._health.goes_on(work)
         return outcome
 
-    async def _until_carried_out(
+    async def _until_done(
         self,
         command: Command,
         status: Status,
         record: CommandRecord,
-        is_ours: Callable[[], bool],
+        owns: Callable[[], bool],
         wait: Wait,
         *,
         is_kept: bool,
@@ -148,20 +148,20 @@ class Commands:
             self._admission.require_wanted(command.id, self._expiry(command, record), self._now())
             return known
 
-        while is_ours():
+        while owns():
             if not is_kept and self._ledger.pending.holds(name, record.position):
                 return "kept"
             if not is_kept and self._ledger.pending.is_behind(name, record.position):
                 await asyncio.sleep(_TURN_S)  # without a claim's fence, which would disturb whoever goes on with that
                 continue
             try:
-                return await self._carry_out(command, status, admit, wait, is_again=failures > 0)
+                return await self._attempt(command, status, admit, wait, is_again=failures > 0)
             except XferqError as error:
                 failures += 1
                 _log.warning("command.again id=%s queue=%r error=%s", command.id, command.queue, error)
                 await wait.tell(str(error))
                 await asyncio.sleep(backoff_s(failures, 0.2, _MOST_BACKOFF_S))
-        raise Abandoned
+        raise Revoked
 
     def _expiry(self, command: Command, record: CommandRecord) -> datetime | None:
         if command.expires_at is not None:
@@ -170,7 +170,7 @@ class Commands:
         # A record without a time has none to expire by.
         return record.moment + timedelta(seconds=after_s) if after_s and record.timestamp > 0 else None
 
-    async def _carry_out(
+    async def _attempt(
         self,
         command: Command,
         status: Status,
@@ -207,7 +207,7 @@ class Commands:
         """
         name = name_of(status)
         try:
-            async with asyncio.timeout(_SOON_S):
+            async with asyncio.timeout(_BARRIER_S):
                 await self._ledger.barrier(name)
         except TimeoutError:
             if status.type != "xfer.cancel":

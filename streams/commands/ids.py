@@ -18,7 +18,7 @@ from streams.ledger.keys import id_key
 from streams.ledger.ledger import Ledger
 
 _POLL_S = 0.002
-_LOOKS = 500
+_MOST_POLLS = 500
 
 
 class IdTaken(Refused):
@@ -52,7 +52,7 @@ class Ids:
 
     async def _read_back(self, id: str, nonce: str) -> None:
         """Wait until the view shows that very record, and so all that lies before it, as behind a barrier's mark."""
-        for _ in range(_LOOKS):
+        for _ in range(_MOST_POLLS):
             if nonce in self._ledger.wanted(id):
                 return
             await asyncio.sleep(_POLL_S)

@@ -26,17 +26,17 @@ from streams.ledger.pending_records import Position
 from streams.settings.settings import Settings
 
 _log = logging.getLogger(__name__)
-_AGAIN_S = 5.0
-_TOLD_S = 3.0
+_RETRY_S = 5.0
+_LATE_S = 3.0
 _YOUNG_S = 10.0
 """What has been at work for less is not kept, whatever waits behind it: it is about to be through, as a rule."""
-IsOurs = Callable[[], bool]
+Owns = Callable[[], bool]
 
 
 class Pending:
     """Keeps commands, and goes on with those that are kept.
 
-    `carry_out` does what there is to do for a kept record, in its turn, and returns whether it is through; `is_mine`
+    `execute` does what there is to do for a kept record, in its turn, and returns whether it is through; `owns_queue`
     says whether those of a name are this worker's; `say_its_turn` lets the status of one that waits behind another say
     so, and returns whether it does.
     """
@@ -45,14 +45,14 @@ class Pending:
         self,
         ledger: Ledger,
         settings: Settings,
-        carry_out: Callable[[CommandRecord, IsOurs], Awaitable[bool]],
-        is_mine: Callable[[str], bool],
+        execute: Callable[[CommandRecord, Owns], Awaitable[bool]],
+        owns_queue: Callable[[str], bool],
         say_its_turn: Callable[[CommandRecord], Awaitable[bool]],
     ) -> None:
         self._ledger = ledger
         self._settings = settings
-        self._carry_out = carry_out
-        self._is_mine = is_mine
+        self._execute = execute
+        self._owns_queue = owns_queue
         self._say_its_turn = say_its_turn
         self._in_hand: dict[tuple[str, int], dict[object, asyncio.Future[None]]] = defaultdict(dict)
         """By name and partition, in order, who is at work here and not kept; done for the first of them."""
@@ -78,7 +78,7 @@ class Pending:
                     await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                     if not task.done() and await self._keep(name, record):
                         return True
-                    await asyncio.wait([task], timeout=_AGAIN_S)
+                    await asyncio.wait([task], timeout=_RETRY_S)
                 return await task
             finally:
                 # Only then may anybody here go on with it. A claim's transaction is not cut off by this.
@@ -129,11 +129,11 @@ class Pending:
 
     def _begin(self, name: str) -> None:
         kept = self._ledger.pending.first(name)
-        if kept is None or name in self._at_work or not self._is_mine(name):
+        if kept is None or name in self._at_work or not self._owns_queue(name):
             return
         if (name, kept[0]) in self._ending:
             return  # that comes to its end first, and its transaction may be open
-        task = self._at_work[name] = asyncio.create_task(self._go_on(name))
+        task = self._at_work[name] = asyncio.create_task(self._continue(name))
         task.add_done_callback(partial(self._end, name))
         task.add_done_callback(say_failure)
 
@@ -142,19 +142,19 @@ class Pending:
         if not task.cancelled() and task.exception() is None:
             self._begin(name)  # what came at the last moment, or is ours again
 
-    async def _go_on(self, name: str) -> None:
+    async def _continue(self, name: str) -> None:
         """Carry out those of a name, one after the other."""
         telling = asyncio.create_task(self._tell(name))
         try:
-            while self._is_mine(name) and (kept := self._ledger.pending.first(name)) is not None:
-                if not await self._is_through(name, self._record(*kept)) and self._is_mine(name):
-                    await asyncio.sleep(_AGAIN_S)
+            while self._owns_queue(name) and (kept := self._ledger.pending.first(name)) is not None:
+                if not await self._is_through(name, self._record(*kept)) and self._owns_queue(name):
+                    await asyncio.sleep(_RETRY_S)
         finally:
             await end([telling])
 
     async def _is_through(self, name: str, record: CommandRecord) -> bool:
         try:
-            if not await self._carry_out(record, lambda: self._is_mine(name)):
+            if not await self._execute(record, lambda: self._owns_queue(name)):
                 return False
             await self._ledger.record(name, [(pending_key(name, record.position), None)])
             await self._ledger.barrier(name)  # or this view would show it once more
@@ -174,10 +174,10 @@ class Pending:
         """Let those behind the first say that they wait, whom nobody else tells any more."""
         told: set[Position] = set()
         while True:
-            await asyncio.sleep(_TOLD_S)
+            await asyncio.sleep(_LATE_S)
             first = self._ledger.pending.first(name)
             for kept in [] if first is None else self._ledger.pending.behind(name, first[0]):
-                if kept[0] not in told and self._is_mine(name) and await self._say_its_turn(self._record(*kept)):
+                if kept[0] not in told and self._owns_queue(name) and await self._say_its_turn(self._record(*kept)):
                     told.add(kept[0])
 
     async def idle(self, within_s: float) -> None:

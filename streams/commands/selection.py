@@ -13,7 +13,7 @@ from streams.lookup import find_topic, require_gone
 from streams.ports import Kafka
 
 _log = logging.getLogger(__name__)
-_LOOKS = 50
+_MOST_FETCHES = 50
 """Fetches of a partition, each up to 200 ms, in search of a message that tells its queue's name."""
 
 
@@ -45,7 +45,7 @@ async def _long_name(kafka: Kafka, topic: str) -> str | None:
         (end,) = (await kafka.stable_ends(topic, [partition])).values()
         reader = await kafka.reader(topic, partition, start, end)
         try:
-            for _ in range(_LOOKS):
+            for _ in range(_MOST_FETCHES):
                 if reader.position >= end:
                     break
                 for record in await reader.read():

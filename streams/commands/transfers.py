@@ -15,7 +15,7 @@ from streams.claim.request import ClaimRequest
 from streams.commands.admission import NotToDo
 from streams.commands.outcomes import Outcomes
 from streams.commands.selection import selected_queues
-from streams.domain.claim import Claim, Tally
+from streams.domain.claim import Claim, TransferCount
 from streams.domain.command import StartCommand
 from streams.domain.counts import counts_of
 from streams.domain.selection import Passed, chunks_of
@@ -173,7 +173,7 @@ class Transfers:
         """Write the tally, or the transfer's end where there was nothing to claim."""
         refusals = [passed.why for passed in attempt.passed.values() if passed.why is not None]
         detail = f"{len(refusals)} queues could not be claimed; the first: {refusals[0]}" if refusals else None
-        tally = Tally(queues=len(attempt.claims), at=format_time(self._now()), detail=detail)
+        tally = TransferCount(queues=len(attempt.claims), at=format_time(self._now()), detail=detail)
         name, id = topic_of(attempt.command.queue), attempt.command.id
         async with self._outcomes.fence(status) as fence:
             if self._is_counted(id):

@@ -8,9 +8,9 @@ from typing import Self
 
 from streams.concurrency.ending import end
 
-_TOLD_S = 4.0
+_LATE_S = 4.0
 """Who waits for so long is told, which takes a moment itself: within 5 s in all."""
-_AGAIN_S = 1.0
+_RETRY_S = 1.0
 """The pause after what could not be said."""
 
 
@@ -60,7 +60,7 @@ class Wait:
         # Ten thousand may wait at a time: one that has said why does not even look at the clock.
         while True:
             self._changed.clear()
-            left_s = self._since + _TOLD_S - time.monotonic()
+            left_s = self._since + _LATE_S - time.monotonic()
             if self._why == self._said:
                 await self._changed.wait()
             elif left_s > 0:
@@ -68,4 +68,4 @@ class Wait:
             else:
                 await self.tell(self._why)
                 if self._why != self._said:
-                    await asyncio.sleep(_AGAIN_S)
+                    await asyncio.sleep(_RETRY_S)

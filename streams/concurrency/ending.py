@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from streams.errors import XferqError
 
 _log = logging.getLogger(__name__)
-_AGAIN_S = 0.5
+_RETRY_S = 0.5
 _CANCEL_S = 1.0
 _Result = TypeVar("_Result")
 
@@ -24,7 +24,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     while left:
         for task in left:
             task.cancel()
-        ended, left = await asyncio.wait(left, timeout=_AGAIN_S)
+        ended, left = await asyncio.wait(left, timeout=_RETRY_S)
         for task in ended:
             if not task.cancelled():
                 task.exception()  # nobody is to be told of it

@@ -113,7 +113,7 @@ class Progress(LedgerValue):
         return self.topic_id == claim.topic_id and (self.lost or start <= self.offset <= end)
 
 
-class Tally(LedgerValue):
+class TransferCount(LedgerValue):
     """How many queues a transfer has claimed, at the moment when all of them were; why not more, if some could not be.
 
     Beside the command's status, and never written over by one: whoever stood still before he writes a status does not
@@ -125,7 +125,7 @@ class Tally(LedgerValue):
     detail: str | None = None
 
 
-class Waiting(LedgerValue):
+class StallReason(LedgerValue):
     """Why a claim does not get on: with one range, where `offset` is how far that was, or else with its heads.
 
     Out of date as soon as the range has got further.

@@ -28,7 +28,7 @@ ID_PATTERN = f"^[A-Za-z0-9._-]{{1,{MAX_ID_LENGTH}}}$"
 """A command's id, for documentation; `is_command_id` is what decides."""
 
 _ID = re.compile(ID_PATTERN.strip("^$"))
-_SHOWN = 200
+_MOST_SHOWN = 200
 _BYTES = f"1 to {MAX_TEXT_BYTES:,} bytes of UTF-8"
 _OF_A_TEXT: dict[str, Any] = {"minLength": 1, "maxLength": MAX_TEXT_BYTES}
 
@@ -51,7 +51,7 @@ def _bounded(text: str) -> str:
 
 def _xfer_queue_name(name: str) -> str:
     if not is_xfer(name):
-        raise PydanticCustomError("not_an_xfer_queue", "{name} is not an xfer queue", {"name": name[:_SHOWN]})
+        raise PydanticCustomError("not_an_xfer_queue", "{name} is not an xfer queue", {"name": name[:_MOST_SHOWN]})
     return name
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from streams.domain.claim import Tally
+from streams.domain.claim import TransferCount
 from streams.domain.command import Command
 from streams.domain.counts import Counts
 from streams.domain.topic import topic_of
@@ -62,7 +62,9 @@ class Status(BaseModel):
         """As JSON, without what is not set."""
         return self.model_dump_json(exclude_none=True).encode()
 
-    def with_counts(self, counts: Counts | None, waits: Sequence[str] = (), tally: Tally | None = None) -> "Status":
+    def with_counts(
+        self, counts: Counts | None, waits: Sequence[str] = (), tally: TransferCount | None = None
+    ) -> "Status":
         """This status with what has come of its claims; without any where `counts` is None.
 
         What was claimed wins, and the `tally` of a transfer, over whatever was written last: a worker that stood still

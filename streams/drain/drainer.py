@@ -16,12 +16,12 @@ from datetime import datetime
 from opentelemetry.trace import SpanKind
 
 from streams.concurrency.backoff import backoff_s
-from streams.domain.claim import Claim, Waiting
+from streams.domain.claim import Claim, StallReason
 from streams.drain.batch_sizer import BatchSizer
 from streams.drain.context import DrainContext
 from streams.drain.destinations import Destinations
 from streams.drain.range_drain import RangeDrain
-from streams.errors import Abandoned, Fenced, Rejected, Unavailable, XferqError
+from streams.errors import Fenced, Rejected, Revoked, Unavailable, XferqError
 from streams.ledger.keys import waiting_key
 from streams.ledger.ledger import Ledger
 from streams.lookup import is_forgotten
@@ -92,17 +92,17 @@ class Drainer:
         new producer; None where nothing is left.
 
         Raises:
-            Abandoned: `may_continue` became false.
+            Revoked: `may_continue` became false.
         """
         where = topic, partition
         trouble = self._troubles.get(where) or self._no_trouble(topic, partition)
         sizer, before = trouble.sizer, trouble.sizer.ended_steps
         try:
             if not may_continue():
-                raise Abandoned
+                raise Revoked
             with DRAINS_RUNNING.track_inprogress():
                 await self._drain_ranges(topic, partition, trouble, may_continue, drained)
-        except Abandoned:
+        except Revoked:
             self.leave(topic, partition)
             raise
         except XferqError as error:
@@ -161,7 +161,7 @@ class Drainer:
         for claim in ledger.unfinished(topic, partition)[:1]:
             step = ledger.progress(topic, partition, claim.id)
             offset = claim.ranges[partition][0] if step is None else step.offset
-            wait = Waiting(why=why[:_REASON_CHARS], offset=offset)
+            wait = StallReason(why=why[:_REASON_CHARS], offset=offset)
             try:
                 async with asyncio.timeout(_RECORD_TIMEOUT_S):
                     await ledger.record(topic, [(waiting_key(topic, partition, claim.id), wait.to_bytes())])

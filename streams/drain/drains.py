@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 
 from streams.concurrency.ending import end_after, say_failure
 from streams.drain.drainer import Drainer
-from streams.errors import Abandoned
+from streams.errors import Revoked
 from streams.ledger.ledger import Ledger
 
 _log = logging.getLogger(__name__)
@@ -175,12 +175,12 @@ class Drains:
             # What has failed waits among its own kind, however often it is asked for.
             line = self._again if where in self._drainer.troubled else self._first
             line.turns.add(id, where)
-            self._go_on()
+            self._continue()
 
     def _owns(self, where: Where) -> bool:
         return not self._stopping and self._partition_of(*where) in self._share
 
-    def _go_on(self) -> None:
+    def _continue(self) -> None:
         """Begin as many attempts as there are places."""
         for line in (self._first, self._again):
             while line.places and (where := line.turns.next()) is not None:
@@ -195,7 +195,7 @@ class Drains:
         again_s: float | None = _AFTER_BUG_S
         try:
             again_s = await self._drainer.attempt(*where, lambda: self._owns(where), drained)
-        except Abandoned:
+        except Revoked:
             again_s = 0.0  # in the share again by now, perhaps
         except Exception:  # noqa: BLE001 - a bug must not end this for as long as the worker lives
             _log.exception("drain.failed topic=%s partition=%d", *where)
@@ -203,7 +203,7 @@ class Drains:
             line.places += 1
             del self._at_work[where]
             self._end(where, again_s, self._news.pop(where, set()) - set(drained))
-            self._go_on()
+            self._continue()
         if drained:
             self._after(where[0])
 

@@ -20,7 +20,7 @@ from streams.drain.mover import Done, Mover, RecordMover, Returned, Waiting
 from streams.drain.pipeline import Pipeline
 from streams.drain.strategy import STRATEGIES
 from streams.drain.transaction_batch import TransactionBatch
-from streams.errors import Abandoned, OutOfRange, Unavailable, XferqError
+from streams.errors import OutOfRange, Revoked, Unavailable, XferqError
 from streams.ports import Producer
 from streams.records import Reader, Record
 from streams.telemetry.metrics import LOST
@@ -74,7 +74,7 @@ class RangeDrain:
         """Move the range up to its end.
 
         Raises:
-            Abandoned: `may_continue` became false; all that was begun is committed.
+            Revoked: `may_continue` became false; all that was begun is committed.
             Unavailable: nothing comes, though all of the range was there when it was claimed; aiokafka does
                 not say why.
         """
@@ -109,7 +109,7 @@ class RangeDrain:
             while not self._progress.done and (records or at_end):
                 # 2. Stop at this edge if the partition was taken away: one read may fill many transactions.
                 if not may_continue():
-                    raise Abandoned
+                    raise Revoked
                 # 3. Take as many records as there is room for; the size may be smaller since the last look.
                 batch = await self._open_batch()
                 room = max(1, self._sizer.size - batch.messages)
@@ -174,7 +174,7 @@ class RangeDrain:
             await self._pipeline.flush()
             raise
         if not may_continue():
-            raise Abandoned
+            raise Revoked
         now_s = time.monotonic()
         if records or reader.position != position:
             self._silent_since = None

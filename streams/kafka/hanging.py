@@ -28,7 +28,7 @@ _LOOKS_S = 1.0
 """How long an open transaction is looked at: a leader that was replaced just now may not know of its end."""
 _PAUSE_S = 0.05
 _MOST_PAUSE_S = 0.5
-_SHOWN = 3
+_MOST_SHOWN = 3
 
 
 async def require_none_hangs(
@@ -89,5 +89,5 @@ def _hint(hanging: dict[Where, int]) -> str:
     where = [f"{topic}/{partition} from offset {start}" for (topic, partition), start in sorted(hanging.items())]
     return (
         "a transaction of xferq's own hangs and would be committed: end it with kafka-transactions.sh abort, once "
-        f'docs/runbook.md, "A transaction hangs", has been read, in {named(where, _SHOWN)}'
+        f'docs/runbook.md, "A transaction hangs", has been read, in {named(where, _MOST_SHOWN)}'
     )

@@ -20,7 +20,7 @@ from aiokafka import errors as aio
 from aiokafka.client import ConnectionGroup, CoordinationType
 
 from streams.concurrency.ending import uncut
-from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavailable, XferqError
+from streams.errors import Conflict, Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.hanging import require_none_hangs
 from streams.kafka.places import Where, named
@@ -147,7 +147,7 @@ class TransactionalProducer:
         await self._producer.send_offsets_to_transaction(places, offsets.group)
         if time.monotonic() - began > self._settings.request_timeout_ms / 1000:
             # aiokafka has asked again, and the first request may still be on its way: behind what we look at next.
-            raise Overtaken(f"writing offsets of {offsets.topic}: the answer came late")
+            raise Conflict(f"writing offsets of {offsets.topic}: the answer came late")
 
     async def _require_unmoved(self, offsets: GroupOffsets) -> None:
         """See, once ours are written, that the group stands where it stood when they were reckoned.
@@ -166,7 +166,7 @@ class TransactionalProducer:
             stable=False, over=ConnectionGroup.COORDINATION,
         )  # fmt: skip
         if {p: offset for p, (offset, _) in there.items()} != {p: o for p, o in offsets.expected.items() if o >= 0}:
-            raise Overtaken(f"writing offsets of {offsets.topic}: its dispatchers have gone on meanwhile")
+            raise Conflict(f"writing offsets of {offsets.topic}: its dispatchers have gone on meanwhile")
 
     async def _look(self, partitions: set[Where]) -> None:
         """Before anything is written to these partitions: see that no earlier transaction of ours is open there.

@@ -4,7 +4,7 @@ transfers have selected. No I/O.
 
 from collections.abc import Callable, Mapping
 
-from streams.domain.claim import Control, Owned, Tally
+from streams.domain.claim import Control, Owned, TransferCount
 from streams.domain.counts import Counts
 from streams.domain.selection import Chunk, Passed, Selection
 from streams.domain.status import Status
@@ -27,7 +27,7 @@ class CommandRecords:
         self._controls: dict[str, Control] = {}
         self._owners: dict[str, dict[str, Owned]] = {}
         """By id and nonce, in the ledger's order."""
-        self._tallies: dict[str, Tally] = {}
+        self._tallies: dict[str, TransferCount] = {}
         self._selections: dict[str, Selection] = {}
         self._counts: dict[str, Counts] = {}
         self._recorded_ms: dict[str, int] = {}
@@ -96,7 +96,7 @@ class CommandRecords:
         """When that was written, in ms since the epoch, by the broker's clock; 0 for a status that there is not."""
         return self._recorded_ms.get(id, 0)
 
-    def tally(self, id: str) -> Tally | None:
+    def tally(self, id: str) -> TransferCount | None:
         """How many queues the transfer `id` has claimed; None until all of them are."""
         return self._tallies.get(id)
 
@@ -123,7 +123,7 @@ class CommandRecords:
             case "passed", [topic, id]:
                 self._select(id, lambda selection: selection.put_passed(topic, read(Passed, value)))
             case "tally", [_, id]:
-                set_value(self._tallies, id, read(Tally, value))
+                set_value(self._tallies, id, read(TransferCount, value))
                 self._say_drained(id)
             case (("command" | "outcome" | "control" | "id" | "selection" | "passed" | "tally"), _):
                 raise ValueError(f"{len(names)} names in the key of a {kind}")

@@ -25,7 +25,7 @@ from streams.telemetry.metrics import LEDGER_LAG, OPEN_SECONDS
 from streams.telemetry.open_transactions import OpenTransactionAge
 
 _log = logging.getLogger(__name__)
-_AGAIN_S = 5.0
+_RETRY_S = 5.0
 _SAID_AFTER_S = 4.0
 """Transactions that end within this time are nobody's business."""
 _BATCH_BYTES = 900_000
@@ -268,7 +268,7 @@ class Ledger(LedgerView):
                 if not isinstance(error, XferqError):
                     raise
                 _log.error("ledger.not_read_again error=%s", error)
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(_RETRY_S)
             else:
                 # No await before its reader is ours: records that it reads now belong here.
                 self.become(view)

@@ -20,10 +20,10 @@ from streams.records import Record, Tail
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.002
-_AGAIN_S = 0.5
+_RETRY_S = 0.5
 _STILL_S = 5.0
 """So long an acknowledged mark may be on its way: then somebody else reads on in that partition."""
-_LOOKS = 8
+_MOST_POLLS = 8
 """So many readers in a row have to say that a log does not hold where we stand, before that is believed."""
 
 
@@ -177,10 +177,10 @@ class LedgerReader:
                 await self._on_missing(part, error)
             except XferqError as error:
                 _log.warning("ledger.unreadable error=%s", error)
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(_RETRY_S)
             except Exception:  # noqa: BLE001 - a bug, ours or a library's, must not end the reading without a word
                 _log.exception("ledger.failed partitions=%s", sorted(part.partitions))
-                await asyncio.sleep(_AGAIN_S)
+                await asyncio.sleep(_RETRY_S)
 
     async def _follow_until_error(self, part: _Part) -> None:
         unknown = part.partitions - self._next.keys()
@@ -230,12 +230,12 @@ class LedgerReader:
             return
         part.failures += 1
         _log.warning("ledger.out_of_range partitions=%s error=%s", sorted(missing), error)
-        if part.failures >= _LOOKS:
+        if part.failures >= _MOST_POLLS:
             self.lost |= part.partitions
             part.partitions.clear()
             self._on_lost()
             return
-        await asyncio.sleep(_AGAIN_S)
+        await asyncio.sleep(_RETRY_S)
 
 
 async def read_again(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from pydantic import ValidationError
 
-from streams.domain.claim import Claim, Head, Progress, Waiting
+from streams.domain.claim import Claim, Head, Progress, StallReason
 from streams.domain.counts import Counts
 from streams.domain.status import Status
 from streams.domain.transitions import can_be
@@ -32,7 +32,7 @@ class LedgerView(CommandRecords):
         self._heads: dict[str, dict[int, Head]] = {}
         self._last_heads: dict[str, Head] = {}  # of those of a topic
         self._topics_of: dict[str, dict[str, bool]] = {}  # in the order of the claims
-        self._waiting: dict[tuple[str, str], dict[str, Waiting]] = {}
+        self._waiting: dict[tuple[str, str], dict[str, StallReason]] = {}
         self._waiting_of: dict[str, dict[str, bool]] = {}  # the topics of those, by command
         self._left: dict[tuple[str, int], dict[str, bool]] = {}
         """By queue partition, the commands whose range there is not drained."""
@@ -131,7 +131,7 @@ class LedgerView(CommandRecords):
         waits = [why for claim in claims if claim is not None for why in self._waits(claim)]
         return status.with_counts(self._counts.get(id), waits, self._tallies.get(id))
 
-    def waiting(self, topic: str, id: str) -> dict[str, Waiting]:
+    def waiting(self, topic: str, id: str) -> dict[str, StallReason]:
         """What was said last of why the claim does not get on: by partition, or `HEADS`; perhaps out of date."""
         return self._waiting.get((topic, id), {})
 
@@ -174,7 +174,7 @@ class LedgerView(CommandRecords):
                     self._last_heads[topic] = head
             elif kind == "waiting":
                 topic, where, id = rest.split("/")
-                put(self._waiting, (topic, id), where, read(Waiting, value))
+                put(self._waiting, (topic, id), where, read(StallReason, value))
                 put(self._waiting_of, id, topic, True if (topic, id) in self._waiting else None)
             elif kind == "pending":
                 name, *numbers = rest.split("/")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 _STALLED_S = 10.0
 """Errors that pass by themselves within this time are nobody's business."""
-_TOLD_S = 4.0
+_LATE_S = 4.0
 """Whoever asks is told by then of what waits."""
-_SHOWN = 1_000
+_MOST_SHOWN = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +58,12 @@ class Health:
         if why is None:
             self._notes.pop(what, None)
         else:
-            self._notes[what] = why[:_SHOWN]
+            self._notes[what] = why[:_MOST_SHOWN]
 
     @property
     def noted(self) -> list[str]:
         """What is to be said although the worker gets on: also of the piece of work that has waited longest."""
-        return [why for _, why in sorted(self._notes.items())] + self._longest_wait(_TOLD_S)
+        return [why for _, why in sorted(self._notes.items())] + self._longest_wait(_LATE_S)
 
     @property
     def waiting(self) -> int:
@@ -85,7 +85,7 @@ class Health:
         """Why the worker can't get on, in words; None where it can."""
         for wait in list(self._missing.values()):
             if self._clock() - wait.since >= wait.grace_s:
-                return wait.why[:_SHOWN]
+                return wait.why[:_MOST_SHOWN]
         if self.waiting_s > _STALLED_S and self.idle_s > _STALLED_S:
             for longest in self._longest_wait(_STALLED_S):
                 return longest
@@ -98,5 +98,5 @@ class Health:
         for work, wait in waits[:1]:
             if (waited_s := self._clock() - wait.since) >= at_least_s:
                 others = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
-                return [f"{work}{others} can't get on for {waited_s:.0f} s: {wait.why}"[:_SHOWN]]
+                return [f"{work}{others} can't get on for {waited_s:.0f} s: {wait.why}"[:_MOST_SHOWN]]
         return []

@@ -26,7 +26,7 @@ from streams import __version__
 from streams.domain.claim import Kind
 from streams.domain.command import TYPES
 from streams.domain.returned import ReturnReason
-from streams.errors import Fenced, OutcomeUnknown, OutOfRange, Overtaken, Rejected, Unavailable, Unreadable
+from streams.errors import Conflict, Fenced, OutcomeUnknown, OutOfRange, Rejected, Unavailable, Unreadable
 from streams.telemetry.health import Health
 
 Part = Literal["worker", "api"]
@@ -56,7 +56,7 @@ OTHER = "_other"
 
 _BOTH: Sequence[Part] = ("worker", "api")
 _WORKER: Sequence[Part] = ("worker",)
-_ERRORS = [kind.__name__ for kind in (Fenced, OutcomeUnknown, OutOfRange, Overtaken, Rejected, Unavailable, Unreadable)]
+_ERRORS = [kind.__name__ for kind in (Fenced, OutcomeUnknown, OutOfRange, Conflict, Rejected, Unavailable, Unreadable)]
 
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, that says when it began

@@ -15,7 +15,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from streams import __version__
-from streams.errors import Abandoned, Misconfigured, XferqError
+from streams.errors import Misconfigured, Revoked, XferqError
 from streams.settings.settings import Settings
 
 _log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def span(
     ) as begun:
         try:
             yield begun
-        except (Abandoned, asyncio.CancelledError):
+        except (Revoked, asyncio.CancelledError):
             begun.set_attribute(OUTCOME, "abandoned")  # another worker goes on with it
             raise
         except BaseException as error:

@@ -44,8 +44,8 @@ _RETRY_S = 5.0
 _REBALANCE_S = 15.0
 """A rebalance of the workers' group is nobody's business for so long."""
 _SEEK_AGAIN_S = 0.2
-IsOurs = Callable[[], bool]
-Work = Callable[[IsOurs, asyncio.Future[None]], Awaitable[bool]]
+Owns = Callable[[], bool]
+Work = Callable[[Owns, asyncio.Future[None]], Awaitable[bool]]
 """Told whether the event is still ours, and when its acknowledgement is wanted, as too much waits behind it."""
 
 

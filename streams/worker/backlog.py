@@ -35,7 +35,7 @@ class Backlog:
         self._open_age = OpenTransactionAge[tuple[str, int]]()
         self._next_look = 0.0
 
-    async def show_depths(self, is_mine: Callable[[str], bool]) -> None:
+    async def show_depths(self, owns_queue: Callable[[str], bool]) -> None:
         """Show what the xfer queues hold whose topics are ours.
 
         Raises:
@@ -44,7 +44,7 @@ class Backlog:
         began = time.monotonic()
         if not self._settings.metrics_queues or began < self._next_look:
             return
-        names = {topic: self._name(topic) for topic in await self._kafka.topics() if is_mine(topic)}
+        names = {topic: self._name(topic) for topic in await self._kafka.topics() if owns_queue(topic)}
         ours = {topic: name for topic, name in names.items() if name is not None and is_xfer(name)}
         for known in (self._depths, self._ends):
             for topic in known.keys() - ours.keys():
@@ -54,7 +54,7 @@ class Backlog:
         async def look(topic: str) -> None:
             async with slots:
                 try:
-                    await self._look(topic)
+                    await self._measure(topic)
                 except XferqError:
                     return  # as it was at the last look; who claims or drains it says what is wrong
 
@@ -69,7 +69,7 @@ class Backlog:
             return name
         return next((claim.queue for claim in self._ledger.claims(topic)), None)
 
-    async def _look(self, topic: str) -> None:
+    async def _measure(self, topic: str) -> None:
         there = await self._kafka.topic(topic)
         if there is None:
             return

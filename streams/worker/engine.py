@@ -21,7 +21,7 @@ from streams.domain.topic import drains_partition, is_queue_topic, topic_of
 from streams.domain.trace import trace_of
 from streams.drain.drainer import Drainer
 from streams.drain.drains import Drains
-from streams.errors import Abandoned, XferqError
+from streams.errors import Revoked, XferqError
 from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
 from streams.settings.settings import Settings
@@ -64,8 +64,8 @@ class Engine:
         self.claimer = Claimer(kafka, self.ledger, settings, now)
         self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health)
         self.drainer = Drainer(kafka, self.ledger, settings, now, self.health)
-        self.space = SpaceReclaimer(kafka, self.ledger, settings, self.is_mine)
-        self.forgetting = Forgetting(self.ledger, settings, now, self.is_mine)
+        self.space = SpaceReclaimer(kafka, self.ledger, settings, self.owns_queue)
+        self.forgetting = Forgetting(self.ledger, settings, now, self.owns_queue)
         self.maintenance = Maintenance(self._rounds(kafka, now))
         self._held_back = HeldBack(kafka, settings, self.health)
         self.drains = Drains(
@@ -74,8 +74,8 @@ class Engine:
         self.pending = Pending(
             self.ledger,
             settings,
-            partial(self._carry_out, is_kept=True),
-            lambda name: not self._stopping and self.is_mine(name),
+            partial(self._execute, is_kept=True),
+            lambda name: not self._stopping and self.owns_queue(name),
             self.commands.announcements.say_its_turn,
         )
         self._background = Background()
@@ -83,15 +83,15 @@ class Engine:
 
     def _rounds(self, kafka: Kafka, now: Callable[[], datetime]) -> list[Round]:
         settings = self._settings
-        guard = HeadGuard(kafka, self.ledger, self.claimer, settings, now, self.is_mine)
-        stalled = StalledClaims(self.ledger, self.commands, settings, now, self.is_mine)
+        guard = HeadGuard(kafka, self.ledger, self.claimer, settings, now, self.owns_queue)
+        stalled = StalledClaims(self.ledger, self.commands, settings, now, self.owns_queue)
         backlog = Backlog(kafka, self.ledger, settings)
         return [
             ("guard_heads", guard.guard_heads, settings.guard_ms / 1000),
             ("nudge_stalled", stalled.nudge_stalled, settings.stalled_ms / 3000),
             ("free_space", self.space.free_space, settings.space_s),
             ("forget_commands", self.forgetting.forget_commands, _FORGET_S),
-            ("show_depths", partial(backlog.show_depths, self.is_mine), _DEPTHS_S),
+            ("show_depths", partial(backlog.show_depths, self.owns_queue), _DEPTHS_S),
         ]
 
     async def start(self) -> None:
@@ -154,16 +154,16 @@ class Engine:
         """The partitions of the commands topic that are ours."""
         return self._shares
 
-    def is_mine(self, topic: str) -> bool:
+    def owns_queue(self, topic: str) -> bool:
         """Whether the standing work for this queue topic is ours: every one is somebody's."""
         return zlib.crc32(topic.encode()) % self._settings.commands_partitions in self._shares
 
     async def on_command(
-        self, record: CommandRecord, is_ours: Callable[[], bool], wanted: asyncio.Future[None] | None = None
+        self, record: CommandRecord, owns: Callable[[], bool], wanted: asyncio.Future[None] | None = None
     ) -> bool:
         """Carry out one record of the commands topic, or keep it; whether it may be acknowledged."""
         wanted = wanted or asyncio.get_running_loop().create_future()
-        work = self._carry_out(record, is_ours)
+        work = self._execute(record, owns)
         return await self.pending.done_or_kept(self._name_of(record), record, work, wanted)
 
     def _name_of(self, record: CommandRecord) -> str:
@@ -172,34 +172,34 @@ class Engine:
         except InvalidCommand as error:
             return error.id
 
-    async def _carry_out(self, record: CommandRecord, is_ours: Callable[[], bool], *, is_kept: bool = False) -> bool:
-        def go_on() -> bool:
-            return is_ours() and not self._stopping
+    async def _execute(self, record: CommandRecord, owns: Callable[[], bool], *, is_kept: bool = False) -> bool:
+        def may_continue() -> bool:
+            return owns() and not self._stopping
 
         about = about_record(record.topic, "process", kind="process", partition=record.partition)
         about |= {"messaging.kafka.offset": record.offset, "messaging.consumer.group.name": self._settings.worker_group}
         with span(f"process {record.topic}", SpanKind.CONSUMER, about, trace_of(record.headers)) as processing:
-            return await self._on_command(record, go_on, processing, is_kept=is_kept)
+            return await self._on_command(record, may_continue, processing, is_kept=is_kept)
 
     async def _on_command(
-        self, record: CommandRecord, go_on: Callable[[], bool], processing: Span, *, is_kept: bool
+        self, record: CommandRecord, may_continue: Callable[[], bool], processing: Span, *, is_kept: bool
     ) -> bool:
         try:
             command = self.commands.parse(record)
         except InvalidCommand as error:
             processing.set_attributes({COMMAND_ID: error.id, OUTCOME: "refused"})
-            return await self._refuse(record, error, go_on)
+            return await self._refuse(record, error, may_continue)
         processing.set_attributes({COMMAND_ID: command.id, QUEUE: command.queue, "xferq.command.type": command.type})
         try:
-            outcome = await self.commands.carry_out(command, record, go_on, is_kept=is_kept)
-        except Abandoned:
+            outcome = await self.commands.run(command, record, may_continue, is_kept=is_kept)
+        except Revoked:
             processing.set_attribute(OUTCOME, "abandoned")
             return False
         processing.set_attribute(OUTCOME, outcome)
         return True
 
-    async def _refuse(self, record: CommandRecord, error: InvalidCommand, go_on: Callable[[], bool]) -> bool:
-        while go_on():
+    async def _refuse(self, record: CommandRecord, error: InvalidCommand, may_continue: Callable[[], bool]) -> bool:
+        while may_continue():
             try:
                 await self.commands.refuse(record, error)
             except XferqError as failure:
@@ -227,5 +227,5 @@ class Engine:
     def _on_drained(self, id: str) -> None:
         """The view shows that all of a command is drained: one of the workers records its end."""
         status = self.ledger.recorded_status(id)
-        if status is not None and self.ledger.outcome(id) is None and self.is_mine(name_of(status)):
+        if status is not None and self.ledger.outcome(id) is None and self.owns_queue(name_of(status)):
             self.commands.outcomes.finish_soon(id)

@@ -37,15 +37,15 @@ _AT_ONCE = 500
 
 
 class Forgetting:
-    """Removes commands; `is_mine` says whether one, by its queue's topic or its id, is this worker's to look after."""
+    """Removes commands; `owns_queue` says whether one is this worker's, by its queue's topic or its id."""
 
     def __init__(
-        self, ledger: Ledger, settings: Settings, now: Callable[[], datetime], is_mine: Callable[[str], bool]
+        self, ledger: Ledger, settings: Settings, now: Callable[[], datetime], owns_queue: Callable[[str], bool]
     ) -> None:
         self._ledger = ledger
         self._settings = settings
         self._now = now
-        self._is_mine = is_mine
+        self._owns_queue = owns_queue
 
     async def forget_commands(self) -> None:
         """Remove of commands that have ended what they leave, after a while, and after a long while all of them.
@@ -54,7 +54,7 @@ class Forgetting:
         wanted long ago, for a command that was never written down. The broker's clock counts: this worker's, or that of
         the one that has finished a command, may be wrong by months.
         """
-        ended = [id for id in self._ledger.outcomes() if self._ledger.has_leftovers(id) and self._is_mine_by_id(id)]
+        ended = [id for id in self._ledger.outcomes() if self._ledger.has_leftovers(id) and self._owns_command(id)]
         for id in await self._known_for_sure(ended):
             if self._age_s(id) > _LEFTOVERS_S and not self._is_under_way(id):
                 await self._forget_leftovers(id)
@@ -69,9 +69,9 @@ class Forgetting:
         await self._forget_unused_ids()
         await self._forget_orphans()
 
-    def _is_mine_by_id(self, id: str) -> bool:
+    def _owns_command(self, id: str) -> bool:
         status = self._ledger.outcome(id)
-        return status is not None and self._is_mine(name_of(status))
+        return status is not None and self._owns_queue(name_of(status))
 
     def _age_s(self, id: str) -> float:
         """Since the command's end, or its status, was written."""
@@ -112,7 +112,7 @@ class Forgetting:
     def _is_long_over(self, status: Status, now_s: float) -> bool:
         over = status.state in ENDED or (status.state == "accepted" and not self._ledger.claims_of(status.id))
         since = status.finished_at if status.state in ENDED else status.requested_at
-        if not over or since is None or not self._is_mine(name_of(status)):
+        if not over or since is None or not self._owns_queue(name_of(status)):
             return False
         return now_s - parse_time(since).timestamp() > self._kept_s
 
@@ -143,13 +143,13 @@ class Forgetting:
     async def _forget_unused_ids(self) -> None:
         for id, wanted_ms in self._ledger.unused_ids():
             # Twice as long: the status may just be on its way, of a command that comes again at the last moment.
-            if self._is_mine(id) and self._ledger.broker_s(id) - wanted_ms / 1000 > 2 * self._kept_s:
+            if self._owns_queue(id) and self._ledger.broker_s(id) - wanted_ms / 1000 > 2 * self._kept_s:
                 await self._ledger.record(id, [(id_key(id, nonce), None) for nonce in self._ledger.wanted(id)])
 
     async def _forget_orphans(self) -> None:
         """Remove what is left of forgotten claims: a worker died before it had removed that, or wrote it late."""
-        orphans = [orphan for orphan in self._ledger.orphans() if self._is_mine(orphan[0])]
-        waits = [orphan for orphan in self._ledger.orphan_waits() if self._is_mine(orphan[0])]
+        orphans = [orphan for orphan in self._ledger.orphans() if self._owns_queue(orphan[0])]
+        waits = [orphan for orphan in self._ledger.orphan_waits() if self._owns_queue(orphan[0])]
         for topic in {orphan[0] for orphan in orphans} | {orphan[0] for orphan in waits}:
             await self._ledger.barrier(topic)
         for topic, partition, id in orphans:

@@ -44,7 +44,7 @@ class _Guarded:
 
 
 class HeadGuard:
-    """Looks at the heads of claimed queues; `is_mine` says whether a queue topic is this worker's to look after."""
+    """Looks at the heads of claimed queues; `owns_queue` says whether a queue topic is this worker's to look after."""
 
     def __init__(
         self,
@@ -53,14 +53,14 @@ class HeadGuard:
         claimer: Claimer,
         settings: Settings,
         now: Callable[[], datetime],
-        is_mine: Callable[[str], bool],
+        owns_queue: Callable[[str], bool],
     ) -> None:
         self._kafka = kafka
         self._ledger = ledger
         self._claimer = claimer
         self._settings = settings
         self._now = now
-        self._is_mine = is_mine
+        self._owns_queue = owns_queue
         self._guarded: dict[str, _Guarded] = {}
 
     async def guard_heads(self) -> None:
@@ -72,7 +72,7 @@ class HeadGuard:
                 with suppress(XferqError):  # the next round comes soon
                     await self._guard(topic)
 
-        await asyncio.gather(*(guard(topic) for topic in self._ledger.claimed_topics() if self._is_mine(topic)))
+        await asyncio.gather(*(guard(topic) for topic in self._ledger.claimed_topics() if self._owns_queue(topic)))
 
     async def _guard(self, topic: str) -> None:
         # The last one in the ledger, whatever its clock said.

@@ -147,8 +147,8 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
         if starting.done():
             await starting
             _log.info("worker.started bootstrap=%s group=%s", kafka.connection.bootstrap_servers, settings.worker_group)
-            looking = asyncio.create_task(_look(engine, kafka, settings, ledger_id))
-            watching = asyncio.create_task(QueueWatch(kafka, settings, engine.is_mine).run(lambda: engine.shares))
+            looking = asyncio.create_task(_check(engine, kafka, settings, ledger_id))
+            watching = asyncio.create_task(QueueWatch(kafka, settings, engine.owns_queue).run(lambda: engine.shares))
             crashing = asyncio.create_task(app.wait_until_stopped())
             await asyncio.wait([stopping, crashing, looking], return_when=asyncio.FIRST_COMPLETED)
             watching.cancel()
@@ -228,7 +228,7 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings, l
         await app.start()
 
 
-async def _look(engine: Engine, kafka: Cluster, settings: Settings, ledger_id: LedgerId) -> None:
+async def _check(engine: Engine, kafka: Cluster, settings: Settings, ledger_id: LedgerId) -> None:
     """See again and again whether Kafka answers, whatever there is to do: whoever watches wants to know before.
 
     Raises:

@@ -25,12 +25,12 @@ _SHARE_OF_TIME = 0.1
 
 
 class QueueWatch:
-    """The looks of one worker; `is_mine` says whether a queue topic is this worker's to look after."""
+    """The looks of one worker; `owns_queue` says whether a queue topic is this worker's to look after."""
 
-    def __init__(self, kafka: Cluster, settings: Settings, is_mine: Callable[[str], bool]) -> None:
+    def __init__(self, kafka: Cluster, settings: Settings, owns_queue: Callable[[str], bool]) -> None:
         self._kafka = kafka
         self._settings = settings
-        self._is_mine = is_mine
+        self._owns_queue = owns_queue
         self._said: dict[str, Mapping[str, str]] = {}
 
     async def run(self, shares: Callable[[], Collection[int]]) -> None:
@@ -60,7 +60,7 @@ class QueueWatch:
         Raises:
             XferqError: Kafka does not tell.
         """
-        names = [name for name in await self._kafka.topics() if is_queue_topic(name) and self._is_mine(name)]
+        names = [name for name in await self._kafka.topics() if is_queue_topic(name) and self._owns_queue(name)]
         unsafe = await unsafe_queues(self._kafka.connection, names)
         UNSAFE_QUEUES.set(len(unsafe))
         if new := self._news("unsafe_queues", unsafe):
@@ -81,7 +81,7 @@ class QueueWatch:
         for group, kind, topics in await self._kafka.subscriptions():
             has_no_place = kind in ("share", "streams")
             taken = [t for t in topics if is_queue_topic(t) and (has_no_place or self._settings.group_of(t) != group)]
-            if taken and self._is_mine(first := min(taken)):
+            if taken and self._owns_queue(first := min(taken)):
                 foreign[group] = f"{kind}: {first}"
                 kinds[kind] += 1
         for name in GROUP_KINDS:

@@ -19,13 +19,13 @@ _PROGRESS_S = 3.0
 
 
 class SpaceReclaimer:
-    """Frees queue topics; `is_mine` says whether one is this worker's to look after."""
+    """Frees queue topics; `owns_queue` says whether one is this worker's to look after."""
 
-    def __init__(self, kafka: Kafka, ledger: Ledger, settings: Settings, is_mine: Callable[[str], bool]) -> None:
+    def __init__(self, kafka: Kafka, ledger: Ledger, settings: Settings, owns_queue: Callable[[str], bool]) -> None:
         self._kafka = kafka
         self._ledger = ledger
         self._settings = settings
-        self._is_mine = is_mine
+        self._owns_queue = owns_queue
         self._not_freed: dict[str, set[int]] = {}
         self._background = Background()
         self._to_free: dict[str, bool] = {}
@@ -34,7 +34,7 @@ class SpaceReclaimer:
     async def free_space(self) -> None:
         """Free what has been dispatched or drained, in all queue topics of this worker's share."""
         for topic in await self._kafka.topics():
-            if is_queue_topic(topic) and self._is_mine(topic):
+            if is_queue_topic(topic) and self._owns_queue(topic):
                 try:
                     await self.free(topic)
                 except XferqError as error:  # one topic in trouble is no reason to let all behind it grow

@@ -33,7 +33,7 @@ class _Silence:
 
 
 class StalledClaims:
-    """Watches unfinished claims; `is_mine` says whether those of a queue topic are this worker's to look after."""
+    """Watches unfinished claims; `owns_queue` says whether those of a queue topic are this worker's to look after."""
 
     def __init__(
         self,
@@ -41,18 +41,18 @@ class StalledClaims:
         commands: Commands,
         settings: Settings,
         now: Callable[[], datetime],
-        is_mine: Callable[[str], bool],
+        owns_queue: Callable[[str], bool],
     ) -> None:
         self._ledger = ledger
         self._commands = commands
         self._stalled_s = settings.stalled_ms / 1000
         self._now = now
-        self._is_mine = is_mine
+        self._owns_queue = owns_queue
         self._silent: dict[tuple[str, str], _Silence] = {}
 
     async def nudge_stalled(self) -> None:
         """Publish the tasks of claims again that are unfinished and show no progress; finish what is done."""
-        topics = [topic for topic in self._ledger.claimed_topics() if self._is_mine(topic)]
+        topics = [topic for topic in self._ledger.claimed_topics() if self._owns_queue(topic)]
         claims = [claim for topic in topics for claim in self._ledger.claims(topic)]
         unfinished = [claim for claim in claims if not self._ledger.is_finished(claim)]
         stalled = self._stalled(unfinished)
@@ -102,5 +102,5 @@ class StalledClaims:
         """Commands whose last drain ended and whose worker was killed before it could record that."""
         for id in self._ledger.without_outcome():
             status = self._ledger.recorded_status(id)
-            if status is not None and self._is_mine(name_of(status)):
+            if status is not None and self._owns_queue(name_of(status)):
                 self._commands.outcomes.finish_soon(id)

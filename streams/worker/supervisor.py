@@ -21,7 +21,7 @@ from streams.worker.process import CAN_T_START, run_worker
 _log = logging.getLogger(__name__)
 _PROGRAM = "from streams.worker.supervisor import main; main()"
 _LOOK_S = 0.1
-_AGAIN_S = 2.0
+_RETRY_S = 2.0
 _END_S = 10.0
 
 
@@ -62,7 +62,7 @@ class _Supervisor:
             if status == CAN_T_START:
                 return status  # it has said why; another one would say the same
             _log.warning("supervisor.replaced process=%d status=%d", number, status)
-            time.sleep(_AGAIN_S)
+            time.sleep(_RETRY_S)
             self._processes[number] = self._start(number)
         return 0
 

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from api.app import create_app
 from api.cli.transfers import command_of
 from api.commands import ENDPOINTS, STATUS_PATH, Endpoint
-from api.link import Link
-from api.submission import Submissions
+from api.link import KafkaLink
+from api.submission import CommandPublisher
 from streams.commands.commands import HANDLERS, Commands
 from streams.domain.command import TYPES, Command, TextField, parse_command
 from streams.domain.queue_name import XFER_SUFFIX
@@ -94,11 +94,11 @@ async def test_a_new_type_from_the_request_to_its_end(example: Endpoint) -> None
     async with World() as world:
         kafka: Any = FakeKafka(world.broker, world.settings)
         kafka.connection = SimpleNamespace(bootstrap_servers="nowhere")
-        link = Link(kafka, world.settings)
+        link = KafkaLink(kafka, world.settings)
         link._ledger, link.missing = Ledger(kafka, world.settings), None
         await link.ledger.start()
         app = create_app(world.settings, kafka, unprotected=True)
-        app.state.link, app.state.submissions = link, Submissions(link, world.settings, now)
+        app.state.link, app.state.publisher = link, CommandPublisher(link, world.settings, now)
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://xferq") as client:
             refused = await client.post(example.path, json={"note": 5})

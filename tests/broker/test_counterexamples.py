@@ -22,7 +22,7 @@ from streams.broker import EmbeddedBroker
 from streams.claim.claimer import Claimer
 from streams.claim.request import ClaimRequest
 from streams.domain.claim import Claim
-from streams.errors import Overtaken
+from streams.errors import Conflict
 from streams.kafka.cluster import Cluster
 from streams.kafka.hold import ClassicHold, Kip848Hold
 from streams.kafka.transaction import TransactionalProducer
@@ -335,7 +335,7 @@ async def test_without_the_look_before_a_head_is_put_back_what_was_sent_is_claim
             await dispatcher.leave()
 
         place.at["transact"] = dispatch
-        with suppress(Overtaken):
+        with suppress(Conflict):
             await claimer.reassert(claim)
         second = await claimer.claim(request(scene, "b"))
     assert dispatcher.sent == {_ALL - 1, _ALL, _ALL + 1}

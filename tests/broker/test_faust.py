@@ -30,7 +30,7 @@ class Noting:
         if commands:
             self.has_place.set()
 
-    async def on_command(self, record: CommandRecord, is_ours: Any, wanted: Any) -> bool:
+    async def on_command(self, record: CommandRecord, owns: Any, wanted: Any) -> bool:
         self.commands.append((record.partition, record.offset))
         return True
 

@@ -281,7 +281,7 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         command = {"type": "xfer.cancel", "queue_name": scene.queue, "reason": "r", "id": scene.name}
         moment = int(time.time() * 1000)
         record = CommandRecord(settings.commands_topic, 0, 0, moment, json.dumps(command).encode())
-        watch = QueueWatch(kafka, settings, engine.is_mine).run(lambda: engine.shares)
+        watch = QueueWatch(kafka, settings, engine.owns_queue).run(lambda: engine.shares)
         looks = _look(engine, kafka, settings, ledger_id)
         tasks = [asyncio.create_task(work) for work in (looks, watch, engine.on_command(record, lambda: True))]
         await until(is_said)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from api.link import Link
+from api.link import KafkaLink
 from streams.broker import EmbeddedBroker
 from streams.domain.ledger_partitions import ledger_width
 from streams.errors import Misconfigured
@@ -83,7 +83,7 @@ async def test_what_was_claimed_is_not_freed_by_the_next_worker_and_a_restore_br
 async def test_a_worker_and_an_api_stop_that_run_meanwhile(scene: Scene) -> None:
     worker = await asyncio.to_thread(scene.worker().started)
     async with Cluster(scene.settings) as kafka:
-        link = Link(kafka, scene.settings)
+        link = KafkaLink(kafka, scene.settings)
         link.start()
         try:
             async with asyncio.timeout(WAIT_S):

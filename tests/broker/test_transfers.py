@@ -58,14 +58,14 @@ class Mail:
         """What is in the target's xfer queue."""
         return self.world.records(topic_of(self.target + XFER))
 
-    def is_ours(self, id: bytes | None) -> bool:
+    def owns(self, id: bytes | None) -> bool:
         """Whether we have made the message, and not a test before on the same broker."""
         return self.name.encode() in (id or b"")
 
     def problems(self, queues: Sequence[str], status: dict[str, Any], before: Sequence[bytes] = ()) -> list[str]:
         """What is not as it must be after a transfer of exactly these queues."""
         sent = {message.key: message for queue in queues for message in self.sent[queue]}
-        moved = [record for record in self.moved() if record.id not in before and self.is_ours(record.id)]
+        moved = [record for record in self.moved() if record.id not in before and self.owns(record.id)]
         wrong = []
         wrong += _differences("moved", Counter(record.id or b"" for record in moved), Counter(list(sent)))
         last: dict[tuple[str, int], int] = {}
@@ -99,7 +99,7 @@ class Mail:
         ids = Counter(
             line["id"].encode()
             for line in logged
-            if line["queue"] == self.target + XFER and self.is_ours(line["id"].encode())
+            if line["queue"] == self.target + XFER and self.owns(line["id"].encode())
         )
         wrong += _differences("logged", ids, Counter(list(sent)))
         others = len(self.moved()) - len(moved) - len(before)

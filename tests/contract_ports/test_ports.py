@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 from aiokafka.partitioner import murmur2
 
-from streams.errors import Fenced, OutOfRange, Overtaken, Rejected, Unavailable, XferqError
+from streams.errors import Conflict, Fenced, OutOfRange, Rejected, Unavailable, XferqError
 from streams.ports import GroupOffsets, Producer
 from streams.records import Reader, Write
 from tests.contract_ports.rigs import BrokerRig, FakeRig, Rig, eventually
@@ -345,7 +345,7 @@ async def test_offsets_are_committed_only_where_the_group_stands_where_it_stood(
     assert await committed(rig, group, topic) == {0: 3, 1: 0}
     await producer.transact([], GroupOffsets(group, topic, {0: 4, 1: 1}, expected={0: 3, 1: 0}))
     assert await committed(rig, group, topic) == {0: 4, 1: 1}
-    with pytest.raises(Overtaken):
+    with pytest.raises(Conflict):
         await producer.transact([], GroupOffsets(group, topic, {0: 9, 1: 9}, expected={0: 3, 1: 1}))
     await producer.close()
     assert await committed(rig, group, topic) == {0: 4, 1: 1}

@@ -7,7 +7,7 @@ import pytest
 from faust.types import TP
 
 from streams.worker import agents
-from streams.worker.agents import AckQueue, IsOurs, Work
+from streams.worker.agents import AckQueue, Owns, Work
 from tests.fakes.clock import timeless
 from tests.fakes.worker import FakeEvent, FakeMessage
 
@@ -20,7 +20,7 @@ class Desk:
     def __init__(self) -> None:
         self.acks = AckQueue()
         self.acked: list[tuple[TP, int]] = []
-        self.is_ours: dict[tuple[TP, int], IsOurs] = {}
+        self.owns: dict[tuple[TP, int], Owns] = {}
         self.wanted: dict[tuple[TP, int], asyncio.Future[None]] = {}
         self._ends: dict[tuple[TP, int], asyncio.Future[bool]] = {}
 
@@ -30,9 +30,9 @@ class Desk:
         await asyncio.sleep(0)
 
     def _work(self, tp: TP, offset: int) -> Work:
-        async def work(is_ours: IsOurs, wanted: asyncio.Future[None]) -> bool:
+        async def work(owns: Owns, wanted: asyncio.Future[None]) -> bool:
             self.wanted[(tp, offset)] = wanted
-            self.is_ours[(tp, offset)] = is_ours
+            self.owns[(tp, offset)] = owns
             self._ends[(tp, offset)] = asyncio.get_running_loop().create_future()
             return await self._ends[(tp, offset)]
 
@@ -77,10 +77,10 @@ async def test_nothing_is_acknowledged_after_a_revocation() -> None:
     desk = Desk()
     await desk.take(ONE, 0)
     await desk.take(OTHER, 0)
-    assert desk.is_ours[(ONE, 0)]()
+    assert desk.owns[(ONE, 0)]()
     desk.acks.drop({ONE})
-    assert not desk.is_ours[(ONE, 0)]()
-    assert desk.is_ours[(OTHER, 0)]()
+    assert not desk.owns[(ONE, 0)]()
+    assert desk.owns[(OTHER, 0)]()
     await desk.end(ONE, 0)
     await desk.end(OTHER, 0)
     assert desk.acked == [(OTHER, 0)]
@@ -140,7 +140,7 @@ async def test_an_event_that_waits_for_its_turn_while_it_is_revoked(monkeypatch:
     await waiting
     await asyncio.sleep(0.01)
     if (ONE, 1) in desk._ends:
-        assert not desk.is_ours[(ONE, 1)]()
+        assert not desk.owns[(ONE, 1)]()
         await desk.end(ONE, 1)
     assert desk.acked == []
 

@@ -10,7 +10,7 @@ from faust.types import TP
 from streams.domain.topic import topic_of
 from streams.errors import Refused, Unavailable
 from streams.worker import agents
-from streams.worker.agents import AckQueue, IsOurs
+from streams.worker.agents import AckQueue, Owns
 from tests.engine.checker import Checker
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless
@@ -244,8 +244,8 @@ async def test_an_event_that_waits_for_its_turn_is_revoked_as_well() -> None:
 
         began: list[bool] = []
 
-        async def second(is_ours: IsOurs, _: asyncio.Future[None]) -> bool:
-            began.append(is_ours())
+        async def second(owns: Owns, _: asyncio.Future[None]) -> bool:
+            began.append(owns())
             return True
 
         await acks.submit(_event(TP("drains", 0), 0, acked), first)

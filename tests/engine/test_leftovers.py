@@ -5,7 +5,7 @@ from datetime import timedelta
 
 from faust.types import TP
 
-from streams.domain.claim import Claim, Progress, Tally
+from streams.domain.claim import Claim, Progress, TransferCount
 from streams.domain.status import Status
 from streams.domain.topic import topic_of
 from streams.ledger.keys import claim_key, command_key, progress_key, tally_key
@@ -117,7 +117,7 @@ async def test_a_transfer_of_an_earlier_version_that_is_half_forgotten() -> None
         world.queue(QUEUES[0])
         q2 = world.queue(QUEUES[1])
         at = "2026-11-20T10:00:00Z"
-        tally = Tally(queues=2, at=at)
+        tally = TransferCount(queues=2, at=at)
         status = Status(
             id="s1", type="xfer.start", queue_name=XFER_QUEUE, state="done", queues=2, total=2, restored=2,
             offsets_total=2, offsets_done=2, requested_at=at, claimed_at=at, finished_at=at,

@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
 from streams.concurrency.ending import uncut
-from streams.errors import Fenced, OutcomeUnknown, Overtaken, Rejected, Unavailable, XferqError
+from streams.errors import Conflict, Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
 from streams.ports import GroupOffsets
 from streams.records import Batch, Header, Write
 from streams.settings.settings import Settings
@@ -110,7 +110,7 @@ class FakeProducer:
                 there = {p: group.offset(offsets.topic, p) for p in offsets.offsets}
                 read = None if offsets.expected is None else {p: o for p, o in offsets.expected.items() if o >= 0}
                 if read is not None and read != {p: o for p, o in there.items() if o is not None}:
-                    raise Overtaken("the group has gone on")
+                    raise Conflict("the group has gone on")
             if before_commit is not None:
                 await before_commit()
             committing = True
@@ -118,7 +118,7 @@ class FakeProducer:
             self._check_epoch()
             self._broker.decide(transaction, commit=True)
             await self._faults.point(f"{name}.committed")
-        except (Unavailable, Rejected, Overtaken) as error:
+        except (Unavailable, Rejected, Conflict) as error:
             if committing:
                 raise OutcomeUnknown(f"committing: {error}") from error
             self._abort(transaction)

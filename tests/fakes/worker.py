@@ -12,7 +12,7 @@ from faust.types import TP
 from streams.commands.command_record import CommandRecord
 from streams.errors import XferqError
 from streams.settings.settings import Settings
-from streams.worker.agents import AckQueue, IsOurs, Work
+from streams.worker.agents import AckQueue, Owns, Work
 from streams.worker.engine import Engine
 from tests.fakes.broker import Broker
 from tests.fakes.clock import now
@@ -159,8 +159,8 @@ class FakeWorker:
             event.ack()
 
     def _command(self, record: CommandRecord) -> Work:
-        async def work(is_ours: IsOurs, wanted: asyncio.Future[None]) -> bool:
-            return await self.engine.on_command(record, is_ours, wanted)
+        async def work(owns: Owns, wanted: asyncio.Future[None]) -> bool:
+            return await self.engine.on_command(record, owns, wanted)
 
         return work
 

@@ -59,7 +59,7 @@ def _without_transactions() -> None:
 
 def _without_second_look() -> None:
     async def trusting(self: Confirmation, claim: Claim, *_: object) -> None:
-        self._say_confirmed([claim])
+        self._note_confirmed([claim])
 
     setattr(Confirmation, "confirm", trusting)  # noqa: B010
     whole = TransactionalProducer.transact

@@ -12,7 +12,7 @@ async def drain(
     """Attempt after attempt, as `streams.drain.drains` does it; the commands of which a range was finished.
 
     Raises:
-        Abandoned: `may_continue` became false.
+        Revoked: `may_continue` became false.
     """
     drained: list[str] = []
     while (again_s := await drainer.attempt(topic, partition, may_continue, drained)) is not None:
