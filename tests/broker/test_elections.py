@@ -62,7 +62,7 @@ async def test_a_worker_at_work_ends_with_it(
             engine, ledger_id = Engine(kafka, scene.settings), LedgerId(kafka, scene.settings)
             await ledger_id.open(remember=True)
             await engine.start()
-            looking = asyncio.create_task(worker._look(engine, kafka, scene.settings, ledger_id))
+            looking = asyncio.create_task(worker._check(engine, kafka, scene.settings, ledger_id))
             try:
                 await asyncio.sleep(1)
                 assert not looking.done()

@@ -37,7 +37,7 @@ from streams.kafka.layout import apply_layout
 from streams.kafka.ledger_id import LedgerId
 from streams.settings.settings import Settings
 from streams.worker.engine import Engine
-from streams.worker.process import _look, _start
+from streams.worker.process import _check, _start
 from streams.worker.queue_watch import QueueWatch
 from tests.api.running import CANCEL, START, until_ready
 from tests.api.running import running as serving
@@ -282,7 +282,7 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         moment = int(time.time() * 1000)
         record = CommandRecord(settings.commands_topic, 0, 0, moment, json.dumps(command).encode())
         watch = QueueWatch(kafka, settings, engine.owns_queue).run(lambda: engine.shares)
-        looks = _look(engine, kafka, settings, ledger_id)
+        looks = _check(engine, kafka, settings, ledger_id)
         tasks = [asyncio.create_task(work) for work in (looks, watch, engine.on_command(record, lambda: True))]
         await until(is_said)
         for task in tasks:

@@ -86,7 +86,10 @@ async def test_the_ledger_is_lost_without_a_backup(own: Installation) -> None:
     scene.put(400)
     await claimed(scene, "lost")
     scene.ids.clear()
-    other = Scene(scene.servers, **{name: value for name, value in scene.values.items() if "topic" in name})
+    other = Scene(
+        scene.servers,
+        **{name: value for name, value in scene.values.items() if "topic" in name or "group_template" in name},
+    )
     other.create({other.topic: 4})
     other.put(40)
     await claimed(other, "lost")
