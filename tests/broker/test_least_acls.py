@@ -26,6 +26,7 @@ from confluent_kafka.admin import ResourceType as Kind
 from api.app import create_app
 from streams.claim.heads import claimed_heads
 from streams.commands.command_record import CommandRecord
+from streams.domain.queue_name import XFER_SUFFIX
 from streams.domain.topic import topic_of
 from streams.errors import XferqError
 from streams.kafka.acls import HOLD_TOPIC, Acl, Part, acl_tables, acls
@@ -279,6 +280,9 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         if missing.name == HOLD_TOPIC:
             stack.callback((await asyncio.to_thread(guest_of, scene)).close)
         command = {"type": "xfer.cancel", "queue_name": scene.queue, "reason": "r", "id": scene.name}
+        if missing.name == "xferq.command.":
+            target = scene.queue.removesuffix(XFER_SUFFIX)
+            command |= {"type": "xfer.start", "target": target, "queue_names": ["a@b.example"]}
         moment = int(time.time() * 1000)
         record = CommandRecord(settings.commands_topic, 0, 0, moment, json.dumps(command).encode())
         watch = QueueWatch(kafka, settings, engine.owns_queue).run(lambda: engine.shares)
