@@ -1,10 +1,10 @@
 """Errors, one class for each thing that the caller should do next.
 
 XferqError
-|- Refused         it can't be done as asked: say why to whoever asked, and don't try again
-|- Fenced          somebody else owns this work now: drop it, unless it is still ours
+|- Refused         it can't be done as asked: tell the client why, and don't try again
+|- Fenced          another process owns this work now: drop it, unless it is still in this worker's share
 |- OutcomeUnknown  it may have happened: build anew, read what is there, go on from that
-|- Conflict       somebody changed meanwhile what it was based on, nothing happened: start again at once
+|- Conflict       what it was based on has changed meanwhile, nothing happened: start again at once
 |- Unavailable     it did not happen and may well work later: back off, then try again
 |  `- Unreadable   records that no worker may unpack: a person has to remove them
 |- Rejected        Kafka turned down some writes; the transaction was aborted, so nothing
@@ -50,7 +50,7 @@ class Unavailable(XferqError):
 
 
 class Unreadable(Unavailable):
-    """Records are larger, once unpacked, than a worker may hold: they stand in the way until somebody removes them."""
+    """Records are larger, once unpacked, than a worker may hold: they stand in the way until a person removes them."""
 
 
 class Rejected(XferqError):
@@ -78,7 +78,7 @@ class Misconfigured(XferqError):
 
 
 class Revoked(Exception):
-    """The drain stopped at a transaction's edge because it is not ours any more; somebody goes on with it."""
+    """The drain stopped at a transaction's edge: it has left this worker's share. Its next owner goes on with it."""
 
 
 class InvalidSettings(Misconfigured):

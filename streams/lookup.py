@@ -12,7 +12,7 @@ from streams.ports import Topic, Topics
 from streams.records import Record, Tail
 
 QUICK_LOOKS_S = (0.0, 0.1, 0.5)
-"""Pauses before each look, where somebody waits for the answer."""
+"""Pauses before each look, where a caller waits for the answer."""
 SURE_LOOKS_S = (0.0, 0.5, 2.0)
 """The same, where messages depend on it."""
 

@@ -37,7 +37,7 @@ class GroupOffsets:
 
 
 class Producer(Protocol):
-    """One transactional id, taken over: whoever had it before is fenced and its transaction is over."""
+    """One transactional id, taken over: the producer that had it before is fenced and its transaction is over."""
 
     def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
         """A new empty batch of at most `size_bytes` (size and compression default to the settings')."""
@@ -65,7 +65,7 @@ class Producer(Protocol):
         Raises:
             Rejected: aborted; the error says which partitions were turned down and why.
             Unavailable: aborted, or not even begun: a transaction that was left open under this id would be committed.
-            Conflict: aborted, as the group has committed other offsets meanwhile, or ours were acknowledged late.
+            Conflict: aborted, as the group has committed other offsets meanwhile, or acknowledged these late.
             Fenced: another producer has the id, or the broker ended the transaction.
             OutcomeUnknown: the commit was sent and its answer did not come.
         After any of these the producer is spent: close it and take the id anew.
@@ -219,7 +219,7 @@ class Transactor(Protocol):
     """Writing, in transactions and outside of any; and what a topic takes."""
 
     async def producer(self, transactional_id: str) -> Producer:
-        """Take over a transactional id (InitProducerId): fences whoever had it."""
+        """Take over a transactional id (InitProducerId): fences the producer that had it."""
         ...
 
     async def mark(self, topic: str, partition: int, key: bytes, headers: Sequence[Header]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 _STALLED_S = 10.0
 """Errors that pass by themselves within this time are nobody's business."""
 _LATE_S = 4.0
-"""Whoever asks is told by then of what waits."""
+"""`Health.noted` tells of work that has waited for so long."""
 _MOST_SHOWN = 1_000
 
 
@@ -19,7 +19,7 @@ class _Wait:
 
 
 class Health:
-    """What is told by those who work, and asked by whoever watches; from any thread.
+    """A worker's tasks tell it how they get on, the probes and the supervisor ask it; from any thread.
 
     A worker is ready when nothing that it needs for all of its work is missing, and when it gets on with
     something: one drain that waits while others go on is no reason to give the whole worker up.
@@ -50,7 +50,7 @@ class Health:
         self._progress = self._clock()
 
     def leaves(self, work: str) -> None:
-        """A piece of work is not ours any more."""
+        """A piece of work is not in this worker's share any more."""
         self._waits.pop(work, None)
 
     def notes(self, what: str, why: str | None) -> None:

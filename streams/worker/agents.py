@@ -1,12 +1,12 @@
-"""The Faust app: it decides which worker has which commands and drains, and hands them to the engine.
+"""The Faust app: it decides which worker gets which commands and drains, and hands them to the engine.
 
 The only file that imports Faust. What it works around, each with a test on a real broker:
 - Faust acknowledges an event when its agent raises: `noack()`, and `ack` by hand when the work is done.
 - Faust commits past one event that is not acknowledged (its issue 606), and nothing any more behind an aborted
   record and its marker: what is committed lies behind the last event that was acknowledged, in order per partition.
 - Faust reads records of transactions that are open or aborted, unless it has transactions of its own.
-- A revoked partition's events may still be at work: they stop at their next edge and never acknowledge, as
-  the partition's next owner gets them again; that may be ourselves.
+- Work on a revoked partition's events may go on: it stops at its next edge and never acknowledges them, as
+  the partition's next owner gets them again; that may be this worker.
 - By default Faust waits without bound for events on shutdown and rebalance: `stream_wait_empty=False`.
 - A worker without a partition leaves the group for good after the poll interval: it is set to years.
 - Records that arrive while a rebalance has stopped the flow are thrown away, and read again only from a
@@ -46,7 +46,7 @@ _REBALANCE_S = 15.0
 _SEEK_AGAIN_S = 0.2
 Owns = Callable[[], bool]
 Work = Callable[[Owns, asyncio.Future[None]], Awaitable[bool]]
-"""Told whether the event is still ours, and when its acknowledgement is wanted, as too much waits behind it."""
+"""Told whether this worker still has the event, and when its acknowledgement is wanted, as too much waits behind it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,7 +83,7 @@ class AckQueue:
                     item.done = await work(lambda: item.live, item.wanted)
                     break
                 except Exception:  # noqa: BLE001 - Faust would acknowledge the event and lose it
-                    # A bug of ours: say so, keep the event, and keep the others going.
+                    # A bug in xferq: say so, keep the event, and keep the others going.
                     _log.exception("worker.failed topic=%s", item.event.message.topic)
                     await asyncio.sleep(_RETRY_S)
         finally:
@@ -102,7 +102,7 @@ class AckQueue:
             queue[0].wanted.set_result(None)
 
     def drop(self, revoked: set[TP]) -> None:
-        """These partitions are not ours any more, or about to be given out anew."""
+        """These partitions have left this worker's share, or are about to be given out anew."""
         for tp in revoked:
             for item in self._queues.pop(tp, ()):
                 item.live = False
@@ -246,7 +246,7 @@ def _add_agents(app: faust.App, settings: Settings, engine: Engine, acks: AckQue
     @app.agent(raw_topic(settings.drains_topic), concurrency=1, name="xferq.drains")  # type: ignore[untyped-decorator]
     async def drains(stream: Any) -> None:
         async for event in stream.noack().events():
-            # Acknowledged at once: what there is to drain stands in the ledger, and whoever has this share sees it.
+            # Acknowledged at once: what there is to drain stands in the ledger, where this share's owner sees it.
             engine.on_task(event.message.value)
             event.ack()
 

@@ -1,6 +1,6 @@
 """What the xfer queues hold, shown as metrics.
 
-Each worker process shows its share of the queues; no message is read for it.
+Each worker process shows the queues of its share. It reads no message for that.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Backlog:
         self._next_look = 0.0
 
     async def show_depths(self, owns_queue: Callable[[str], bool]) -> None:
-        """Show what the xfer queues hold whose topics are ours.
+        """Show what the xfer queues of this worker's share hold.
 
         Raises:
             Unavailable: Kafka does not say which topics there are.

@@ -136,12 +136,12 @@ class Engine:
         self.drains.begin_stop()
 
     def lose_shares(self) -> None:
-        """Nothing is ours until shares are given out anew."""
+        """This worker has no share until shares are given out anew."""
         self._shares = frozenset()
         self.drains.lose_share()
 
     def take_shares(self, commands: Collection[int], drains: Collection[int]) -> None:
-        """These partitions of the commands and of the drains topic are ours now, and no others.
+        """These partitions of the commands and of the drains topic are now this worker's share, and no others.
 
         Those of commands also share out the standing work.
         """
@@ -151,11 +151,11 @@ class Engine:
 
     @property
     def shares(self) -> frozenset[int]:
-        """The partitions of the commands topic that are ours."""
+        """The partitions of the commands topic in this worker's share."""
         return self._shares
 
     def owns_queue(self, topic: str) -> bool:
-        """Whether the standing work for this queue topic is ours: every one is somebody's."""
+        """Whether this worker does the standing work for this queue topic: every topic has one worker that does."""
         return zlib.crc32(topic.encode()) % self._settings.commands_partitions in self._shares
 
     async def on_command(

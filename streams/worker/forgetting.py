@@ -1,7 +1,7 @@
-"""Forgetting: claims and progress of a command go out of the ledger soon after its end, and its end a long time later;
-heads stay.
+"""Forgetting: a worker removes a command's claims and progress from the ledger soon after its end, and the record of
+its end a long time later. Heads stay.
 
-Nothing is forgotten that is not finished, whatever was written of it last, and by the broker's clock only.
+It forgets nothing that is not finished, whatever was written of it last, and goes by the broker's clock only.
 """
 
 import asyncio
@@ -50,9 +50,9 @@ class Forgetting:
     async def forget_commands(self) -> None:
         """Remove of commands that have ended what they leave, after a while, and after a long while all of them.
 
-        And those that were accepted long ago and never came, as their publishing had failed; and ids that somebody
+        Also commands that were accepted long ago and never came, as their publishing had failed; and ids that a client
         wanted long ago, for a command that was never written down. The broker's clock counts: this worker's, or that of
-        the one that has finished a command, may be wrong by months.
+        the worker that finished a command, may be wrong by months.
         """
         ended = [id for id in self._ledger.outcomes() if self._ledger.has_leftovers(id) and self._owns_command(id)]
         for id in await self._known_for_sure(ended):

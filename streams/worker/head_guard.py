@@ -1,4 +1,4 @@
-"""Guards the heads of claimed queues: offsets of a group that lie below a claim are put back while they do harm."""
+"""Guards the heads of claimed queues: while a group's offset below a claim does harm, the guard puts it back."""
 
 import asyncio
 import time

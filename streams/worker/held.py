@@ -1,7 +1,7 @@
-"""What holds back commands and drain tasks: somebody's transaction that is open in their topics.
+"""What holds back commands and drain tasks: a transaction that another program has open in their topics.
 
-They are read committed. So what lies behind such a transaction in its partition waits for its end, which is up to
-whoever began it: said by every worker, but no reason to give one up.
+Workers read committed records only. So what lies behind such a transaction in its partition waits until the producer
+that began it ends it, or Kafka does. Every worker says so, but that is no reason to give a worker up.
 """
 
 from streams.ports import Kafka

@@ -1,4 +1,4 @@
-"""The standing work of a worker: rounds, each at its own pace, whatever becomes of one of them."""
+"""The standing work of a worker: rounds, each at its own pace. One that fails does not stop the others."""
 
 import asyncio
 import logging

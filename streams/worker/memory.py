@@ -1,4 +1,4 @@
-"""The memory of a worker process: set for many objects and buffers that live for one transaction."""
+"""Tunes the memory of a worker process for many objects and buffers that live for one transaction."""
 
 import ctypes
 import gc

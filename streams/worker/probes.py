@@ -1,6 +1,6 @@
 """A worker's own port: /livez, /readyz and /metrics, on loopback unless a setting says otherwise.
 
-In a thread of its own: it answers, and says so, also when the event loop does not turn any more.
+It has a thread of its own: so it answers, and says so, also when the event loop does not turn any more.
 """
 
 import json
@@ -85,7 +85,8 @@ class _Server(ThreadingMixIn, WSGIServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """In a thread; where there is none left, in that of the oldest connection.
 
-        Whoever holds connections, and sends a byte now and then, keeps nobody out: Kubernetes would end the worker.
+        A client that holds connections, and sends a byte now and then, must not keep Kubernetes out: it would end the
+        worker.
         """
         if not self._slots.acquire(blocking=False):
             self._cut_oldest()

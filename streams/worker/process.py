@@ -48,7 +48,7 @@ _LOOK_S = 2.0
 _SOUND_S = 60.0
 """The pause between two looks whether the settings of topics are still what the guarantees rest on."""
 _RENEW_S = 6 * 3600.0
-"""The pause between two notes of which ledger is ours."""
+"""The pause between two notes of which ledger this cluster has."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _END_S = 9.5
 """After so long a worker that was told to stop ends for sure."""
@@ -69,7 +69,7 @@ def run_worker(settings: Settings, *, supervised: bool = False) -> int:
     except XferqError as error:
         complain("xferq worker", error)
         return CAN_T_START
-    except Exception:  # noqa: BLE001 - a bug, ours or Faust's: said, and told from what no start can mend
+    except Exception:  # noqa: BLE001 - a bug, xferq's or Faust's: said, and told from what no start can mend
         _log.exception("worker.crashed")
         return CRASHED
 
@@ -229,7 +229,7 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings, l
 
 
 async def _check(engine: Engine, kafka: Cluster, settings: Settings, ledger_id: LedgerId) -> None:
-    """See again and again whether Kafka answers, whatever there is to do: whoever watches wants to know before.
+    """See again and again whether Kafka answers, also when there is nothing to do: the probes tell of it before.
 
     Raises:
         Misconfigured: the ledger is another one now, or topics have settings that the guarantees don't bear.

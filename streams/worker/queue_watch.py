@@ -1,7 +1,7 @@
-"""What others have done to queues that a guarantee does not survive: looked for again and again, and said.
+"""Looks again and again for what breaks a queue's guarantees from outside, and warns of it.
 
-Settings of a queue's topic by which Kafka loses messages, or does not take one back; and groups other than the queue's
-own that take messages out of it, which no claim can stop. Runs in every worker, each for its share of the queue topics.
+That is: settings of a queue's topic by which Kafka loses messages, or does not take one back; and groups other than the
+queue's own that take messages out of it, which no claim can stop. Every worker looks at its share of the queue topics.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class QueueWatch:
                     await look()
                 except XferqError as error:
                     _log.warning("worker.unchecked_queues error=%s", error)
-                except Exception:  # noqa: BLE001 - a bug of ours must not end the looks for as long as the worker lives
+                except Exception:  # noqa: BLE001 - a bug in xferq must not end the looks while the worker lives
                     _log.exception("worker.failed work=%s", look.__name__)
             now = time.monotonic()
             due = now + max(_EVERY_S, (now - started) / _SHARE_OF_TIME)

@@ -1,4 +1,4 @@
-"""Gives back the space of what was dispatched or drained."""
+"""Gives back the space of messages that were dispatched or drained."""
 
 import asyncio
 import logging

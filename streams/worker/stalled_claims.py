@@ -1,4 +1,4 @@
-"""Claims that are not drained yet: shown as metrics, and announced once more where they show no progress."""
+"""Claims that are not drained yet: a worker shows them as metrics, and announces those without progress again."""
 
 import logging
 import time
