@@ -1,20 +1,20 @@
 """The claim: take everything that is in a queue at this instant, in milliseconds and at any depth.
 
-A queue's head is the committed offset of its dispatchers' consumer group. A claim moves it past all that is
-there and writes the ranges it passed over into the ledger, in one transaction. Precondition of every step is
-the one before it; a crash anywhere leaves either no claim (before 6) or a whole one (from 6 on), and the
-command, which is acknowledged after 8, comes again and goes on.
+A queue's head is the committed offset of its dispatchers' consumer group. A claim moves the head past all that is
+there and writes the ranges it passed over into the ledger, in one transaction. Each step requires the one before
+it. A crash anywhere leaves either no claim (before 6) or a whole one (from 6 on). The command is acknowledged
+after 8 only, so after a crash it comes again and goes on.
 
 1. Fence: take over `xferq.claim.<topic>`. An earlier claimer's transaction is over, its claim known or gone.
 2. Read the ledger up to a mark of our own (`streams.ledger.barrier`). A command that has claimed already goes on at 7.
-3. Beside 1 and 2, settle: give transactions that were open on entry a moment; what is still open then is not
-   considered. And see that the queue's group can be evicted: behind one of another kind no head is true.
-4. Hold and evict, if there was anybody in 3: nobody in the queue's group has a partition until the hold is released.
+3. Beside 1 and 2, settle: give transactions that were open on entry a moment; the claim leaves out what is still
+   open then. And see that the queue's group can be evicted: behind a group of another kind no head is true.
+4. Hold and evict, if the group had members in 3: no dispatcher has a partition until the hold is released.
 5. Read the ends (last stable offsets) and the heads.
 6. Commit: group offsets to the ends, the claim and its heads to the ledger; one transaction. Before its end,
-   look whether the heads are still those of 5: whoever stood still in between starts again.
-7. (`streams.claim.confirmation`) Look again: once the commit is visible, evict whoever came meanwhile; at once the
-   offsets must be right. Who drains has begun by then: since 6, what is claimed is restored, whatever becomes of 7.
+   look whether the heads are still those of 5: a claimer that stood still in between starts again.
+7. (`streams.claim.confirmation`) Look again: once the commit is visible, evict the members that came meanwhile; at
+   once the offsets must be right. Drains have begun by then: since 6, workers restore what is claimed, even if 7 fails.
 8. (`streams.commands.commands`) Publish the drain tasks, then acknowledge the command.
 """
 
@@ -138,7 +138,7 @@ class Claimer:
                 is_needed, _ = await entry
                 snapshot = await self._heads.snapshot(topic)  # 5
                 if is_needed and snapshot.ranges:
-                    await hold.evict()  # 4, where there is somebody; and for nothing, nobody is evicted
+                    await hold.evict()  # 4, if the group has members; for no messages, none is evicted
                     snapshot = await self._heads.snapshot(topic)
                 claim = await self._commit(request, status, snapshot, producer)  # 6
             is_due = is_new or self.confirmation.is_due(claim) or not self._ledger.is_finished(claim)
@@ -251,7 +251,7 @@ class Claimer:
     async def reassert(self, claim: Claim, *, evict: bool = True) -> None:
         """Go back to 4 and 7: evict the group's members and put its heads back where the claims left them.
 
-        For the guard. Fences whoever is claiming the queue just now; that claimer starts again. Without `evict`
+        For the guard. Fences a claimer that is claiming the queue just now; it starts again. Without `evict`
         only the heads are put back: where none of the claimed messages is there to be dispatched any more.
         """
         async with self._locks.held(claim.topic):

@@ -1,8 +1,8 @@
-"""Step 7 of a claim: its dispatchers' group shows it, also to those who came in the middle of it.
+"""Step 7 of a claim: its dispatchers' group shows it, also to dispatchers that joined in the middle of the claim.
 
-That it is to come stands in the ledger from the claim's own transaction on, and goes once it is through. So it is made
-whoever dies: by the next owner of the command, which comes again, or by the guard, where the drains were quicker and
-the command has ended.
+The claim's own transaction writes to the ledger that step 7 is to come; a record removes that once it is done. So it is
+done even if the claimer dies: by the command's next owner, as the command comes again, or by the guard, where the
+drains were quicker and the command has ended.
 """
 
 import logging
@@ -41,7 +41,7 @@ class Confirmation:
         return HEADS in self._ledger.waiting(claim.topic, claim.id)
 
     def is_overdue(self, topic: str) -> bool:
-        """Whether somebody has to do it for a claim of the topic: whoever has claimed has given up, or seems gone."""
+        """Whether the guard has to do it for a claim of the topic: the claimer has given up, or seems gone."""
         now = time.monotonic()
         waits = {claim.id: self._ledger.waiting(topic, claim.id).get(HEADS) for claim in self._ledger.claims(topic)}
         # By our own clock, from our first look: no two workers' clocks are the same.
@@ -59,14 +59,14 @@ class Confirmation:
         """Evict and look until the group shows the claim, or the time for it is over. Why the second look:
 
         1. A dispatcher D joins after 4 (nobody held the group, as it was empty) and gets the old head.
-        2. Our commit becomes pending; D commits plainly, its record lies behind ours.
-        3. Our marker arrives and makes our offsets the group's - but a plain commit behind a pending one
-           wins over it. The head is back below the claim, and D goes on dispatching what we drain.
+        2. The claim's commit becomes pending; D commits plainly, its record lies behind the claim's.
+        3. The claim's marker arrives and makes its offsets the group's - but a plain commit behind a pending one
+           wins over it. The head is back below the claim, and D goes on dispatching what the workers drain.
         So: wait for the marker, evict, read again; where an offset lies lower write the end again, wait for that
-        and evict once more: who comes before its marker gets the old head. Never because somebody has come back.
+        and evict once more: a dispatcher that joins before its marker gets the old head. One's return is no reason.
 
-        Nobody must get a partition between the eviction that counts and the look behind it. Our hold sees to that;
-        where we have none, as nobody was there, newcomers are made to wait for longer than this may take.
+        No dispatcher must get a partition between the eviction that counts and the look behind it. The hold sees to
+        that; where there is none, as the group was empty, newcomers have to wait for longer than this may take.
         """
         deadline = Deadline(self._settings.confirm_ms / 1000)
         try:

@@ -70,7 +70,7 @@ async def claimed_heads(kafka: Kafka, settings: Settings) -> dict[str, Callable[
 
 
 class Heads:
-    """Reads them, and puts them back where somebody has rewound them."""
+    """Reads them, and puts them back where they were rewound."""
 
     def __init__(self, kafka: Kafka, ledger: Ledger, settings: Settings) -> None:
         self._kafka = kafka
@@ -128,8 +128,8 @@ class Heads:
            messages and commits them, for as long as we stand still.
         3. We go on with 6: the offsets of step 5 would become the claim, with all that D has sent since.
         So all is written first, the offsets too, and then looked at again: at the topic here, at the group's offsets by
-        who writes them (`GroupOffsets.expected`). If we stand still only now, the broker ends the transaction, at its
-        time-out at the latest; and what D commits from now on wins over ours (7).
+        the producer (`GroupOffsets.expected`). If we stand still only now, the broker ends the transaction, at its
+        time-out at the latest; and what D commits from now on wins over the claim's (7).
 
         Raises:
             Conflict: the topic is another one: its offsets would be given up as lost later, under the old one's id.

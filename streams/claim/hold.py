@@ -1,4 +1,4 @@
-"""A claim's hold on the queue's group: nobody else gets a partition until the claim is done."""
+"""A claim's hold on the queue's group: no other member gets a partition until the claim is done."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ _KIP848_MS = 20_000
 
 
 class GroupHold:
-    """The hold, taken only where there is somebody to keep out."""
+    """The hold, taken only where the group has members to keep out."""
 
     def __init__(self, kafka: Groups, group: str) -> None:
         self._kafka = kafka
@@ -26,7 +26,7 @@ class GroupHold:
         self._hold: Hold | None = None
 
     async def is_needed(self) -> bool:
-        """Whether there is somebody to keep out; and it is a group whose members can be evicted at all.
+        """Whether the group has members to keep out; and it is a group whose members can be evicted at all.
 
         Raises:
             Refused: it is not: a share group, say, which Kafka shows without members and offsets otherwise.
@@ -34,7 +34,7 @@ class GroupHold:
         return bool(await self._kafka.members(self.group))
 
     async def evict(self) -> None:
-        """Evict everybody else, whenever they came; take the hold if there is somebody to keep out."""
+        """Evict all other members, whenever they came; take the hold if there are any."""
         if self._hold is not None:
             others = await self._kafka.members(self.group) - {self._hold.member_id}
             await self._kafka.evict(self.group, others)

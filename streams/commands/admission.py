@@ -1,4 +1,4 @@
-"""Whether a command is to be carried out: by what the ledger says of its id, by its content, and by its age."""
+"""Decides whether a command is to be carried out: by what the ledger says of its id, by its content, and by its age."""
 
 import logging
 from datetime import datetime
@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 
 class NotToDo(Revoked):
-    """A command is somebody else's, or was: `outcome` says in a word what has come of it."""
+    """This worker is not to carry the command out, or not again: `outcome` says in a word what has come of it."""
 
     def __init__(self, outcome: str) -> None:
         super().__init__(outcome)

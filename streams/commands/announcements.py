@@ -1,4 +1,4 @@
-"""What commands wait for, said where people look: in their status."""
+"""Writes what a command waits for where people look: in its status."""
 
 import asyncio
 import logging

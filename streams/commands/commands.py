@@ -1,6 +1,6 @@
-"""Commands, from the record on the topic to their end: parse, claim, publish the drain tasks, finish.
+"""Carries commands out, from the record on the topic to their end: parse, claim, publish the drain tasks, finish.
 
-A command is acknowledged when this is through with it, so after a crash it comes again. Every step can be
+A worker acknowledges a command only when it is through with it, so after a crash it comes again. Every step can be
 repeated: a claim is made once per command and queue, a task only announces, a status is rewritten.
 """
 
@@ -105,7 +105,7 @@ class Commands:
         Tries again through every error of Kafka's. Its status says what it waits for. `is_kept` where the ledger keeps
         it, and it is its turn (`streams.commands.pending`).
         Returns what came of it, in a word: `claimed`, `refused`, `known` where it was carried out before, or `kept`
-        where somebody else goes on with it.
+        where the ledger keeps it, for its queue's worker to go on with.
 
         Raises:
             Revoked: `owns` became false.
@@ -152,7 +152,7 @@ class Commands:
             if not is_kept and self._ledger.pending.holds(name, record.position):
                 return "kept"
             if not is_kept and self._ledger.pending.is_behind(name, record.position):
-                await asyncio.sleep(_TURN_S)  # without a claim's fence, which would disturb whoever goes on with that
+                await asyncio.sleep(_TURN_S)  # without a claim's fence: it would disturb the worker that is at it
                 continue
             try:
                 return await self._attempt(command, status, admit, wait, is_again=failures > 0)

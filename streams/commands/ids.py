@@ -1,12 +1,12 @@
-"""Whose an id is: that of the first command that was written down under it, whoever asks, and however many at once.
+"""Whose an id is: it belongs to the first command written down under it, however many processes ask at once.
 
-1. The id is free, as far as one's view shows. So say all who look at this moment, and whose views are old.
-2. Each writes a record of its own, `id/<id>/<nonce>`, with a hash of its command's content: a key that nobody writes
-   again.
-3. Who has read its own record back has read all that lies before it (`streams.ledger.barrier` says why). The one at the
-   lowest offset owns the id; where that has other content, the loser removes its own.
-A single key would not do: what was written last is all that compaction leaves of it, so the first would not stay so.
-All records of an id lie in one partition of the ledger, and nobody waits for another one.
+1. The id is free, as far as a process's view shows: so finds each that looks at this moment, and has an old view.
+2. Each process writes a record of its own, `id/<id>/<nonce>`, with a hash of its command's content: a key that no
+   process writes again.
+3. A process that has read its own record back has read all that lies before it (`streams.ledger.barrier` says why). The
+   record at the lowest offset owns the id; where it has other content, the loser removes its own.
+A single key would not do: compaction leaves only what was written last, so the first record would be lost.
+All records of an id lie in one partition of the ledger, and no process waits for another one.
 """
 
 import asyncio
@@ -56,6 +56,6 @@ class Ids:
             if nonce in self._ledger.wanted(id):
                 return
             await asyncio.sleep(_POLL_S)
-        await self._ledger.barrier(id)  # which sees to it that somebody reads
+        await self._ledger.barrier(id)  # which sees to it that a reader is at work
         if nonce not in self._ledger.wanted(id):
             raise Unavailable(f"whose the id {id} is can't be seen in the ledger")

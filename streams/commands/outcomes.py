@@ -1,10 +1,10 @@
-"""How commands end: one record each that nobody writes over, in a transaction under the command's fence.
+"""How commands end: with one record each that no worker writes over, in a transaction under the command's fence.
 
-The fence is a transactional id: of a cancel that of its queue's claims, `xferq.claim.<topic>`, of anything else
-`xferq.command.<id>`. So an end is decided on all that the ledger says, and on nothing that comes later:
+The fence is a transactional id. A cancel has that of its queue's claims, `xferq.claim.<topic>`; any other command has
+`xferq.command.<id>`. So a worker decides an end on all that the ledger says, and on nothing that comes later:
 1. A worker finds that a command can't be carried out, and stands still before it says so.
-2. Another one takes the fence over: it claims, or selects, or writes the end.
-3. The first one goes on. It takes the fence, reads the ledger behind that, and sees what has become of the command; or
+2. Another worker takes the fence over: it claims, or selects, or writes the end.
+3. The first worker goes on. It takes the fence, then reads the ledger, and sees what has become of the command; or
    it had the fence already, and its transaction fails.
 A cancel of an empty queue ends in the transaction of its claim (`streams.claim.records`).
 """

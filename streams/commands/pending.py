@@ -1,12 +1,12 @@
 """Commands that wait for long: the ledger keeps them, so that the topic need not.
 
-What is not acknowledged comes again after a crash, with all behind it, however much that is by then; and only for as
-long as its topic keeps it. So the record of a command that waits is written to the ledger, and acknowledged. Whoever
-looks after its queue goes on with it, one of a queue after the other, and removes it when it is through.
+A record that is not acknowledged comes again after a crash, with all behind it, however much that is; and only as
+long as its topic keeps it. So a worker writes the record of a waiting command to the ledger, and acknowledges it. The
+worker with the queue in its share goes on with these commands, one after the other, and removes each at its end.
 
 1. A worker keeps a command, and dies before it acknowledges it.
-2. The record comes again, to another one, while a third one goes on with it.
-3. The second sees behind a barrier that it is kept, and leaves it (`streams.commands.commands`).
+2. The record comes again, to a second worker, while a third one goes on with it.
+3. The second worker sees behind a barrier that it is kept, and leaves it (`streams.commands.commands`).
 """
 
 import asyncio
@@ -123,7 +123,7 @@ class Pending:
         return True
 
     def look(self) -> None:
-        """Go on with all that is ours."""
+        """Go on with all that is in this worker's share."""
         for name in self._ledger.pending.names():
             self._begin(name)
 
@@ -140,7 +140,7 @@ class Pending:
     def _end(self, name: str, task: asyncio.Task[None]) -> None:
         del self._at_work[name]
         if not task.cancelled() and task.exception() is None:
-            self._begin(name)  # what came at the last moment, or is ours again
+            self._begin(name)  # what came at the last moment, or is in the share again
 
     async def _continue(self, name: str) -> None:
         """Carry out those of a name, one after the other."""
@@ -161,7 +161,7 @@ class Pending:
         except XferqError as error:
             _log.warning("command.again partition=%d offset=%d error=%s", record.partition, record.offset, error)
             return False
-        except Exception:  # noqa: BLE001 - a bug of ours must not end this for as long as the worker lives
+        except Exception:  # noqa: BLE001 - a bug in xferq must not end this while the worker lives
             _log.exception("worker.failed partition=%d offset=%d", record.partition, record.offset)
             return False
         return True

@@ -1,4 +1,4 @@
-"""The queues that a transfer takes: those that it names, or all that are there and match."""
+"""The queues that a transfer takes: those that it names, or all existing ones that match."""
 
 import logging
 from collections.abc import Iterable

@@ -1,7 +1,7 @@
-"""What a transfer claims: every queue that it has selected, some at a time, and how many these were.
+"""Carries a transfer out: it claims every queue that it has selected, some at a time, and counts them.
 
 The ledger remembers what it selected at its first try, and each queue that it is done with: claimed, or passed by. So
-a transfer that is tried again, by whomever, goes on where it was, and takes nothing that came after its instant.
+a transfer that any worker tries again goes on where it was, and takes nothing that came after its instant.
 """
 
 import asyncio

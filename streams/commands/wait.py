@@ -1,4 +1,4 @@
-"""What a piece of work waits for just now: whoever waits for it in turn is told, soon, and in words."""
+"""Tells soon, and in words, what a piece of work waits for just now: to the client that waits for the work."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from typing import Self
 from streams.concurrency.ending import end
 
 _LATE_S = 4.0
-"""Who waits for so long is told, which takes a moment itself: within 5 s in all."""
+"""A wait of this length is told, which takes a moment itself: within 5 s in all."""
 _RETRY_S = 1.0
 """The pause after what could not be said."""
 
