@@ -128,8 +128,8 @@ class EmbeddedBroker:
             except BaseException as error:
                 self.kill()
                 self._folder.remove_temporary()
-                # A port chosen freely can be taken by another program meanwhile: choose again. Whoever asked
-                # for a certain one is told, and so is the cluster, which has told all nodes of its choice.
+                # A port chosen freely can be taken by another program meanwhile: choose again. A caller that
+                # wants a certain one gets the error, and so does the cluster, which has told all nodes of its choice.
                 if not (isinstance(error, PortInUseError) and tries_left and self._may_choose_again()):
                     raise
                 self._port, self._controller_port = self._wanted_ports

@@ -7,7 +7,7 @@ LOOPBACK = "127.0.0.1"
 
 # Below the ranges from which Linux (32768-60999) and macOS (49152-65535) take the local ports of outgoing
 # connections: a port found free here isn't taken by some client a moment later. Another broker that starts at
-# the same time can still draw the same number; whoever starts a broker retries on PortInUseError.
+# the same time can still draw the same number; the caller that starts a broker retries on PortInUseError.
 _RANGE = range(20_000, 32_000)
 
 

@@ -1,6 +1,6 @@
 """Runs Java for a parent process, and ends it when that parent has ended, however it ended.
 
-Started by process.py as a plain script in isolated mode, so it imports nothing of ours and starts in
+Started by process.py as a plain script in isolated mode, so it imports nothing of xferq and starts in
 milliseconds: `watchdog.py CONSOLE_LOG REMOVE_DIR|- COMMAND...`. Standard input is the read end of a pipe
 whose write end only the parent has: end of file means that the parent is gone, also after kill -9. Standard
 output gets one line, `pid N` or `error TEXT`. The exit status is Java's (128 + signal number when killed).

@@ -62,8 +62,8 @@ class Confirmation:
         2. The claim's commit becomes pending; D commits plainly, its record lies behind the claim's.
         3. The claim's marker arrives and makes its offsets the group's - but a plain commit behind a pending one
            wins over it. The head is back below the claim, and D goes on dispatching what the workers drain.
-        So: wait for the marker, evict, read again; where an offset lies lower write the end again, wait for that
-        and evict once more: a dispatcher that joins before its marker gets the old head. One's return is no reason.
+        So: wait for the marker, evict, read again. Where an offset is lower, write the end again, wait for its marker,
+        evict once more: a dispatcher that joins before it gets the old head. Evict never just because one came back.
 
         No dispatcher must get a partition between the eviction that counts and the look behind it. The hold sees to
         that; where there is none, as the group was empty, newcomers have to wait for longer than this may take.

@@ -123,12 +123,12 @@ class Heads:
     async def hold_to(self, topic: Topic) -> None:
         """The last look before a claim's commit: what it is based on must still be so.
 
-        1. We read heads and ends (5), and this process stands still: a long pause, a machine that is moved.
-        2. Our hold on the group runs out; or there was none, as the group was empty. A dispatcher D joins, sends
-           messages and commits them, for as long as we stand still.
-        3. We go on with 6: the offsets of step 5 would become the claim, with all that D has sent since.
+        1. The claimer reads heads and ends (5), and its process stands still: a long pause, a machine that is moved.
+        2. Its hold on the group runs out; or there was none, as the group was empty. A dispatcher D joins, sends
+           messages and commits them, for as long as the claimer stands still.
+        3. The claimer goes on with 6: the offsets of step 5 would become the claim, with all that D has sent since.
         So all is written first, the offsets too, and then looked at again: at the topic here, at the group's offsets by
-        the producer (`GroupOffsets.expected`). If we stand still only now, the broker ends the transaction, at its
+        the producer (`GroupOffsets.expected`). If it stands still only now, the broker ends the transaction, at its
         time-out at the latest; and what D commits from now on wins over the claim's (7).
 
         Raises:

@@ -1,4 +1,4 @@
-"""How many records one step of a drain takes: a transaction, or one call of the mover."""
+"""Decides how many records one step of a drain takes: a transaction, or one call of the mover."""
 
 
 class BatchSizer:

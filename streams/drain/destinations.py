@@ -1,4 +1,4 @@
-"""Where drained messages go: the destination topics, and what they take."""
+"""Where a drain writes messages: the destination topics, and what they take."""
 
 import asyncio
 import logging

@@ -1,8 +1,8 @@
 """The drain: move what was claimed of one queue partition, exactly once; attempt after attempt (`drains`).
 
 The transactional id belongs to the queue partition: a worker that takes it over ends the transaction of a zombie.
-Progress is read from the ledger only, after fencing: it is written in the transaction itself, so no other
-record of it can be nearer the truth.
+A drain reads its progress from the ledger only, after fencing: each transaction writes it, so no other record of it
+can be nearer the truth.
 """
 
 import asyncio

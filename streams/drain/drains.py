@@ -1,7 +1,7 @@
 """Which queue partitions a worker drains, and when: all that the ledger shows unfinished in its share, in turn.
 
-A worker begins as soon as its view of the ledger shows a range, or when it is given its share; the tasks on the drains
-topic only announce. Nothing waits in Faust, however much is to be drained.
+A worker begins as soon as its view of the ledger shows a range, or when Kafka gives it its share; the tasks on the
+drains topic only announce. No task waits in Faust, however much there is to drain.
 """
 
 import asyncio

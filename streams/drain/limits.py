@@ -1,4 +1,4 @@
-"""What topics take, where one has turned a write down: learnt by `Destinations`, kept to by the mover."""
+"""What a topic takes that has turned a write down: `Destinations` learns it, the mover keeps to it."""
 
 from dataclasses import dataclass, field
 

@@ -1,7 +1,7 @@
-"""The step between what was read and what is written: records in, one transaction's batches filled.
+"""The step between reading and writing: the mover takes records and fills one transaction's batches.
 
-One call takes many records, so that a compiled mover can take the place of the one here. What makes the caller wait
-(a destination that has to be looked up or created) is given back to it, and gone on with later.
+One call takes many records, so that a compiled mover can replace the one here. A record that would make the caller
+wait (its destination has to be looked up or created) goes back to the caller, which resumes it later.
 """
 
 from collections.abc import Sequence

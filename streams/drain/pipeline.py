@@ -1,4 +1,4 @@
-"""The transactions of one range: while one is committed, the next is built, and no third."""
+"""The transactions of one range: while the broker commits one, the drain builds the next, and no third."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""One range of a claim, moved in transactions.
+"""Moves one range of a claim, in transactions.
 
 Each step is one transaction: the moved messages, their log records, those that go back to the tail, and the
 range's progress in the ledger. So a crash anywhere leaves each message moved or not, never half.
@@ -138,7 +138,7 @@ class RangeDrain:
         _log.error("drain.lost id=%s topic=%s partition=%d", claim.id, claim.topic, self._partition)
 
     async def _skip_lost(self) -> None:
-        """Go on at the log's start where somebody removed records that were claimed: they are lost.
+        """Go on at the log's start where claimed records were removed from it: they are lost.
 
         Raises:
             Unavailable: the log ends within the range, so that new messages would be taken for claimed ones.

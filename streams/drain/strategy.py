@@ -1,7 +1,7 @@
 """What a drain does with a message: give it back to its scheduled queue, or save it into an xfer queue.
 
-Both leave key, value, timestamp and all other headers as they are, and put a new envelope where the old one
-stood among the headers.
+Both keep key, value, timestamp and all other headers as they are. They put a new envelope in the old one's place
+among the headers.
 """
 
 from collections.abc import Sequence

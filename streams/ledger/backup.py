@@ -1,6 +1,6 @@
-"""A copy of the ledger outside Kafka, as lines of JSON: for the day on which the topic is lost, or has to be another.
+"""A copy of the ledger outside Kafka, as lines of JSON: for the day on which the topic is lost, or must be replaced.
 
-The first line says what it is, then comes a line for each key with its last value, and the last line tells their
+The first line says what the file is. Then comes a line for each key with its last value. The last line tells their
 number: a file that was cut off is no backup.
 """
 
@@ -41,7 +41,7 @@ async def read_ledger(kafka: Kafka, settings: Settings) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     tail = await kafka.tail(topic.name, await kafka.log_starts(topic.name, range(topic.partitions)))
     try:
-        # As long as a transaction may be open that somebody has left there.
+        # As long as a transaction may be open that a dead producer has left there.
         async with asyncio.timeout((settings.transaction_timeout_ms + 15_000) / 1000):
             await _read_to(tail, marks, marks, found)
             # What compaction has taken away before the marks while this was read stands behind them.

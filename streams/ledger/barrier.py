@@ -1,10 +1,10 @@
-"""The barrier: proof that all that was written to a ledger partition before a moment has been read.
+"""The barrier: proof that a process has read all that was written to a ledger partition before a moment.
 
-A read can't give it. A broker that is cut off from the controller goes on answering whoever takes it for the leader:
+A read can't give it. A broker cut off from the controller goes on answering clients that take it for the leader:
 its high watermark and its records are those of the moment of the cut, while another broker leads and takes writes.
-(Whoever trusted it would drain again what has been drained.) A write gives it: a *mark*, a record that says nothing
-but a number, acknowledged by all in-sync replicas. Whoever has then been delivered that very record has read all that
-lies before it, and nothing that was acknowledged before the mark was sent lies behind it.
+(A worker that trusted it would drain again what has been drained.) A write gives it: a *mark*, a record that says
+nothing but a number, acknowledged by all in-sync replicas. A reader that has then been delivered that very record has
+read all that lies before it, and nothing that was acknowledged before the mark was sent lies behind it.
 
 Why that is linearizable. Let X be a record that was acknowledged, or a transaction that was decided, before the mark
 M was sent. (A transaction was decided once its coordinator had written so, with acks=all and to `__transaction_state`;
@@ -14,12 +14,12 @@ its records lay in the ledger by then.)
 - On three nodes leaders follow one another, in epochs. X was acknowledged in epoch e: every replica in sync had it.
   A later leader is elected among those in sync, as unclean election is off, and so has X. Let M be appended by the
   leader of epoch d. Where d >= e, X is in its log already, and M lies behind it. Where d < e, that leader has been
-  replaced without knowing it. But whoever came next was in sync under it (that is why it could be elected), fetches
-  from it no more, and can be taken off the list of those in sync by the controller only: M can't be acknowledged, nor
-  come below that broker's high watermark, so nobody is ever delivered it.
-- So whoever delivers M reads a log in which X lies before M, whichever broker it asks: all brokers agree on what lies
-  below a high watermark. What of X is a transaction's is decided there as well before M is delivered to a reader of
-  committed records: such a reader stops in front of what is open.
+  replaced without knowing it. But the next leader was in sync under it (that is why it could be elected), fetches
+  from it no more, and only the controller can take it off the list of those in sync: M can't be acknowledged, nor
+  come below the old leader's high watermark, so no reader is ever delivered it.
+- So a reader that delivers M reads a log in which X lies before M, whichever broker it asks: all brokers agree on what
+  lies below a high watermark. What of X is a transaction's is decided there as well before M is delivered to a reader
+  of committed records: such a reader stops in front of an open transaction.
 
 It rests on acks=all, and on no unclean election in the ledger, in `__transaction_state` (else a commit that was
 answered may be taken back) and in `__consumer_offsets` (a claim's heads): `streams.kafka.layout` sees to the first,
@@ -58,7 +58,7 @@ class Marks:
         self._topic = topic
         self._key = f"barrier/{uuid.uuid4().hex}".encode()
         self._numbers = itertools.count(1)
-        # One for each partition: a write that waits for a leader holds up nobody who asks about another one.
+        # One for each partition: a write that waits for a leader holds up no question about another one.
         self._rounds: dict[int, Coalescer[int, int]] = defaultdict(lambda: Coalescer(self._write))
 
     async def write(self, partition: int) -> int:
@@ -78,7 +78,7 @@ class Marks:
         return written
 
     def number_of(self, record: Record) -> int | None:
-        """The number of a mark of ours; None for any other record."""
+        """The number of a mark of this barrier; None for any other record."""
         if record.key != self._key:
             return None
         return next((int(value) for name, value in record.headers if name == _NUMBER), None)

@@ -73,7 +73,7 @@ class CommandRecords:
     def owner_of(self, id: str) -> str | None:
         """The hash of the content of the command whose id this is: the first that wanted it; None while it is free.
 
-        As far as earlier versions go, who has written a status has not asked.
+        A command of an earlier version has a status, but never asked for its id.
         """
         for owned in self._owners.get(id, {}).values():
             return owned.content
@@ -132,8 +132,8 @@ class CommandRecords:
         """Perhaps all of the command is drained now."""
 
     def _apply_status(self, kind: str, id: str, status: Status | None, written_ms: int) -> None:
-        """Take in a status or an end. Who writes that a command waits may have stood still since: it says no more then
-        than what the command is, where nobody else has said that."""
+        """Take in a status or an end. A worker that writes that a command waits may have stood still since: then that
+        status counts only for what the command is, where no other record says it."""
         if kind == "outcome":
             set_value(self._outcomes, id, status)
         elif status is None or id not in self._statuses or can_be(self.state(id), _EVENTS[status.state]):

@@ -138,9 +138,9 @@ class Ledger(LedgerView):
     async def barrier(self, name: str) -> None:
         """Wait until all that was written to the ledger partition of `name` before this call is known, for sure.
 
-        By writing into it: see `streams.ledger.barrier`. Who asks for the same partition meanwhile shares the next.
-        It waits for transactions that are open there, as those who have written them may have been told that they
-        are committed.
+        By writing into it: see `streams.ledger.barrier`. Callers that ask for the same partition meanwhile share the
+        next. It waits for transactions that are open there, as the broker may have told their producers that they are
+        committed.
 
         Raises:
             Unavailable: it could not be written, or took too long to come.
@@ -181,7 +181,7 @@ class Ledger(LedgerView):
         await self._within_limit(self._deliver(partition, number), [partition])
 
     async def _deliver(self, partition: int, number: int) -> None:
-        while not self._reader.has_delivered(partition, number):  # whoever it is by then
+        while not self._reader.has_delivered(partition, number):  # whichever reader it is by then
             await self._reader.look_for(partition, number)
 
     async def _within_limit(self, reading: Awaitable[None], partitions: Collection[int]) -> None:
@@ -270,7 +270,7 @@ class Ledger(LedgerView):
                 _log.error("ledger.not_read_again error=%s", error)
                 await asyncio.sleep(_RETRY_S)
             else:
-                # No await before its reader is ours: records that it reads now belong here.
+                # No await before its reader is this ledger's: records that it reads now belong here.
                 self.become(view)
                 new.apply = self.apply
                 old, self._reader = self._reader, new

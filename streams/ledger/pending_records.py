@@ -1,4 +1,4 @@
-"""The commands that wait for long, as the ledger keeps them: their records, in the order of the topic."""
+"""The commands that wait for long, as the ledger keeps them: their records, in the commands topic's order."""
 
 from bisect import insort
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Reads the ledger: every partition from where it stands, on through every error of Kafka's.
+"""Reads the ledger: every partition from where it stands, and goes on after every error of Kafka's.
 
 A library's reader may die, or wait for ever, without a word; or it asks a broker that is not the leader any more, and
-does not know it. Then other readers take over for the partitions that stand still, and for no others.
+does not know it. Then another reader takes over the partitions that stand still, and no others.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 _POLL_S = 0.002
 _RETRY_S = 0.5
 _STILL_S = 5.0
-"""So long an acknowledged mark may be on its way: then somebody else reads on in that partition."""
+"""So long an acknowledged mark may be on its way: then another reader goes on in that partition."""
 _MOST_POLLS = 8
 """So many readers in a row have to say that a log does not hold where we stand, before that is believed."""
 
@@ -38,7 +38,7 @@ class _Part:
 
 @dataclass(slots=True)
 class _Awaited:
-    """The latest mark that somebody waits for; where the reader stood at `since`."""
+    """The latest mark that a caller waits for; where the reader stood at `since`."""
 
     latest: int
     at: int
@@ -75,7 +75,7 @@ class LedgerReader:
         self.marked_ms: dict[int, int] = defaultdict(int)
         """By partition, when the last of our marks was written, by the broker's clock."""
         self._awaited: dict[int, _Awaited] = {}
-        """By partition, where somebody waits for a mark."""
+        """By partition, where a caller waits for a mark."""
         self._news = asyncio.Event()
         self._reading = Background()
 
@@ -132,7 +132,7 @@ class LedgerReader:
     # ---- reading
 
     def replace(self, partitions: Collection[int]) -> None:
-        """Let somebody else read these partitions, from where they stand; the others are not touched."""
+        """Let another reader read these partitions, from where they stand; the others are not touched."""
         partitions = set(partitions) - self.lost
         if partitions:
             self._leave(partitions)
@@ -178,7 +178,7 @@ class LedgerReader:
             except XferqError as error:
                 _log.warning("ledger.unreadable error=%s", error)
                 await asyncio.sleep(_RETRY_S)
-            except Exception:  # noqa: BLE001 - a bug, ours or a library's, must not end the reading without a word
+            except Exception:  # noqa: BLE001 - a bug, xferq's or a library's, must not end the reading without a word
                 _log.exception("ledger.failed partitions=%s", sorted(part.partitions))
                 await asyncio.sleep(_RETRY_S)
 
@@ -190,7 +190,7 @@ class LedgerReader:
         part.tail = tail
         try:
             while part.partitions:
-                # No await between the end of `read` and the last `apply`: whoever sees the tail's position
+                # No await between the end of `read` and the last `apply`: a caller that sees the tail's position
                 # move on sees the records applied as well.
                 for record in await tail.read(timeout_ms=1_000):
                     self._take(part, record)
@@ -203,7 +203,7 @@ class LedgerReader:
     def _take(self, part: _Part, record: Record) -> None:
         partition = record.partition
         if partition not in part.partitions or record.offset < self._next[partition]:
-            return  # somebody else's by now, or read by whoever was here before
+            return  # another reader's by now, or read by the one before this
         part.failures = 0
         number = self._marks.number_of(record)
         if number is None:

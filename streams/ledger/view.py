@@ -1,5 +1,5 @@
 """What the ledger's records say, as a view in memory: claims, progress, heads, commands. No I/O. The keys are in
-`streams.ledger.keys`; others, such as those of `streams.ledger.barrier`, are passed over.
+`streams.ledger.keys`; it passes over others, such as those of `streams.ledger.barrier`.
 """
 
 import logging

@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     # Kafka.
     bootstrap_servers: str = Field(EMBEDDED, description="Kafka's `host:port` list; `embedded`: xferq's own Kafka")
 
-    # How every client of ours reaches Kafka. What goes with what is looked at in streams/kafka/security.py.
+    # How every Kafka client of xferq reaches it. streams/kafka/security.py checks what goes with what.
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="`SSL` and `SASL_SSL` use TLS; `SASL_PLAINTEXT` and `SASL_SSL` log in"
     )
@@ -241,9 +241,9 @@ class Settings(BaseSettings):
         return self.group_template.format(topic=topic)
 
     def as_variables(self) -> dict[str, str]:
-        """What another process of ours needs besides our own environment to have the same settings.
+        """What a child process needs besides this process's environment to have the same settings.
 
-        Nothing that is secret: it reads that where we did, and what stands in a file is not to stand in an environment.
+        Nothing secret: the child reads that where its parent did. What is in a file must not be in an environment.
         """
         return {
             variable(name): value if isinstance(value, str) else json.dumps(value)
