@@ -1,4 +1,4 @@
-"""Who may use the API: who has a certificate of ours, who knows a user's password, who comes from a trusted host.
+"""Who may use the API: clients with a certificate of the client CA or a user's password, or from a trusted host.
 
 What a client presents is looked at first, so that who it is stands in the status; where it comes from counts for
 clients that present nothing.

@@ -46,7 +46,7 @@ def is_loopback(host: str) -> bool:
 
 
 def url_host(host: str) -> str:
-    """Where whoever listens on this address or name is found from this machine, as it stands in a URL."""
+    """The host of a URL by which this machine reaches a server that listens on this address or name."""
     try:
         address = ipaddress.ip_address(host or "0.0.0.0")  # noqa: S104 - looked at, not listened on
     except ValueError:

@@ -82,7 +82,7 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
     handle_problems(app)
     app.add_middleware(TracePosts)
     app.add_middleware(RefuseControls)
-    # Within the gate: whoever is not let in takes none of these places, and doesn't learn that there are none left.
+    # Within the gate: a client that is not let in takes none of these places, nor learns that there are none left.
     app.add_middleware(LimitRequests, most=settings.api_requests)
     if access is None:
         app.add_middleware(NoteCaller)

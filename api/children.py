@@ -1,4 +1,4 @@
-"""Processes of ours beside this one: started, watched, and ended with it, however it ends."""
+"""Child processes: this process starts them and watches them; they end with it, however it ends."""
 
 import os
 import signal

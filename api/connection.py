@@ -136,7 +136,7 @@ class Connection(H11Protocol):
             with suppress(OSError):  # the client is gone already
                 self.transport.write_eof()
         if self.cycle is not None and not self.cycle.response_complete:
-            # Whoever is at work on a request of this connection has nobody to answer any more.
+            # A handler at work on a request of this connection has no client to answer any more.
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         if self._deadline is not None:

@@ -1,4 +1,4 @@
-"""What the API has lately failed to take: whoever asks whether it can work is told, until it can again."""
+"""What the API has lately failed to take: its readiness probe tells of it, until it can again."""
 
 import asyncio
 import math

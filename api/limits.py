@@ -64,7 +64,7 @@ class LimitHeads:
 
 
 class RefuseControls:
-    """No path of ours holds a control character; Starlette would take one with a line feed at its end for ours.
+    """No path of the API has a control character; Starlette would take one with a line feed at its end for the API's.
 
     Whatever guards this server from others goes by the path, too: it must not mean more than it seems to.
     """

@@ -85,7 +85,7 @@ class KafkaLink:
     async def refresh(self) -> bool:
         """Let the view catch up with what was written until now, if that is quick; whether it has.
 
-        As far as a broker says, for people to look at: whoever only looks writes no marks.
+        As far as a broker says, for people to look at: a request that only looks writes no marks.
         """
         if self.missing is not None:
             return False

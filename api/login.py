@@ -16,7 +16,7 @@ AT_ONCE = 2
 """Hashes computed side by side: each takes a core for a twentieth of a second, and 64 MiB of memory."""
 
 MAX_WAITING = 32
-"""Passwords looked at or waiting for it; who comes then is told to come again."""
+"""Passwords looked at or waiting for it; a client that comes then is told to come again."""
 
 _MAX_KNOWN = 1024
 _hasher = PasswordHasher()

@@ -1,4 +1,4 @@
-"""Where a request comes from: the other end of its connection, or whom a proxy of ours says that it is for."""
+"""Where a request comes from: the other end of its connection, or the one that a trusted proxy names."""
 
 from collections.abc import Iterable, Sequence
 from urllib.parse import urlsplit
@@ -21,8 +21,8 @@ def peer_of(scope: Scope) -> Address | None:
 def origin_of(scope: Scope, proxies: Sequence[Network]) -> Address | None:
     """The address that a request really comes from; None where that is not known for sure.
 
-    X-Forwarded-For counts where a proxy of ours has written it, and of it only what proxies of ours have: the
-    rest, to the left, is what the client itself has sent.
+    X-Forwarded-For counts where a trusted proxy has written it, and of it only what trusted proxies have written:
+    the rest, to the left, is what the client itself has sent.
     """
     headers = Headers(scope=scope)
     forwarded = headers.getlist("x-forwarded-for")

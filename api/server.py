@@ -121,7 +121,7 @@ async def _serve(config: ConnectionConfig, listener: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    # Its warnings are of what clients send, a line each without who it was: whoever likes could fill the log.
+    # Its warnings are of what clients send, a line each without its name: any client could fill the log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     _log.info("api.listening url=%s", url_of(listener, is_tls=config.is_ssl))
     await server.serve(sockets=[listener])

@@ -1,4 +1,4 @@
-"""A span for each request that asks for a command, from whoever may: part of the trace that the request names."""
+"""A span for each request for a command, from a client that may ask: part of the trace that the request names."""
 
 from opentelemetry.trace import SpanKind
 from starlette.types import ASGIApp, Message, Receive, Scope, Send

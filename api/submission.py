@@ -44,8 +44,8 @@ class CommandPublisher:
     async def submit(self, command: Command, *, is_new: bool) -> None:
         """Make the command durable, unless it was taken before.
 
-        A status without a published command may stay behind where this fails: whoever repeats the request
-        with the same id publishes the command then.
+        A status without a published command may stay behind where this fails: a client that repeats
+        the request with the same id gets the command published then.
 
         Args:
             is_new: nobody else can have used the command's id.

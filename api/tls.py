@@ -39,7 +39,7 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
     )
     if settings.api_tls_client_ca:
         _load_authority(context, settings.api_tls_client_ca, "XFERQ_API_TLS_CLIENT_CA")
-        # Who has none may still come from a trusted host, or have a password; /livez is for all.
+        # A client without one may still come from a trusted host, or have a password; /livez is for all.
         context.verify_mode = ssl.CERT_OPTIONAL
     return context
 
@@ -71,7 +71,7 @@ def _escaped(value: str) -> str:
 
 
 def _load_chain(context: ssl.SSLContext, cert: Path, key: Path | None, password: str, names: str) -> None:
-    # Without a password of ours OpenSSL would ask for one on the terminal.
+    # Without this password OpenSSL would ask for one on the terminal.
     def ask() -> str:
         return password
 

@@ -78,7 +78,7 @@ class Stage:
     def close(self) -> None:
         """End all processes, remove what was made; a second time nothing.
 
-        Ctrl-C is switched off meanwhile: whoever is impatient would leave processes behind.
+        Ctrl-C is switched off meanwhile: an impatient user would leave processes behind.
         """
         before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         try:
@@ -163,7 +163,7 @@ class Stage:
         return "\n".join(lines[-_TAIL_LINES:])
 
     async def _make_topics(self) -> None:
-        """The internal topics; on a cluster that is not ours no other topic is looked at, let alone changed."""
+        """Make the internal topics; on a user's cluster the demo looks at no other topic, let alone changes one."""
         settings = self.settings
         async with Cluster(settings) as kafka:
             if self.is_embedded:

@@ -13,8 +13,8 @@ _Answer = TypeVar("_Answer")
 class Coalescer(Generic[_Subject, _Answer]):
     """Asks for many at once; no answer is older than its question.
 
-    One round at a time: where each question costs a request, a hundred who ask at once cost two. Whoever stops
-    waiting takes nothing from the others.
+    One round at a time: where each question costs a request, a hundred callers at once cost two. A caller that
+    stops waiting takes nothing from the others.
     """
 
     def __init__(
@@ -24,7 +24,7 @@ class Coalescer(Generic[_Subject, _Answer]):
 
         Args:
             ask: answers all subjects that it is given, in a bounded time, each for itself: an exception is raised
-                for whoever asked about that subject. What it raises itself is raised for all of them.
+                for the callers that asked about that subject. What it raises itself is raised for all callers.
         """
         self._ask = ask
         self._waiting: dict[_Subject, asyncio.Future[_Answer]] = {}
@@ -44,7 +44,7 @@ class Coalescer(Generic[_Subject, _Answer]):
         return await asyncio.shield(future)
 
     async def stop(self) -> None:
-        """End the round under way, if there is one; whoever waits is cancelled."""
+        """End the round under way, if there is one; callers that wait are cancelled."""
         if self._under_way is not None:
             await end([self._under_way])
 
@@ -54,10 +54,10 @@ class Coalescer(Generic[_Subject, _Answer]):
             answers: Mapping[_Subject, _Answer | Exception]
             try:
                 answers = await self._ask(list(asked))
-            except Exception as error:  # noqa: BLE001 - it is theirs who asked
+            except Exception as error:  # noqa: BLE001 - it is raised for the callers
                 answers = dict.fromkeys(asked, error)
             except BaseException:
-                # Nobody goes on here: whoever waits must not do so for ever.
+                # No round goes on here: callers must not wait for ever.
                 for future in (*asked.values(), *self._waiting.values()):
                     future.cancel()
                 self._waiting = {}

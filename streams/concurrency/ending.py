@@ -44,7 +44,7 @@ async def end_after(within_s: float, tasks: Collection[asyncio.Task[Any]]) -> No
 
 
 async def uncut(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """Do it to its end, also where whoever waits for it is cancelled meanwhile: that comes afterwards."""
+    """Do it to its end, even if its caller is cancelled meanwhile: the cancellation comes afterwards."""
     task = asyncio.create_task(work)
     try:
         return await asyncio.shield(task)
@@ -87,6 +87,6 @@ def say_failure(task: asyncio.Task[Any]) -> None:
     """Log the error that a task ended with, as its done callback: at once, and not when it happens to be collected."""
     error = None if task.cancelled() else task.exception()
     if isinstance(error, XferqError):
-        _log.info("task.failed error=%s", error)  # what nobody waits for is done again by somebody, or need not be
+        _log.info("task.failed error=%s", error)  # no caller waits: another one does it again, or it need not be
     elif error is not None:
         _log.error("worker.failed", exc_info=error)

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 class KeyedLocks:
     """Locks by key that are served in the order of asking.
 
-    A lock exists as long as somebody has it or waits for it.
+    A lock exists as long as a task has it or waits for it.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Places: how many do something at a time, so that whoever can't get on keeps nobody else out."""
+"""Places: how many tasks do something at a time, so that one that can't get on keeps no other out."""
 
 import asyncio
 from collections.abc import AsyncIterator

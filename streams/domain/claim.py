@@ -31,7 +31,7 @@ class Claim(LedgerValue):
 
     `ranges` are offsets by partition, from the first one included to the last one excluded; partitions that
     had nothing are left out. `topic_id` tells the topic from a later one of the same name. `traceparent` and
-    `tracestate` are there only where the claim was traced: whoever drains a range of it goes on with that trace.
+    `tracestate` are there only where the claim was traced: the drain of a range of it goes on with that trace.
     """
 
     id: str
@@ -116,8 +116,8 @@ class Progress(LedgerValue):
 class TransferCount(LedgerValue):
     """How many queues a transfer has claimed, at the moment when all of them were; why not more, if some could not be.
 
-    Beside the command's status, and never written over by one: whoever stood still before he writes a status does not
-    know of this.
+    Beside the command's status, and no status is written over it: a worker that stood still before it writes a status
+    does not know of this.
     """
 
     queues: int
@@ -160,7 +160,7 @@ class Head(LedgerValue):
 
 
 class Control(LedgerValue):
-    """What an operator wants of a command: read by who carries it out, and between the transactions of its drains.
+    """What an operator wants of a command: the worker that carries the command out reads it before it begins.
 
     It lies with the command: `queue_name` is that of its xfer queue.
     """

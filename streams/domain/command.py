@@ -153,7 +153,7 @@ class Command(BaseModel):
         return orjson.dumps(self.model_dump(exclude_none=True))
 
     def content(self) -> str:
-        """What is asked for, as JSON with sorted keys: equal for equal requests, whoever asked and when."""
+        """What is asked for, as JSON with sorted keys: equal for equal requests, by any client at any time."""
         fields = self.model_dump(exclude={"id", "requested_at", "requested_by"}, exclude_none=True)
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS).decode()
 

@@ -24,7 +24,7 @@ def parse_network(text: str) -> Network:
     """A network in CIDR notation, or a single address; one of mapped IPv4 addresses is that of IPv4.
 
     Raises:
-        ValueError: it is none, or has bits behind its prefix: whoever wrote those meant another one.
+        ValueError: it is none, or has bits behind its prefix: its author meant another one.
     """
     network = ip_network(text.strip())
     if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):

@@ -109,7 +109,7 @@ class Status(BaseModel):
 
 
 def hash_of(command: Command) -> str:
-    """Of what the command asks for: the same for the same content, whoever asked and when."""
+    """Of what the command asks for: the same for the same content, by any client at any time."""
     return hashlib.sha256(command.content().encode()).hexdigest()
 
 

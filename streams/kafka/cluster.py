@@ -131,7 +131,7 @@ class Cluster:
     ) -> None:
         connected = False
         try:
-            # All of it together: whoever waits for another one that connects has no more time than that one.
+            # All of it together: a caller that waits for another one to connect has no more time than that one.
             async with asyncio.timeout(self.settings.request_timeout_ms / 1000):
                 producer = await self._publishing()
                 connected = True

@@ -1,4 +1,4 @@
-"""How every client of ours reaches Kafka: one place for addresses, logins, time-outs and names."""
+"""How every client of xferq reaches Kafka: one place for addresses, logins, time-outs and names."""
 
 import asyncio
 import socket

@@ -137,10 +137,10 @@ class Dispatcher:
             await self._work(consumer, batch, membership)
 
     async def _work(self, consumer: AIOKafkaConsumer, batch: Sequence[tuple[Polled, Record]], membership: int) -> None:
-        """Send what was polled, as long as it is ours.
+        """Send what was polled, as long as this member has its partitions.
 
-        Once the membership has ended, what is left is another member's, though it may be us again by now:
-        aiokafka joins again behind our back, and would then accept a commit of what was polled before.
+        Once the membership has ended, what is left is another member's, though it may be this one again by now:
+        aiokafka joins again by itself, and would then accept a commit of what was polled before.
         """
         for polled, record in batch:
             if membership != self._membership:
@@ -173,7 +173,7 @@ class Dispatcher:
                 self._uncommitted = []
 
     def lose(self, reason: object) -> None:
-        """The partitions are not ours any more; no poll until there are new ones."""
+        """This member has lost its partitions; no poll until it gets new ones."""
         _log.info("dispatcher.lost group=%s reason=%s", self._group, reason)
         if self._is_member.is_set():
             self._is_member.clear()

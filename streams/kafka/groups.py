@@ -21,7 +21,7 @@ from streams.kafka.wire.offset_fetch import STAMP, fetch
 
 _RETRY_S = 0.02
 _EVICTIONS = 3
-"""Tries to evict a member that Kafka does not know and lists all the same: who comes and goes is met by one of them."""
+"""Tries to evict a member that Kafka lists but does not know: one of them meets a member that comes and goes."""
 
 
 class Groups:
@@ -89,7 +89,7 @@ class Groups:
                 return await subscriptions(await self._connection.raw())
 
     async def may_join(self, group: str) -> bool:
-        """Whether Kafka lets us be a member of the group: it checks that first, whoever we say that we are in it."""
+        """Whether Kafka lets this client join the group: it checks that first, whatever member id the client gives."""
         doing = f"looking at group {group}"
         with translating(doing, describing(group)):
             async with asyncio.timeout(self._timeout_s):

@@ -2,7 +2,7 @@
 
 Kafka leaves a transaction's marker out in a partition that has no leader just then (KAFKA-20734):
 
-1. A transaction of ours is aborted. Its marker is left out in some partition, and Kafka takes it for complete.
+1. xferq aborts a transaction. Kafka leaves its marker out in some partition, and takes it for complete.
 2. The next producer of the same transactional id has the same producer id, with a higher epoch.
 3. It writes to that partition, and commits. The marker ends all that this producer id has open there.
 4. What was to be aborted in 1 is committed, and is there twice.

@@ -43,7 +43,7 @@ class ClassicHold:
         self.evicted: set[str] = set()
 
     async def join(self, assignor: str) -> None:
-        """Take the seat, then evict everybody else until the group is ours to lead."""
+        """Take the seat, then evict all other members until this one leads the group."""
         with translating(f"joining group {self._group}"):
             await self._client.bootstrap()
         # A subscription to nothing: should another member ever lead, it gives us no partition.
@@ -66,7 +66,7 @@ class ClassicHold:
                 self.member_id = answer.member_id
                 if answer.leader_id == self.member_id:
                     break
-                continue  # somebody who came in between leads: evict again, join again
+                continue  # a member that came in between leads: evict again, join again
             if error is aio.UnknownMemberIdError:
                 self.member_id = ""
             elif error is aio.GroupAuthorizationFailedError:

@@ -4,7 +4,7 @@ A broker that is cut off from the controller tells of leaders what it knew at th
 more. aiokafka asks any one broker, at random, so it may follow that one for as long as its metadata is good
 (`metadata_max_age_ms`). Here it asks again until it has the answer that all brokers together give.
 
-Only as it begins: later it may be told something old again, and then whoever misses what should come begins anew.
+Only as it begins: later it may be told something old again; then the caller that misses a record begins anew.
 """
 
 import asyncio
@@ -52,15 +52,15 @@ def highest_epochs(topic: str, told: Iterable[Told]) -> dict[int, Led]:
 def require_latest(
     doing: str, answered: Mapping[int, int], leaders: Mapping[int, Led], silent: Collection[int]
 ) -> None:
-    """See that nobody has answered for a partition that another one leads by now, in words for what was being done.
+    """See that no broker has answered for a partition that another one leads by now, in words for what was being done.
 
     Args:
-        answered: the leader epoch of who has answered, by partition.
+        answered: the leader epoch of the broker that has answered, by partition.
         leaders: what all brokers together tell, see `highest_epochs`.
         silent: the brokers that have told nothing.
 
     Raises:
-        Unavailable: somebody has, or one that is silent may lead it.
+        Unavailable: a broker has, or a silent one may lead it.
     """
     for partition, epoch in answered.items():
         led = leaders.get(partition)

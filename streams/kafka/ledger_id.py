@@ -1,7 +1,7 @@
-"""Which ledger topic is ours: its id is remembered outside it, so that one made again in its place is not taken for it.
+"""Which ledger topic is this cluster's: its id is kept outside it, so that no worker takes a topic made again for it.
 
 An empty ledger looks as if nothing had ever been claimed: a worker that went by it would free what was claimed and not
-drained. What makes a topic again, a topic operator say, may do so within a second.
+drained. A program that makes topics again, such as a topic operator, may do so within a second.
 
 The id is the metadata of committed offsets, for the first partition of each of xferq's other topics, in a group of its
 own. It has no members, so every worker may commit. Kafka forgets a committed offset when its topic is deleted, so only

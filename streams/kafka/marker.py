@@ -74,7 +74,7 @@ class Marker:
             await follow_latest(self._producer.client, topic)
 
     async def close(self) -> None:
-        """Close its connections; whoever waits for a mark gets an error."""
+        """Close its connections; a caller that waits for a mark gets an error."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await TransactionalProducer(producer, self._connection).close()

@@ -1,7 +1,7 @@
 """What each broker says of topics and their leaders, by its own word: Metadata v10, which has ids and leader epochs.
 
-A broker that is cut off from the controller goes on telling what it knew at the cut. So whoever must not believe such
-a one asks all of them. aiokafka's own requests are of before epochs (Metadata 5), and librdkafka asks any one broker.
+A broker that is cut off from the controller goes on telling what it knew at the cut. So a caller that must not believe
+such a broker asks all. aiokafka's own requests are of before epochs (Metadata 5), and librdkafka asks any one broker.
 """
 
 import asyncio

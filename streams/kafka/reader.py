@@ -195,4 +195,4 @@ async def _close(consumer: AIOKafkaConsumer) -> None:
     if not stopping.done():
         stopping.cancel()
     elif not stopping.cancelled():
-        stopping.exception()  # nothing of ours depends on a clean end
+        stopping.exception()  # nothing in xferq depends on a clean end

@@ -107,7 +107,7 @@ class TransactionalProducer:
                 )
                 committing = True
                 began = time.monotonic()
-                # An answer that takes longer is of no use, see below: whoever waits for it replaces the producer.
+                # An answer that takes longer is of no use, see below: the caller that waits replaces the producer.
                 async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
                     await self._producer.commit_transaction()
         except Rejected:
@@ -150,13 +150,13 @@ class TransactionalProducer:
             raise Conflict(f"writing offsets of {offsets.topic}: the answer came late")
 
     async def _require_unmoved(self, offsets: GroupOffsets) -> None:
-        """See, once ours are written, that the group stands where it stood when they were reckoned.
+        """See, once the offsets are written, that the group stands where it stood when they were reckoned.
 
         The node that has taken them is asked, and no other: a broker that was replaced as the group's coordinator may
-        not know that, and tell an old story. Ours were acknowledged, so with a dispatcher's plain commit D:
-        1. D lies before ours in the group's log: the node had read the log up to there, and tells of D.
-        2. D lies behind ours, whoever took it: it wins over ours once our marker is there, and `Claimer._confirm`
-           finds that.
+        not know that, and tell an old story. These offsets were acknowledged, so with a dispatcher's plain commit D:
+        1. D lies before them in the group's log: the node had read the log up to there, and tells of D.
+        2. D lies behind them, whichever node took it: D wins over them once the transaction's marker is there, and
+           `Confirmation.confirm` finds that.
         """
         if offsets.expected is None:
             return
@@ -169,7 +169,7 @@ class TransactionalProducer:
             raise Conflict(f"writing offsets of {offsets.topic}: its dispatchers have gone on meanwhile")
 
     async def _look(self, partitions: set[Where]) -> None:
-        """Before anything is written to these partitions: see that no earlier transaction of ours is open there.
+        """Before anything is written to these partitions: see that no earlier transaction of xferq is open there.
 
         What this very producer has left open was committed, or it would not be in use any more.
         """

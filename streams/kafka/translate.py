@@ -1,4 +1,4 @@
-"""The libraries' errors, translated into ours in one place."""
+"""Translates the libraries' errors into xferq's, in one place."""
 
 import asyncio
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ def reading(group: str) -> str:
 
 
 def translated(error: Exception, doing: str, needs: str = "") -> XferqError:
-    """Our error for one of the libraries'; ours pass through.
+    """xferq's error for one of the libraries'; its own pass through.
 
     Args:
         doing: what was being done: the message begins with it.

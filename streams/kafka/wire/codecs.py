@@ -1,7 +1,7 @@
 """Decompression with a bound: a record batch of a megabyte may unpack to thirty gigabytes.
 
 Kafka limits what a batch has packed (`max.message.bytes`), not what comes out of it, and aiokafka unpacks all of it
-at once. Whoever may write to a queue could so end every worker that reads it, one after the other.
+at once. So a client that may write to a queue could end every worker that reads it, one after the other.
 """
 
 import struct

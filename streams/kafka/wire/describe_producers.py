@@ -1,4 +1,4 @@
-"""DescribeProducers: who has written to a partition of late, and where its transaction begins that is open there.
+"""DescribeProducers: which producers have lately written to a partition, and where their open transactions begin.
 
 aiokafka lacks it, and so does librdkafka's admin client.
 """
