@@ -92,7 +92,7 @@ class Access:
 
 
 class RequireAccess:
-    """Lets nobody through but those who may, and notes who it is; everybody's is `/livez` alone."""
+    """Lets only permitted clients through, and notes who the client is; `/livez` alone is open to all."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app

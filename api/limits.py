@@ -38,8 +38,8 @@ class LimitRequests:
 class LimitHeads:
     """Refuses what is too large a head: h11 itself only looks while one grows, not where it comes in one piece.
 
-    And one that says its body's length in two ways: a proxy that goes by the other one would take what is for us
-    another request for a part of this one, with headers in it that nobody but the proxy may write.
+    And one that says its body's length in two ways: a proxy that goes by the other one would take what is for the
+    API another request for a part of this one, with headers in it that only the proxy may write.
     """
 
     def __init__(self, app: ASGIApp, most_bytes: int) -> None:

@@ -31,7 +31,7 @@ class Confirmation:
         self._settings = settings
         self._heads = heads
         self._seen: dict[str, dict[str, float]] = {}
-        """By topic and command, since when a claim is known here that nobody has confirmed, or is about to."""
+        """By topic and command, since when a claim is known here that no claimer has confirmed, or is about to."""
         self._removing = Background()
         self.failed: dict[tuple[str, str], Claim] = {}
         """Claims that stand but whose step 7 ran out of time here; the guard goes on with them."""
@@ -58,7 +58,7 @@ class Confirmation:
     async def confirm(self, claim: Claim, producer: Producer, hold: GroupHold) -> None:
         """Evict and look until the group shows the claim, or the time for it is over. Why the second look:
 
-        1. A dispatcher D joins after 4 (nobody held the group, as it was empty) and gets the old head.
+        1. A dispatcher D joins after 4 (no claim held the group, as it was empty) and gets the old head.
         2. The claim's commit becomes pending; D commits plainly, its record lies behind the claim's.
         3. The claim's marker arrives and makes its offsets the group's - but a plain commit behind a pending one
            wins over it. The head is back below the claim, and D goes on dispatching what the workers drain.

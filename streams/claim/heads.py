@@ -48,7 +48,7 @@ class Rewound:
 
 
 async def claimed_heads(kafka: Kafka, settings: Settings) -> dict[str, Callable[[str], dict[int, int]]]:
-    """The heads that the ledger knows now, by a topic's name, then its id: for who does not follow the ledger.
+    """The heads that the ledger knows now, by a topic's name, then its id: for processes that do not follow it.
 
     Raises:
         Refused: Kafka does not permit to read the ledger.
@@ -81,9 +81,9 @@ class Heads:
         """Heads and ends. The ends come before the group's offsets: those are then never below what was dispatched.
 
         And what was claimed before comes before the ends, or a claimer that stands still would call that lost:
-        1. We read the ends, and this process stands still. The queue's id is another claimer's meanwhile.
-        2. It claims what we saw, and again what has come since. Our view of the ledger follows, once we go on.
-        3. The head in it lies beyond the ends that we have read, although nothing is missing.
+        1. This claimer reads the ends, and stands still. Another claimer takes the queue's id meanwhile.
+        2. That one claims what this one saw, and again what has come since. Once this one goes on, its view follows.
+        3. The head in that view lies beyond the ends that this claimer has read, although nothing is missing.
         """
         partitions, group = range(topic.partitions), self._settings.group_of(topic.name)
         claimed = self._ledger.heads(topic.name, topic.id)

@@ -14,7 +14,7 @@ _LOOK_S = 2.0
 _HELD_LOOK_S = 5.0
 """Less than the session of a member whose process stands still, 10 s."""
 _KIP848_MS = 20_000
-"""A hold that delays nobody is kept longer than the longest heartbeat interval of such groups, 15 s by default."""
+"""A hold that delays no member is kept longer than the longest heartbeat interval of such groups, 15 s by default."""
 
 
 class GroupHold:
@@ -45,7 +45,7 @@ class GroupHold:
 
     @property
     def keeps_out_s(self) -> float:
-        """For how long at least nobody has got a partition since an eviction, even if this process stands still."""
+        """For how long at least no member has got a partition since an eviction, even if this process stands still."""
         return _LOOK_S if self._hold is None else _HELD_LOOK_S
 
     async def release(self, within_ms: int) -> None:

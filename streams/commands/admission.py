@@ -75,7 +75,7 @@ class Admission:
         Raises:
             NotToDo: it was carried out before, or its id is another command's.
         """
-        # Not as it was last written: who stood still may have written that it is refused, while others claimed.
+        # Not as last written: a worker that stood still may have written that it is refused, while others claimed.
         known = self._ledger.status(status.id)
         if known is not None and known.command is not None and known.command != status.command:
             _log.warning("command.refused id=%s reason='the id was used for another command'", status.id)

@@ -202,8 +202,8 @@ class Commands:
         """All that the ledger says about the command, past a transaction that a worker may have left open there.
 
         1. A worker dies in a claim's transaction, or in one of the command; what it wrote is not committed.
-        2. We have the command now, and can't read on. What we do next would end that transaction, but comes later.
-        3. So we take its id over here: it would otherwise last until its time-out.
+        2. This worker has the command now, and can't read on. Its next step would end that one, but comes later.
+        3. So it takes the transaction's id over here: the transaction would otherwise last until its time-out.
         """
         name = name_of(status)
         try:

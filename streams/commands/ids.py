@@ -34,7 +34,7 @@ class Ids:
     async def take(self, id: str, content: str) -> bool:
         """See to it that the id is this content's, for ever; to be repeated after any error.
 
-        Returns whether it was free until now: nobody has written anything about it, then.
+        Returns whether it was free until now: no process has written anything about it, then.
 
         Raises:
             IdTaken: it is another one's.

@@ -81,7 +81,7 @@ class Outcomes:
             await self.write(fence, self._refused(status, event, why))
 
     async def refuse_invalid(self, status: Status, why: str) -> None:
-        """End what is no command, whose id is nobody else's (`streams.commands.ids`): so it needs no fence.
+        """End what is no command, whose id no command has (`streams.commands.ids`): so it needs no fence.
 
         Raises:
             XferqError: it could not be written down; it may have been.

@@ -55,7 +55,7 @@ class Pending:
         self._owns_queue = owns_queue
         self._say_its_turn = say_its_turn
         self._in_hand: dict[tuple[str, int], dict[object, asyncio.Future[None]]] = defaultdict(dict)
-        """By name and partition, in order, who is at work here and not kept; done for the first of them."""
+        """By name and partition, in order, the commands at work here and not kept; done for the first of them."""
         self._ending: set[tuple[str, Position]] = set()
         """Records that are kept, or about to be, and still at work here."""
         self._at_work: dict[str, asyncio.Task[None]] = {}
@@ -81,7 +81,7 @@ class Pending:
                     await asyncio.wait([task], timeout=_RETRY_S)
                 return await task
             finally:
-                # Only then may anybody here go on with it. A claim's transaction is not cut off by this.
+                # Only then may another task here go on with it. This does not cut off a claim's transaction.
                 await end([task])
                 self._ending.discard((name, record.position))
                 self._begin(name)
@@ -171,7 +171,7 @@ class Pending:
         return CommandRecord(self._settings.commands_topic, partition, offset, timestamp, value)
 
     async def _tell(self, name: str) -> None:
-        """Let those behind the first say that they wait, whom nobody else tells any more."""
+        """Let those behind the first say that they wait: no other task says it for them any more."""
         told: set[Position] = set()
         while True:
             await asyncio.sleep(_LATE_S)

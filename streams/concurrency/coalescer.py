@@ -1,4 +1,4 @@
-"""Questions that go in rounds: all who ask while one round is under way are answered together by the next."""
+"""Questions that go in rounds: the next round answers together all that are asked while one is under way."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping

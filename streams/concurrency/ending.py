@@ -18,7 +18,7 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel them, and wait until they have ended, however that is; again those that go on all the same.
 
     A cancellation gets lost where what a task waits for comes at the same moment: `asyncio.wait_for` before Python 3.12
-    swallows it then (CPython's issue 86296), and libraries use that. Who waited for such a task would wait for ever.
+    swallows it then (CPython's issue 86296), and libraries use that. Waiting for such a task would never end.
     """
     left = {task for task in tasks if not task.done()}
     while left:

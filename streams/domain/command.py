@@ -1,4 +1,4 @@
-"""Commands: one model for each type. What anybody may have published, so nothing in it is trusted."""
+"""Commands: one model for each type. Any client may have published it, so nothing in it is trusted."""
 
 import re
 from abc import abstractmethod

@@ -13,7 +13,7 @@ def heads_of(starts: Mapping[int, int], committed: Mapping[int, int], claimed: M
         starts: the lowest offset that is still in the log, of every partition.
         committed: what the dispatchers' group has committed; partitions without an offset are left out.
         claimed: the ends of the last claims, as the ledger tells them for this topic's id. The group's offsets should
-            never lie below them, but anybody may rewind them; a head holds all the same.
+            never lie below them, but any client may rewind them; a head holds all the same.
     """
     return {p: max(start, committed.get(p, 0), claimed.get(p, 0)) for p, start in starts.items()}
 

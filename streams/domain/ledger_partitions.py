@@ -2,7 +2,7 @@
 
 All that belongs to one queue lies in one of the first `count` partitions, by a hash that never changes; but for the
 progress of its drains. That has as many partitions of its own, behind those: a drain's transaction that is left open
-holds up nobody but drains.
+holds up nothing but drains.
 """
 
 import json

@@ -114,5 +114,5 @@ def hash_of(command: Command) -> str:
 
 
 def name_of(status: Status) -> str:
-    """What a command's ledger partition, and who looks after it, is found by."""
+    """The name by which a command's ledger partition, and the worker that looks after it, are found."""
     return status.id if status.queue_name is None else topic_of(status.queue_name)

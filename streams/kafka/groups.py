@@ -104,9 +104,9 @@ class Groups:
     async def evict(self, group: str, members: Collection[str]) -> None:
         """Make these members leave, in one request; those that have left are passed over.
 
-        Whom Kafka does not know is listed again: a broker before 4.0 has no eviction from groups of the new protocol
-        and knows none of their members here. But who was not there a moment ago may be back, under the same id: another
-        claim has evicted it, say. Then the next try counts.
+        A member that Kafka does not know is listed again: a broker before 4.0 has no eviction from groups of the new
+        protocol and knows none of their members here. But a member that was not there a moment ago may be back, under
+        the same id: another claim has evicted it, say. Then the next try counts.
 
         Raises:
             Refused: Kafka does not let one be evicted.

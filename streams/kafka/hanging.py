@@ -1,14 +1,14 @@
-"""Transactions of our own that nobody ends: found before what we write would commit them.
+"""xferq's own transactions that no process ends: it finds them before its next writes would commit them.
 
 Kafka leaves a transaction's marker out in a partition that has no leader just then (KAFKA-20734):
 
-1. xferq aborts a transaction. Kafka leaves its marker out in some partition, and takes it for complete.
+1. One of xferq's transactions is aborted. Kafka leaves its marker out in some partition, and takes it for complete.
 2. The next producer of the same transactional id has the same producer id, with a higher epoch.
 3. It writes to that partition, and commits. The marker ends all that this producer id has open there.
 4. What was to be aborted in 1 is committed, and is there twice.
 
 So the partition's leader is asked before 3. Kafka lets a producer have the transactional id when every marker of the
-transaction before is written or left out: what is open then is nobody's to end.
+transaction before is written or left out: no process ends what is open then.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Our seat in a queue's group, from before its dispatchers are evicted until some time after.
+"""The claimer's seat in a queue's group, from before its dispatchers are evicted until some time after.
 
 In a classic group the holder's JoinGroup goes out over aiokafka's raw client; a group of the new protocol gets another
 kind of holder, a librdkafka consumer that wants nothing.
@@ -29,7 +29,7 @@ _MEMBER_ID_REQUIRED = 79
 
 
 class ClassicHold:
-    """Our seat in a classic group; made by `take_hold`. Heartbeats keep it until `release`."""
+    """The claimer's seat in a classic group; made by `take_hold`. Heartbeats keep it until `release`."""
 
     delays_members = True
 
@@ -126,7 +126,7 @@ class ClassicHold:
 
 
 class Kip848Hold:
-    """Our seat in a group of the new protocol; made by `take_hold`. The others go on as soon as they join again."""
+    """A claimer's seat in a group of the new protocol; made by `take_hold`. Others go on as soon as they join again."""
 
     delays_members = False
 
@@ -145,7 +145,7 @@ class Kip848Hold:
         self.evicted: set[str] = set()
 
     async def join(self, _assignor: str) -> None:
-        """Take the seat, then evict everybody else."""
+        """Take the seat, then evict all other members."""
         doing = f"joining group {self._group}"
         with translating(doing):
             self._consumer.subscribe([HOLD_TOPIC])
@@ -167,12 +167,12 @@ class Kip848Hold:
 
 
 async def take_hold(groups: Groups, connection: Connection, group: str) -> ClassicHold | Kip848Hold | None:
-    """Evict all members, with a seat of our own in the group from before they go.
+    """Evict all members, with a seat of the claimer's own in the group from before they go.
 
     1. Join as one more member; the group starts to rebalance and waits for the others.
     2. Evict the others. The group was never empty: into an empty one, Kafka accepts commits without
        membership, and evicted consumers (aiokafka's, Java's) send just that.
-    3. The join is answered: we lead, and as long as we send no SyncGroup, nobody gets a partition.
+    3. The join is answered: this member leads, and as long as it sends no SyncGroup, no member gets a partition.
 
     In a group of the new protocol (KIP-848) the broker leads, so there is no 3, and the seat is taken with
     a member of that protocol: with a classic one left alone in it the broker would turn it into a classic

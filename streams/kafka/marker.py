@@ -1,7 +1,7 @@
 """Marks: records that say nothing, whose acknowledgement and delivery prove what a read can't (`ledger.barrier`).
 
 By a producer of its own, which is not idempotent: twice does no harm here, and without sequence numbers a write that
-failed stands in nobody's way. Nothing is sent through `streams.kafka.cluster`'s publisher, which is replaced with all
+failed stands in no other's way. Nothing is sent through `streams.kafka.cluster`'s publisher, which is replaced with all
 that is under way in it whenever one write fails.
 """
 

@@ -1,7 +1,7 @@
 """Groups that are no consumer groups: share groups (KIP-932) and streams groups (KIP-1071). aiokafka knows neither.
 
 Kafka answers about them as about groups that don't exist, wherever it is asked for a consumer group: no members, no
-offsets, and who is to leave has left.
+offsets, and a member that is to leave has left.
 """
 
 import asyncio

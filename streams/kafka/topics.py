@@ -70,7 +70,7 @@ class Topics:
         return list(metadata.topics)
 
     async def names_everywhere(self) -> list[str]:
-        """The names of all topics that any broker knows: who is cut off, or has just started, may not know of some."""
+        """The names of all topics that any broker knows: one that is cut off, or just started, may not know some."""
         doing = "listing the topics of all brokers"
         told, _ = await self._told(None, doing)
         if not told:
@@ -257,7 +257,7 @@ class Topics:
 
         A leader that is cut off goes on answering with the end that it knew at the cut:
         1. A new one is elected, under a higher epoch, and acknowledges messages; the old one does not know.
-        2. We ask the old one. What the new one has acknowledged would be left out of the claim, without a word.
+        2. A claimer asks the old one. The claim would leave out what the new one has acknowledged, without a word.
         So its epoch must be the highest that any broker tells, asked at the same time. The new leader is a replica, so
         all of those that are alive must have told; what comes after it has come after the call.
         """

@@ -6,14 +6,14 @@ from streams.kafka.groups import Groups
 from streams.settings.settings import Settings
 
 ASSIGNOR = "xferq-3"
-"""What all workers call their way of sharing out partitions: Kafka lets nobody into the group who calls it otherwise.
+"""What all workers call their way of sharing out partitions: Kafka keeps a member with another name out of the group.
 
 Another one whenever workers of two versions must not run side by side.
 """
 
 
 async def require_one_version(kafka: Cluster, settings: Settings) -> None:
-    """See that no worker of such a version is there, whom Kafka would only turn us down for.
+    """See that no worker of such a version is there: because of it Kafka would only turn this worker down.
 
     Raises:
         Unavailable: there is, or Kafka does not answer.

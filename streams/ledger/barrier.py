@@ -50,7 +50,7 @@ _NUMBER = "number"
 class Marks:
     """Writes marks into the partitions of one topic, and knows its own again.
 
-    All who ask for one in the same partition while another is under way share the next.
+    All callers that ask for one in the same partition while another is under way share the next.
     """
 
     def __init__(self, kafka: Transactor, topic: str) -> None:

@@ -89,7 +89,7 @@ class CommandRecords:
         ]
 
     def wanted(self, id: str) -> list[str]:
-        """The nonces of all who wanted the id."""
+        """The nonces of all processes that wanted the id."""
         return list(self._owners.get(id, ()))
 
     def recorded_ms(self, id: str) -> int:

@@ -33,7 +33,7 @@ def head_key(topic: str, partition: int) -> str:
 
 
 def id_key(id: str, nonce: str) -> str:
-    """The ledger key of one who wants the id."""
+    """The ledger key of a process that wants the id."""
     return f"id/{id}/{nonce}"
 
 

@@ -139,15 +139,15 @@ class LedgerReader:
             self._read(partitions)
 
     def _replace_still(self) -> None:
-        """Replace who should have read a mark, as it is acknowledged, and has read nothing at all for a while.
+        """Replace each reader that should have read a mark, as it is acknowledged, and has read nothing for a while.
 
         That may be the work of an open transaction as well. Where it is, this does no harm.
         """
         still = set()
         for partition, awaited in self._awaited.items():
             if self._parts[partition].tail is None:
-                # It is being opened, which ends in a bounded time: its patience begins only then. Who takes longer to
-                # open than that would be replaced again and again, and nobody would ever read.
+                # It is being opened, which ends in a bounded time: its patience begins only then. A reader that takes
+                # longer to open than that would be replaced again and again, and none would ever read.
                 self._await(partition, awaited.latest)
             elif time.monotonic() - awaited.since >= _STILL_S and partition not in self.lost:
                 if awaited.at == self._next.get(partition, 0):

@@ -159,7 +159,7 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
     Faust acknowledges out of order, so it looks for the first offset without an event: each one of a gap is put in a
     list, which an aborted transaction of millions of records would stop the event loop with; and a gap of two or more
     behind the committed offset, an aborted record and its marker, is not seen as one: nothing would be committed any
-    more. The queue acknowledges in order: an offset below that was not acknowledged is no record for us.
+    more. The queue acknowledges in order: an offset below that was not acknowledged is no record for a worker.
     """
 
     def ack(self, message: Any) -> bool:

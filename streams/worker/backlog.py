@@ -56,7 +56,7 @@ class Backlog:
                 try:
                     await self._measure(topic)
                 except XferqError:
-                    return  # as it was at the last look; who claims or drains it says what is wrong
+                    return  # as it was at the last look; its claim or drain says what is wrong
 
         await asyncio.gather(*(look(topic) for topic in ours))
         self._show_depths({ours[topic]: depth for topic, depth in self._depths.items()})
@@ -74,7 +74,7 @@ class Backlog:
         if there is None:
             return
         partitions = range(there.partitions)
-        # Heads as they are to be seen now: nobody waits here for a transaction that moves them.
+        # Heads as they are to be seen now: no look waits for a transaction that moves them.
         committed = await self._kafka.committed(self._settings.group_of(topic), topic, partitions, stable=False)
         starts, ends = await asyncio.gather(
             self._kafka.log_starts(topic, partitions), self._kafka.stable_ends(topic, partitions)

@@ -113,7 +113,7 @@ class Engine:
             async with asyncio.timeout(_PATIENCE_OF_LOOKS_S):
                 await self._held_back.look()
         except (XferqError, TimeoutError) as error:
-            # One partition of these topics that nobody leads: no reason to be taken for one that can't work.
+            # One partition of these topics without a leader: no reason to be taken for one that can't work.
             self.health.notes("inputs", f"whether commands or drain tasks are held back can't be seen: {error!r}")
         else:
             self.health.notes("inputs", None)

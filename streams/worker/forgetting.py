@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _LATER_S = 7_200.0
 """Commands are forgotten so much later than those are refused that are not known: no two clocks are the same."""
 _LEFTOVERS_S = 600.0
-"""So long after its end a command's claims stay, for who looks after heads and for who stood still."""
+"""So long after its end a command's claims stay, for the head guard, and for workers that stood still."""
 _AT_ONCE = 500
 
 

@@ -65,10 +65,10 @@ class SpaceReclaimer:
 
         The order matters; with a claim that another worker commits meanwhile:
         1. The claim moves the committed offsets and writes its record, in one transaction.
-        2. We read the offsets: already moved. Only a barrier after that is sure to show the claim as well.
-        3. Had we looked at the ledger before, all that was just claimed would look dispatched.
-        Claims under another id of the topic count as well: a broker may tell us an id of the past, and theirs
-        may be the one of today.
+        2. This worker reads the offsets: already moved. Only a barrier after that is sure to show the claim as well.
+        3. Had it looked at the ledger before, all that was just claimed would look dispatched.
+        Claims under another id of the topic count as well: a broker may tell an id of the past, and theirs may be the
+        one of today.
         Where a claim has left its stamp on an offset, the ledger knows that claim's head; a ledger that is older than
         that does not know what is still to be drained.
         """

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Silence:
-    """How many offsets of a claim are left, since when that has not changed, and since when nobody was told."""
+    """How many offsets of a claim are left, since when that has not changed, and since when it was not announced."""
 
     left: int
     since: float
