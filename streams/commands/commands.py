@@ -152,7 +152,7 @@ class Commands:
             if not is_kept and self._ledger.pending.holds(name, record.position):
                 return "kept"
             if not is_kept and self._ledger.pending.is_behind(name, record.position):
-                await asyncio.sleep(_TURN_S)  # without a claim's fence: it would disturb the worker that is at it
+                await asyncio.sleep(_TURN_S)  # without a claim's fence: that would disturb the worker at it
                 continue
             try:
                 return await self._attempt(command, status, admit, wait, is_again=failures > 0)
@@ -202,7 +202,7 @@ class Commands:
         """All that the ledger says about the command, past a transaction that a worker may have left open there.
 
         1. A worker dies in a claim's transaction, or in one of the command; what it wrote is not committed.
-        2. This worker has the command now, and can't read on. Its next step would end that one, but comes later.
+        2. This worker has the command now and can't read on. Its next step would end that transaction, but comes later.
         3. So it takes the transaction's id over here: the transaction would otherwise last until its time-out.
         """
         name = name_of(status)

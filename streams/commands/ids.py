@@ -1,6 +1,6 @@
 """Whose an id is: it belongs to the first command written down under it, however many processes ask at once.
 
-1. The id is free, as far as a process's view shows: so finds each that looks at this moment, and has an old view.
+1. The id is free, as far as a process's view shows. Each one that looks now, or has an old view, finds the same.
 2. Each process writes a record of its own, `id/<id>/<nonce>`, with a hash of its command's content: a key that no
    process writes again.
 3. A process that has read its own record back has read all that lies before it (`streams.ledger.barrier` says why). The

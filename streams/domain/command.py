@@ -1,4 +1,4 @@
-"""Commands: one model for each type. Any client may have published it, so nothing in it is trusted."""
+"""Commands: one model for each type. Any client may have published them, so nothing in them is trusted."""
 
 import re
 from abc import abstractmethod

@@ -1,4 +1,4 @@
-"""xferq's own transactions that no process ends: it finds them before its next writes would commit them.
+"""xferq's own transactions that no process ends: found before its next writes would commit them.
 
 Kafka leaves a transaction's marker out in a partition that has no leader just then (KAFKA-20734):
 

@@ -216,7 +216,7 @@ class TransactionalProducer:
         2. The next transaction asks for its partitions. One of them is not permitted, so Kafka adds none.
         3. aiokafka forgets which ones it had asked for, and sends to them what lies ready.
         4. The broker takes it, as a transaction of this producer is open there: that of 1. Its marker commits
-           what is not its own, and what the drain then writes anew is there twice.
+           what is not its own, and what its owner then writes anew is there twice.
         """
         self._denied = error
         raise error

@@ -6,7 +6,7 @@ from streams.kafka.groups import Groups
 from streams.settings.settings import Settings
 
 ASSIGNOR = "xferq-3"
-"""What all workers call their way of sharing out partitions: Kafka keeps a member with another name out of the group.
+"""What all workers call their way of sharing out partitions: Kafka keeps members that name another out of the group.
 
 Another one whenever workers of two versions must not run side by side.
 """

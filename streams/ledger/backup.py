@@ -41,7 +41,7 @@ async def read_ledger(kafka: Kafka, settings: Settings) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     tail = await kafka.tail(topic.name, await kafka.log_starts(topic.name, range(topic.partitions)))
     try:
-        # As long as a transaction may be open that a dead producer has left there.
+        # As long as a transaction may be open that a producer has left there.
         async with asyncio.timeout((settings.transaction_timeout_ms + 15_000) / 1000):
             await _read_to(tail, marks, marks, found)
             # What compaction has taken away before the marks while this was read stands behind them.

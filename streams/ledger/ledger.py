@@ -270,7 +270,7 @@ class Ledger(LedgerView):
                 _log.error("ledger.not_read_again error=%s", error)
                 await asyncio.sleep(_RETRY_S)
             else:
-                # No await before its reader is this ledger's: records that it reads now belong here.
+                # No await before this ledger has the new reader: records that it reads now belong here.
                 self.become(view)
                 new.apply = self.apply
                 old, self._reader = self._reader, new

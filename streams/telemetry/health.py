@@ -19,7 +19,7 @@ class _Wait:
 
 
 class Health:
-    """A worker's tasks tell it how they get on, the probes and the supervisor ask it; from any thread.
+    """A worker's tasks tell it how they get on, the probes and the metrics ask it; from any thread.
 
     A worker is ready when nothing that it needs for all of its work is missing, and when it gets on with
     something: one drain that waits while others go on is no reason to give the whole worker up.

@@ -1,7 +1,7 @@
-"""What holds back commands and drain tasks: a transaction that another program has open in their topics.
+"""What holds back commands and drain tasks: a transaction that a producer has open in their topics.
 
-Workers read committed records only. So what lies behind such a transaction in its partition waits until the producer
-that began it ends it, or Kafka does. Every worker says so, but that is no reason to give a worker up.
+Workers read committed records only. So what lies behind such a transaction in its partition waits for its end, which
+is up to that producer. Every worker says so, but that is no reason to give a worker up.
 """
 
 from streams.ports import Kafka

@@ -229,7 +229,7 @@ async def _start(engine: Engine, app: Any, kafka: Cluster, settings: Settings, l
 
 
 async def _check(engine: Engine, kafka: Cluster, settings: Settings, ledger_id: LedgerId) -> None:
-    """See again and again whether Kafka answers, also when there is nothing to do: the probes tell of it before.
+    """See again and again whether Kafka answers, also when there is nothing to do: the probes then tell in time.
 
     Raises:
         Misconfigured: the ledger is another one now, or topics have settings that the guarantees don't bear.
