@@ -85,8 +85,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     def process_request(self, request: Any, client_address: Any) -> None:
         """In a thread; where there is none left, in that of the oldest connection.
 
-        A client that holds connections, and sends a byte now and then, must not keep Kubernetes out: it would end the
-        worker.
+        A client that holds connections, with a byte now and then, keeps no other out: Kubernetes would end the worker.
         """
         if not self._slots.acquire(blocking=False):
             self._cut_oldest()
