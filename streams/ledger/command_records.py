@@ -9,13 +9,11 @@ from streams.domain.counts import Counts
 from streams.domain.selection import Chunk, Passed, Selection
 from streams.domain.status import Status
 from streams.domain.timestamp import InvalidTime, known_time
-from streams.domain.transitions import Event, State, can_be
+from streams.domain.transitions import ENDED, Event, State, can_be
 from streams.ledger.values import put, read, set_value
 
-_EVENTS: Mapping[State, Event] = {
-    "accepted": "accepted", "waiting": "waits", "claimed": "claimed", "done": "drained", "refused": "refused",
-}  # fmt: skip
-"""What a status says has happened."""
+_EVENTS: Mapping[str, Event] = {"accepted": "accepted", "waiting": "waits", "claimed": "claimed"}
+"""What a status says has happened. One that has ended, an earlier version has written: its claims tell more."""
 
 
 class CommandRecords:
@@ -136,10 +134,13 @@ class CommandRecords:
         status counts only for what the command is, where no other record says it."""
         if kind == "outcome":
             set_value(self._outcomes, id, status)
-        elif status is None or id not in self._statuses or can_be(self.state(id), _EVENTS[status.state]):
+        elif status is None or id not in self._statuses or self._can_be(id, status.state):
             set_value(self._statuses, id, status)
         if kind == "outcome" or id not in self._outcomes:
             set_value(self._recorded_ms, id, written_ms if self.recorded_status(id) else None)
+
+    def _can_be(self, id: str, state: State) -> bool:
+        return state in ENDED or can_be(self.state(id), _EVENTS[state])
 
     def _select(self, id: str, change: Callable[[Selection], None]) -> None:
         selection = self._selections.setdefault(id, Selection())

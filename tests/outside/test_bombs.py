@@ -287,7 +287,7 @@ def test_a_bomb_among_the_commands_is_refused(broker: EmbeddedBroker) -> None:
         refused = [
             value
             for key, value in world.scene.ledger(0.05).values.items()
-            if re.fullmatch(rf"command/{re.escape(world.settings.commands_topic)}-1-\d+-\d+", key)
+            if re.fullmatch(rf"outcome/{re.escape(world.settings.commands_topic)}-1-\d+-\d+", key)
             and value["state"] == "refused"
         ]
         assert len(refused) == 2
