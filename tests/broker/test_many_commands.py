@@ -31,7 +31,8 @@ def test_a_thousand_cancels_of_one_queue_in_a_row(broker: EmbeddedBroker) -> Non
         ledger = scene.done(timeout_s=3 * WAIT_S)
         assert scene.problems() == []
         assert sum((ledger.status(id) or {})["total"] for id in scene.ids) == len(scene.sent) == 400
-        assert len(ledger.claims(scene.topic)) == 1000
+        # Those of an empty queue have an end and no claim.
+        assert sum(key.startswith("outcome/") for key in ledger.values) == 1000
         assert worker.is_running
 
 

@@ -119,7 +119,7 @@ async def cancelled_at(queue: XferQueue, now: datetime) -> dict[str, Any]:
             for partition in claim.ranges:
                 await drain(engine.drainer, claim.topic, partition)
         await engine.ledger.barrier_all()
-        await engine.commands.finish(id)
+        await engine.commands.outcomes.finish(id)
     return world.done(id)
 
 
