@@ -113,7 +113,7 @@ class Confirmation:
     async def _remove_note(self, claim: Claim) -> None:
         """Nothing is to come any more; where this can't be written, the guard does it all once more."""
         try:
-            await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), None)])
+            await self._ledger.remove(claim.topic, waiting_key(claim.topic, HEADS, claim.id))
         except XferqError as error:
             _log.info("claim.unrecorded id=%s topic=%s error=%s", claim.id, claim.topic, error)
 
