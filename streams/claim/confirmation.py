@@ -18,7 +18,7 @@ from streams.errors import Refused, Unavailable, XferqError
 from streams.ledger.keys import HEADS, UNCONFIRMED, waiting_key
 from streams.ledger.ledger import Ledger
 from streams.ports import Producer
-from streams.settings.settings import Settings
+from streams.settings.work import WorkSettings
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 class Confirmation:
     """Looks at a group after a claim, and keeps in mind, and in the ledger, where that is still to be done."""
 
-    def __init__(self, ledger: Ledger, settings: Settings, heads: Heads) -> None:
+    def __init__(self, ledger: Ledger, settings: WorkSettings, heads: Heads) -> None:
         self._ledger = ledger
         self._settings = settings
         self._heads = heads

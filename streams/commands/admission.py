@@ -9,7 +9,7 @@ from streams.domain.topic import topic_of
 from streams.domain.transitions import ENDED, Event, can_be
 from streams.errors import Refused, Revoked
 from streams.ledger.ledger import Ledger
-from streams.settings.settings import Settings
+from streams.settings.work import WorkSettings
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ class NotWanted(Refused):
 class Admission:
     """Lets a command through once. What it says of the ledger counts behind a barrier for the command's queue."""
 
-    def __init__(self, ledger: Ledger, settings: Settings) -> None:
+    def __init__(self, ledger: Ledger, settings: WorkSettings) -> None:
         self._ledger = ledger
         self._settings = settings
 

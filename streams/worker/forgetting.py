@@ -26,7 +26,7 @@ from streams.ledger.keys import (
     waiting_key,
 )
 from streams.ledger.ledger import Ledger
-from streams.settings.settings import Settings
+from streams.settings.work import WorkSettings
 
 _log = logging.getLogger(__name__)
 _LATER_S = 7_200.0
@@ -40,7 +40,7 @@ class Forgetting:
     """Removes commands; `owns_queue` says whether one is this worker's, by its queue's topic or its id."""
 
     def __init__(
-        self, ledger: Ledger, settings: Settings, now: Callable[[], datetime], owns_queue: Callable[[str], bool]
+        self, ledger: Ledger, settings: WorkSettings, now: Callable[[], datetime], owns_queue: Callable[[str], bool]
     ) -> None:
         self._ledger = ledger
         self._settings = settings
