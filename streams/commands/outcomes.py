@@ -114,6 +114,8 @@ class Outcomes:
     def _drained(self, id: str) -> Status | None:
         """The end that is to be written."""
         status = self._ledger.status(id)
+        if self._ledger.lacking(id):
+            return None  # how it ends, another version has to tell
         is_written = self._ledger.outcome(id) is not None or status == self._ledger.recorded_status(id)
         return None if is_written or status is None or status.state != "done" else status
 
