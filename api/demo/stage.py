@@ -179,6 +179,7 @@ class Stage:
                 ("drains", settings.drains_topic, settings.drains_partitions),
                 ("ledger", settings.ledger_topic, ledger_width(settings.ledger_partitions)),
                 ("log", settings.log_topic, settings.log_partitions),
+                ("results", settings.results_topic, settings.results_partitions),
             ):
                 self.made(name)
                 topics = Topics(kafka.connection)
@@ -219,6 +220,7 @@ def _own_names(run: str) -> dict[str, str]:
         "drains_topic": f"xferq.{run}.drains",
         "ledger_topic": f"xferq.{run}.ledger",
         "log_topic": f"xferq.{run}.delivery-log",
+        "results_topic": f"xferq.{run}.results",
         "worker_group": f"xferq.{run}.worker",
         "group_template": f"xferq.{run}.dispatch.{{topic}}",
     }

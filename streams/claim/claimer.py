@@ -29,7 +29,7 @@ from functools import partial
 from streams.claim.confirmation import Confirmation
 from streams.claim.heads import Heads, Snapshot
 from streams.claim.hold import GroupHold
-from streams.claim.records import records_of
+from streams.claim.records import claimed_status, new_claim, records_of
 from streams.claim.request import ClaimRequest
 from streams.concurrency.backoff import backoff_s
 from streams.concurrency.deadline import comes_true
@@ -41,10 +41,10 @@ from streams.domain.selection import Passed
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
-from streams.domain.trace import TRACEPARENT, TRACESTATE
 from streams.errors import Conflict, Fenced, NotAQueue, OutcomeUnknown, Refused, Unavailable, XferqError
 from streams.ledger.keys import passed_key
 from streams.ledger.ledger import Ledger
+from streams.ledger.results import Results
 from streams.lookup import find_topic, require_gone
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
 from streams.settings.settings import Settings
@@ -72,9 +72,12 @@ def fence_of(topic: str) -> str:
 class Claimer:
     """Claims queues, and stands by what was claimed."""
 
-    def __init__(self, kafka: Kafka, ledger: Ledger, settings: Settings, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, kafka: Kafka, ledger: Ledger, results: Results, settings: Settings, now: Callable[[], datetime]
+    ) -> None:
         self._kafka = kafka
         self._ledger = ledger
+        self._results = results
         self._settings = settings
         self._now = now
         self._heads = Heads(kafka, ledger, settings)
@@ -212,21 +215,8 @@ class Claimer:
         self, request: ClaimRequest, status: Status | None, snapshot: Snapshot, producer: Producer
     ) -> Claim:
         topic = snapshot.topic
-        trace = current_trace()
-        claim = Claim(
-            id=request.id,
-            kind=request.kind,
-            topic=topic.name,
-            topic_id=topic.id,
-            queue=request.queue,
-            xfer_queue=request.xfer_queue,
-            reason=request.reason,
-            group=self._settings.group_of(topic.name),
-            ranges=snapshot.ranges,
-            claimed_at=format_time(self._now()),
-            traceparent=trace.get(TRACEPARENT),
-            tracestate=trace.get(TRACESTATE),
-        )
+        group, at = self._settings.group_of(topic.name), format_time(self._now())
+        claim = new_claim(request, topic.id, group, snapshot.ranges, at, current_trace())
         offsets = None
         if claim.ranges:
             # Never back: where a head lies beyond the end, the head it stays.
@@ -234,8 +224,12 @@ class Claimer:
             earlier = self._ledger.heads(topic.name, topic.id)
             stamped = claim.ranges.keys() | {p for p, end in ends.items() if end == earlier.get(p)}
             offsets = GroupOffsets(claim.group, topic.name, ends, snapshot.committed, stamped)
+        status = status and claimed_status(claim, status)
         await producer.transact(
-            [self._ledger.write(producer, topic.name, records_of(claim, status))],
+            [
+                *([] if status is None else self._results.writes(producer, status, revision=1)),
+                self._ledger.write(producer, topic.name, records_of(claim, status)),
+            ],
             offsets,
             None if offsets is None else partial(self._heads.hold_to, topic),
         )

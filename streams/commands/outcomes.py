@@ -18,12 +18,14 @@ from streams.claim.claimer import Claimer, fence_of
 from streams.commands.admission import NotToDo
 from streams.concurrency.ending import Background
 from streams.concurrency.keyed_locks import KeyedLocks
+from streams.domain.result import revision_after
 from streams.domain.status import Status, name_of
 from streams.domain.timestamp import format_time
 from streams.domain.transitions import ENDED, Event, advance, can_be
 from streams.errors import Unavailable, XferqError
 from streams.ledger.keys import outcome_key
 from streams.ledger.ledger import Ledger
+from streams.ledger.results import Results
 from streams.ports import Producer
 from streams.telemetry.metrics import COMMANDS
 
@@ -33,8 +35,9 @@ _log = logging.getLogger(__name__)
 class Outcomes:
     """Writes the ends of commands."""
 
-    def __init__(self, ledger: Ledger, claimer: Claimer, now: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger, claimer: Claimer, results: Results, now: Callable[[], datetime]) -> None:
         self._ledger = ledger
+        self._results = results
         self._claimer = claimer
         self._now = now
         self._partitions = KeyedLocks()
@@ -74,6 +77,7 @@ class Outcomes:
             XferqError: it could not be written down; it may have been.
         """
         status = self._refused(status, "refused", why)
+        await self._results.publish(status, revision=1)  # first: it comes again until its end is in the ledger
         await self._ledger.record(name_of(status), [(outcome_key(status.id), status.to_bytes())])
         self.tell(status)
 
@@ -122,7 +126,8 @@ class Outcomes:
     async def write(self, fence: Producer, outcome: Status) -> None:
         """Write this end, and count it."""
         values = [(outcome_key(outcome.id), outcome.to_bytes())]
-        await fence.transact([self._ledger.write(fence, name_of(outcome), values)])
+        result = self._results.writes(fence, outcome, revision_after(self._ledger.state(outcome.id)))
+        await fence.transact([*result, self._ledger.write(fence, name_of(outcome), values)])
         self.tell(outcome)
 
     def tell(self, outcome: Status) -> None:

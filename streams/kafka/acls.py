@@ -55,7 +55,13 @@ def acls(settings: TopicSettings) -> list[Acl]:
 
     Kafka grants Describe with Read, Write or Delete, and DescribeConfigs with AlterConfigs.
     """
-    internal = (settings.commands_topic, settings.drains_topic, settings.ledger_topic, settings.log_topic)
+    internal = (
+        settings.commands_topic,
+        settings.drains_topic,
+        settings.ledger_topic,
+        settings.log_topic,
+        settings.results_topic,
+    )
     before, braces, _ = settings.group_template.partition("{topic}")
     groups, is_prefix = (before + _QUEUES, True) if braces else (before, False)
     found: list[Acl] = []
@@ -85,6 +91,7 @@ def acls(settings: TopicSettings) -> list[Acl]:
         },
     )
     topic("api", settings.log_topic, {"Describe": "finds its partitions", **looks})
+    topic("api", settings.results_topic, {"Describe": "finds its partitions", **looks})
     queues("api", {"Describe": "checks that the queue of a cancel exists"})
 
     same = "checks that the ledger is the one that was used so far"
@@ -99,6 +106,8 @@ def acls(settings: TopicSettings) -> list[Acl]:
     topic("worker", settings.ledger_topic, {"Read": "reads claims and progress", "Write": "writes them", **looks})
     hangs = "checks whether a transaction of its own hangs there"
     topic("worker", settings.log_topic, {"Read": hangs, "Write": "writes AdminRebind records", **looks})
+    tells = "publishes what becomes of commands"
+    topic("worker", settings.results_topic, {"Read": hangs, "Write": tells, **looks})
     found.append(Acl("worker", "group", settings.worker_group, "Read", "shares the work out"))
     found.append(Acl("worker", "group", ledger_group(settings), "Read", same))
     queues(
@@ -135,6 +144,7 @@ def acls(settings: TopicSettings) -> list[Acl]:
     queues("dispatcher", {"Read": "takes messages"})
     queue_groups("dispatcher", "Read", "joins, and commits")
     topic("reader", settings.log_topic, {"Read": "reads records"})
+    topic("reader", settings.results_topic, {"Read": "reads records"})
     found.append(Acl("reader", "group", user_of("reader"), "Read", "joins, and commits"))
     return found
 

@@ -12,6 +12,9 @@ class TopicSettings(BaseModel):
         "xferq.ledger", description="topic of claims, progress, heads and command status (compacted)"
     )
     log_topic: str = Field("delivery-log", description="topic of AdminRebind records")
+    results_topic: str = Field(
+        "xferq.results", description="topic of what has become of each command, for other services (compacted)"
+    )
     group_template: str = Field(
         "xferq.dispatch.{topic}",
         description="consumer group of a queue topic's dispatchers; may contain {topic}",
@@ -27,6 +30,7 @@ class TopicSettings(BaseModel):
         32, ge=1, description="partitions of the ledger, which has as many more for drains' progress; never changed"
     )
     log_partitions: int = Field(8, ge=1, description="partitions of the delivery log")
+    results_partitions: int = Field(8, ge=1, description="partitions of the results; never changed")
     queue_partitions: int = Field(4, ge=1, description="partitions of a queue topic that xferq creates")
     replication_factor: int = Field(
         -1, ge=-1, description="replicas of topics that xferq creates; -1: broker's default"

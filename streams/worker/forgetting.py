@@ -26,6 +26,7 @@ from streams.ledger.keys import (
     waiting_key,
 )
 from streams.ledger.ledger import Ledger
+from streams.ledger.results import Results
 from streams.settings.work import WorkSettings
 
 _log = logging.getLogger(__name__)
@@ -40,9 +41,15 @@ class Forgetting:
     """Removes commands; `owns_queue` says whether one is this worker's, by its queue's topic or its id."""
 
     def __init__(
-        self, ledger: Ledger, settings: WorkSettings, now: Callable[[], datetime], owns_queue: Callable[[str], bool]
+        self,
+        ledger: Ledger,
+        results: Results,
+        settings: WorkSettings,
+        now: Callable[[], datetime],
+        owns_queue: Callable[[str], bool],
     ) -> None:
         self._ledger = ledger
+        self._results = results
         self._settings = settings
         self._now = now
         self._owns_queue = owns_queue
@@ -127,6 +134,7 @@ class Forgetting:
     async def _forget(self, id: str) -> None:
         name = self._name_of(id)
         await self._forget_leftovers(id)
+        await self._results.forget(id)
         await self._ledger.remove(name, control_key(id), command_key(id), outcome_key(id))
         await self._forget_id(id)
 

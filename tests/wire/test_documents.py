@@ -28,7 +28,7 @@ DEFAULTS: Settings = Settings.model_construct()
 OURS: dict[str, Any] = json.loads((ROOT / "docs" / "asyncapi.json").read_text(encoding="utf-8"))
 """Written by hand, but for the schemas."""
 CHANNELS, MESSAGES = OURS["channels"], OURS["components"]["messages"]
-ROLES = {"commands": "commands", "deliveryLog": "log", "queue": "queues"}
+ROLES = {"commands": "commands", "deliveryLog": "log", "results": "results", "queue": "queues"}
 """Of the topics' file, by channel."""
 META_SCHEMA: dict[str, Any] = json.loads((Path(__file__).parent / "asyncapi" / "3.0.0.json").read_text())
 
@@ -79,11 +79,13 @@ def messages_of(channel: str) -> list[str]:
 def test_the_messages_of_a_topic_are_what_xferq_reads_and_writes_there() -> None:
     assert [payload(message) for message in messages_of("commands")] == list(DOCUMENTS["command"])
     assert [payload(message) for message in messages_of("deliveryLog")] == list(DOCUMENTS["log-record"])
+    assert [payload(message) for message in messages_of("results")] == list(DOCUMENTS["result"])
     assert messages_of("queue") == ["message"]
     assert sorted(MESSAGES) == sorted(message for channel in CHANNELS for message in messages_of(channel))
     for name, (channel, action) in {
         "carryOut": ("commands", "receive"),
         "log": ("deliveryLog", "send"),
+        "tell": ("results", "send"),
         "take": ("queue", "receive"),
         "put": ("queue", "send"),
     }.items():
@@ -182,11 +184,13 @@ def test_the_topics_are_those_of_the_settings() -> None:
     assert {name: channel["address"] for name, channel in CHANNELS.items()} == {
         "commands": DEFAULTS.commands_topic,
         "deliveryLog": DEFAULTS.log_topic,
+        "results": DEFAULTS.results_topic,
         "queue": f"{TOPIC_PREFIX}{{name}}",
     }
     assert {name: channel["bindings"]["kafka"]["partitions"] for name, channel in CHANNELS.items()} == {
         "commands": DEFAULTS.commands_partitions,
         "deliveryLog": DEFAULTS.log_partitions,
+        "results": DEFAULTS.results_partitions,
         "queue": DEFAULTS.queue_partitions,
     }
     group = DEFAULTS.group_template.replace("{topic}", f"{TOPIC_PREFIX}{{name}}")
