@@ -136,7 +136,7 @@ class Checker:
                 assert value["id"] == id
                 assert "command" not in value
                 is_end = value["state"] in ENDED
-                assert not is_end or end is not None and value["state"] == end.state, (id, values)
+                assert not is_end or (end is not None and value["state"] == end.state), (id, values)
             assert end is None or told[-1]["state"] == end.state, (id, values)
             if end is not None and end.type is not None:
                 assert told[-1] == {**shown(end), "revision": told[-1]["revision"]}
