@@ -72,7 +72,6 @@ def test_a_cancel_and_what_the_log_says_of_it(queue: XferQueue, start: Start, fi
     program = start(file, queue.name, reason, id)
     if file.endswith(".sh"):
         wait_until(lambda: len(program.lines) >= len(put))
-        program.end()
     else:
         assert program.ends() == 0, program.errors
     found = dict(line.split(" ", 1) for line in program.lines)
