@@ -171,19 +171,24 @@ async def test_the_whole_job(secured: Secured) -> None:
 
 
 def read_log(stage: Stage) -> list[dict[str, Any]]:
-    """The delivery log, as one reads it in a group of one's own."""
+    """The delivery log and the results, as one reads them in a group of one's own; the log's records."""
     settings = stage.settings("reader")
     options = {"group.id": "xferq-reader", "auto.offset.reset": "earliest", "isolation.level": "read_committed"}
     consumer = Consumer({**Connection(settings).librdkafka("reader"), **options})
-    consumer.subscribe([settings.log_topic])
+    consumer.subscribe([settings.log_topic, settings.results_topic])
+    states = set()
     found: list[dict[str, Any]] = []
     end = deadline()
     try:
-        while len(found) < COUNT * 2 and not end.is_over:
+        while (len(found) < COUNT * 2 or "done" not in states) and not end.is_over:
             message = consumer.poll(0.2)
             if message is not None:
                 assert message.error() is None, message.error()
-                found.append(json.loads(message.value()))
+                value = json.loads(message.value())
+                if message.topic() == settings.log_topic:
+                    found.append(value)
+                else:
+                    states.add(value["state"])
         consumer.commit(asynchronous=False)
     finally:
         consumer.close()
@@ -202,7 +207,14 @@ def standing(secured: Secured) -> Stage:
 
 
 _NAMED = acls(
-    Settings(commands_topic="commands", drains_topic="drains", ledger_topic="ledger", log_topic="log", worker_group="w")
+    Settings(
+        commands_topic="commands",
+        drains_topic="drains",
+        ledger_topic="ledger",
+        log_topic="log",
+        results_topic="results",
+        worker_group="w",
+    )
 )
 _OURS = [(number, acl) for number, acl in enumerate(_NAMED) if acl.part != "reader"]
 
@@ -294,7 +306,15 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-_SHARED = ("commands_topic", "drains_topic", "ledger_topic", "log_topic", "worker_group", "group_template")
+_SHARED = (
+    "commands_topic",
+    "drains_topic",
+    "ledger_topic",
+    "log_topic",
+    "results_topic",
+    "worker_group",
+    "group_template",
+)
 
 
 def guest_of(scene: Scene) -> Consumer:
