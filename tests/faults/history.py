@@ -134,9 +134,12 @@ class Reading:
         self._queues = {queue: number for number, queue in enumerate([*names.sources, *names.homes, names.transferred])}
         self._batches: dict[tuple[str, int], Batch] = {}
         self._ended: set[str] = set()
+        self._told: dict[str, tuple[int, str]] = {}
+        """By command, the revision and the state of its last result."""
         self._readers: dict[str, Callable[[Record], None]] = {
             settings.ledger_topic: self._ledger,
             settings.log_topic: self._log,
+            settings.results_topic: self._result,
             book_of(names): self._book,
         }
         self.topics = [*names.topics, *self._readers]
@@ -149,6 +152,12 @@ class Reading:
         """The history, once all was taken."""
         for ranges in self.history.ranges.values():
             ranges.sort(key=lambda taken: taken.start)
+        ends = {id: self.history.statuses[id]["state"] for id in self._ended}
+        told = {id: state for id, (_, state) in self._told.items()}
+        for id in ends.keys() | told.keys():
+            if told.get(id) != ends.get(id, "claimed"):
+                problem = f"the results say {told.get(id)} of command {id}, the ledger {ends.get(id)}"
+                self.history.problems.append((None, problem))
         self._cover_earlier_batches()
         return self.history
 
@@ -181,6 +190,15 @@ class Reading:
             self.history.problems.append((number, f"the log has in {where} the id {line['id']} and {content!r}"))
         else:
             self.history.logged[number].append(to)
+
+    def _result(self, record: Record) -> None:
+        topic, partition, offset, key, value, *_ = record
+        id, line = (key or b"").decode(), orjson.loads(value or b"{}")
+        before, revision = self._told.get(id, (0, ""))[0], line.get("revision", 0)
+        if line.get("id") != id or revision < before:
+            problem = f"the results have in {topic}/{partition}@{offset} {line}, behind revision {before}"
+            self.history.problems.append((None, problem))
+        self._told[id] = revision, line.get("state", "")
 
     def _ledger(self, record: Record) -> None:
         *_, key, value, _, timestamp = record
