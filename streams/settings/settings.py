@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         description="`nodeid` of log records; by default derived from the host name",
     )
     log_meta: Words = Field((), description="names of the metadata that log records carry (list)")
-    log_headers: Words = Field((), description="names of the headers that log records carry (list)")
+    log_headers: Words = Field((), description="headers that log records carry (list); `X-*`: all that begin so")
 
     # Watching it.
     log_level: LogLevel = Field("INFO", description="`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`")
