@@ -12,9 +12,10 @@ from collections.abc import Iterable, Iterator
 from encodings.aliases import aliases
 
 _MOST_BYTES = 128 << 10
-"""Only so much of a message is searched: JSON makes six times that of it at most, and a log record fits into Kafka."""
+"""What is logged is found in so much of a message: JSON makes six times that of it at most, and Kafka takes it."""
 
-_END = re.compile(rb"(?:\A|\n)\r?\n")
+HEADERS_END = re.compile(rb"(?:\A|\n)\r?\n")
+"""Where a message's headers end: at its first empty line."""
 _BREAKS = re.compile("[\r\n]+")
 _BLANKS = re.compile("[ \t]+")
 # No longer than a line may be (RFC 5322), as some decoders take the square of it.
@@ -37,10 +38,16 @@ class HeaderNames:
             rb"^(%b)[ \t]*:([^\n]*(?:\n[ \t][^\n]*)*)" % b"|".join(patterns), re.IGNORECASE | re.MULTILINE
         )
 
-    def fields(self, message: bytes) -> Iterator[tuple[str, bytes]]:
-        """The headers of these names that a message has, in their order: the name as written, and the raw value."""
-        end = _END.search(message, 0, _MOST_BYTES)
-        for field in self._pattern.finditer(message, 0, end.start() + 1 if end else _MOST_BYTES):
+    def fields(self, message: bytes, within: int | None = None) -> Iterator[tuple[str, bytes]]:
+        """The headers of these names that a message has, in their order: the name as written, and the raw value.
+
+        Args:
+            message: a message, or its headers.
+            within: how many bytes of it are searched.
+        """
+        most = len(message) if within is None else within
+        end = HEADERS_END.search(message, 0, most)
+        for field in self._pattern.finditer(message, 0, end.start() + 1 if end else most):
             name, value = field.groups()
             yield name.decode(), value
 
@@ -50,7 +57,7 @@ class HeaderNames:
         Decoded; no string has a lone surrogate.
         """
         found: dict[str, tuple[str, list[str]]] = {}
-        for name, value in self.fields(message):
+        for name, value in self.fields(message, _MOST_BYTES):
             found.setdefault(name.lower(), (name, []))[1].append(decoded(value))
         return {name: values[0] if len(values) == 1 else values for name, values in found.values()}
 
