@@ -64,6 +64,11 @@ _HEADS = (
 )
 
 
+def fence_of(topic: str) -> str:
+    """The transactional id under which a queue is claimed: who takes it over ends an earlier claim's transaction."""
+    return f"xferq.claim.{topic}"
+
+
 class Claimer:
     """Claims queues, and stands by what was claimed."""
 
@@ -73,7 +78,7 @@ class Claimer:
         self._settings = settings
         self._now = now
         self._heads = Heads(kafka, ledger, settings)
-        # Two claims of one queue in this very process would only fence each other.
+        # By transactional id: two claims of one queue in this very process would only fence each other.
         self._locks = KeyedLocks()
         self._places = Places(settings.concurrent_claims)
         self.confirmation = Confirmation(ledger, settings, self._heads)
@@ -106,7 +111,7 @@ class Claimer:
             try:
                 is_again = request.is_again or attempt > 0
                 request.on_step(_PLACE)
-                async with self._places.place(is_again=is_again), self._locks.held(request.topic):
+                async with self._places.place(is_again=is_again), self._locks.held(fence_of(request.topic)):
                     claim, is_new = await self._attempt(request)
             except (Fenced, OutcomeUnknown, Conflict) as error:
                 # Another claimer or a dispatcher was here: let one of us finish, then look what is there. Claimers
@@ -129,7 +134,7 @@ class Claimer:
         producer = None
         try:
             request.on_step(_FENCE)
-            producer = await self._kafka.producer(f"xferq.claim.{topic.name}")  # 1
+            producer = await self._kafka.producer(fence_of(topic.name))  # 1
             request.on_step(_BARRIER)
             claim, status = await self._known(request)  # 2
             is_new = claim is None
@@ -164,10 +169,10 @@ class Claimer:
         return claim, request.admit()
 
     @asynccontextmanager
-    async def fence(self, topic: str) -> AsyncIterator[Producer]:
-        """The queue's transactional id: this ends the transaction of another claimer, which starts again, alive."""
-        async with self._locks.held(topic):
-            producer = await self._kafka.producer(f"xferq.claim.{topic}")
+    async def fence(self, id: str) -> AsyncIterator[Producer]:
+        """A transactional id: its last holder's transaction is over, and no claim of this process has it meanwhile."""
+        async with self._locks.held(id):
+            producer = await self._kafka.producer(id)
             try:
                 yield producer
             finally:
@@ -178,7 +183,7 @@ class Claimer:
 
         Under the fence: no claimer that stood still claims the queue for the command afterwards.
         """
-        async with self.fence(request.topic) as producer:
+        async with self.fence(fence_of(request.topic)) as producer:
             claim, _ = await self._known(request)
             if claim is None:
                 values = [(passed_key(request.topic, request.id), passed.to_bytes())]
@@ -254,11 +259,10 @@ class Claimer:
         For the guard. Fences a claimer that is claiming the queue just now; it starts again. Without `evict`
         only the heads are put back: where none of the claimed messages is there to be dispatched any more.
         """
-        async with self._locks.held(claim.topic):
-            await self._reassert(claim, evict)
+        async with self.fence(fence_of(claim.topic)) as producer:
+            await self._reassert(claim, producer, evict)
 
-    async def _reassert(self, claim: Claim, evict: bool) -> None:
-        producer = await self._kafka.producer(f"xferq.claim.{claim.topic}")
+    async def _reassert(self, claim: Claim, producer: Producer, evict: bool) -> None:
         hold = GroupHold(self._kafka, claim.group)
         try:
             await self._ledger.barrier(claim.topic)
@@ -275,7 +279,6 @@ class Claimer:
                 await hold.evict()
                 await self.confirmation.confirm(claim, producer, hold)
         finally:
-            self._closing.begin(producer.close())
             self._background.begin(hold.release(self._settings.hold_ms))
 
     async def stop(self) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 
-from streams.claim.claimer import Claimer
+from streams.claim.claimer import Claimer, fence_of
 from streams.claim.request import ClaimRequest
 from streams.commands.admission import Admission, NotToDo, NotWanted
 from streams.commands.announcements import ITS_TURN, Announcements
@@ -60,7 +60,7 @@ class Commands:
         self._settings = settings
         self._now = now
         self._health = health
-        self.outcomes = Outcomes(kafka, ledger, claimer, now)
+        self.outcomes = Outcomes(ledger, claimer, now)
         self._transfers = Transfers(kafka, ledger, claimer, self.outcomes, self._claim, now)
         self._admission = Admission(ledger, settings)
         self._ids = Ids(ledger)
@@ -211,7 +211,7 @@ class Commands:
                 await self._ledger.barrier(name)
         except TimeoutError:
             if status.type != "xfer.cancel":
-                async with self._claimer.fence(name):
+                async with self._claimer.fence(fence_of(name)):
                     pass
             async with self.outcomes.fence(status):  # which reads the ledger, too
                 pass

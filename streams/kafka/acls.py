@@ -7,7 +7,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Literal
 
-from streams.settings.settings import Settings, load_settings
+from streams.settings.settings import load_settings
+from streams.settings.topics import TopicSettings
 
 Part = Literal["api", "worker", "operator", "dispatcher", "reader"]
 Resource = Literal["topic", "group", "transactional-id"]
@@ -44,12 +45,12 @@ KAFKAS_OWN = ("__transaction_state", "__consumer_offsets")
 """Kafka's topics of transactions and of groups' offsets."""
 
 
-def ledger_group(settings: Settings) -> str:
+def ledger_group(settings: TopicSettings) -> str:
     """The group, without members, in which the id of the ledger's topic is remembered."""
     return f"{settings.worker_group}.ledger"
 
 
-def acls(settings: Settings) -> list[Acl]:
+def acls(settings: TopicSettings) -> list[Acl]:
     """All that is needed, for the names in these settings.
 
     Kafka grants Describe with Read, Write or Delete, and DescribeConfigs with AlterConfigs.
@@ -143,7 +144,7 @@ def user_of(part: Part) -> str:
     return f"xferq-{part}"
 
 
-def acl_tables(settings: Settings) -> str:
+def acl_tables(settings: TopicSettings) -> str:
     """What each part needs, and the commands that grant it, as Markdown: docs/acls.md has it for the defaults."""
     everything = acls(settings)
     parts = []
@@ -161,7 +162,7 @@ def acl_tables(settings: Settings) -> str:
     return "\n".join(parts)
 
 
-def acl_commands(settings: Settings, part: Part | None = None) -> str:
+def acl_commands(settings: TopicSettings, part: Part | None = None) -> str:
     """Kafka's commands that grant a part what it needs, or all parts, for a shell: the first that fails is the last."""
     found = []
     for each in PARTS if part is None else [part]:

@@ -69,7 +69,12 @@ class Engine:
         self.maintenance = Maintenance(self._rounds(kafka, now))
         self._held_back = HeldBack(kafka, settings, self.health)
         self.drains = Drains(
-            self.drainer, self.ledger, self._drains_partition, settings.concurrent_drains, self.space.free_soon
+            self.drainer,
+            self.ledger,
+            self._drains_partition,
+            settings.concurrent_drains,
+            self.space.free_soon,
+            self.health,
         )
         self.pending = Pending(
             self.ledger,

@@ -19,7 +19,9 @@ from tests.wire.schemas import document
 
 ENVELOPE = jsonschema.Draft202012Validator(document("envelope"))
 LOG_RECORD = jsonschema.Draft202012Validator(document("log-record"))
-CHANNELS = json.loads((ROOT / "docs" / "asyncapi.json").read_text(encoding="utf-8"))["channels"]
+ASYNCAPI = json.loads((ROOT / "docs" / "asyncapi.json").read_text(encoding="utf-8"))
+CHANNELS = ASYNCAPI["channels"]
+LOG_HEADERS = jsonschema.Draft202012Validator(ASYNCAPI["components"]["messages"]["rebind"]["headers"])
 
 
 def test_records_of_a_transfer_and_of_its_cancel(world: World) -> None:
@@ -53,7 +55,10 @@ def check_log_record(record: Found) -> None:
     LOG_RECORD.validate(value)
     assert list(value) == list(document("log-record")["$defs"]["AdminRebind"]["properties"])
     assert value["id"] == (record.id or b"").decode()
-    assert record.headers == (("type", b"AdminRebind"),)
+    headers = {name: (value or b"").decode() for name, value in record.headers}
+    LOG_HEADERS.validate(headers)
+    assert list(headers) == list(LOG_HEADERS.schema["properties"])
+    assert headers["destination"] == value["queue"]
 
 
 async def test_the_topics_are_as_described(broker: EmbeddedBroker) -> None:

@@ -128,8 +128,12 @@ class Checker:
         logs = self._world.broker.topics[self._world.settings.log_topic].logs
         records = [record for log in logs for record in log.all_records()]
         for record in records:
-            assert orjson.loads(record.value or b"")["id"].encode() == record.key
-            assert tuple(record.headers) == (("type", b"AdminRebind"),)
+            line = orjson.loads(record.value or b"")
+            assert line["id"].encode() == record.key
+            about = {name: (value or b"").decode() for name, value in record.headers}
+            assert list(about) == ["type", "command_id", "kind", "source", "destination"]
+            assert about["destination"] == line["queue"]
+            assert line["response"]["content"].startswith(f"Rebound from {about['source']} to {about['destination']}: ")
         restored = sum(step.restored for step in self._progress(ever=True).values())
         assert len(records) == restored
         assert sum(copies.values()) == len(self._world.injected) + restored + returned

@@ -4,13 +4,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
 from hypothesis import given
 from jsonschema.validators import validator_for
 
+from streams.domain.claim import Kind
+from streams.domain.log_record import rebind_headers
 from streams.domain.queue_name import XFER_SUFFIX
 from streams.domain.topic import TOPIC_PREFIX, topic_of
 from streams.domain.trace import TRACEPARENT, TRACESTATE, parse_trace
@@ -102,7 +104,9 @@ def test_the_headers_are_those_that_xferq_reads_and_writes() -> None:
         assert MESSAGES[message]["headers"]["properties"].keys() == {TRACEPARENT, TRACESTATE}
         assert "required" not in MESSAGES[message]["headers"]
     rebind, message = MESSAGES["rebind"]["headers"], MESSAGES["message"]["headers"]
-    assert (rebind["properties"], rebind["required"]) == ({"type": {"const": "AdminRebind"}}, ["type"])
+    written = [name for name, _ in rebind_headers("c", "xfer.cancel", "a.example", "b.example")]
+    assert list(rebind["properties"]) == rebind["required"] == written
+    assert rebind["properties"]["kind"]["enum"] == list(get_args(Kind))
     assert (message["properties"].keys(), message["required"]) == ({"envelope"}, ["envelope"])
     assert message["properties"]["envelope"]["contentSchema"] == {"$ref": "#/components/schemas/Envelope"}
 
