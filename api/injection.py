@@ -35,11 +35,17 @@ class Injector:
         self._limit_bytes = limit_bytes
         self._next = 0
 
-    def fits(self, message: Message) -> bool:
-        """Whether the topic takes a message of this size (max.message.bytes)."""
+    def excess(self, message: Message) -> str | None:
+        """Why the topic does not take a message of this size, as a sentence's end that says what permits more."""
         alone = self._producer.batch(1)
         _append(alone, message)
-        return alone.size() <= self._limit_bytes
+        if alone.size() <= self._limit_bytes:
+            return None
+        return (
+            f"is too large: with its envelope {alone.size():,} bytes, of which the topic {self._topic} takes "
+            f"{self._limit_bytes:,}. Raise max.message.bytes of this topic and of those that it is to be moved to, or "
+            "message.max.bytes of the brokers for all that have none of their own"
+        )
 
     async def write(self, messages: Sequence[Message]) -> None:
         """Write all of these messages, or none.

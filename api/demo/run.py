@@ -17,8 +17,8 @@ from api.demo.play import Play
 from api.demo.report import Report
 from api.demo.stage import Stage
 from api.demo.tally import tally
-from api.mail import read_all
-from streams.errors import Misconfigured, Refused, XferqError
+from api.mail.files import Mail, NoMail, read_paths
+from streams.errors import Misconfigured, XferqError
 from streams.kafka.cluster import Cluster
 from streams.settings.settings import Settings
 
@@ -106,21 +106,28 @@ def _letters(mail: list[Path] | None) -> tuple[list[bytes], str]:
 
 
 def _own_letters(paths: list[Path]) -> tuple[list[bytes], str]:
-    found: list[bytes] = []
+    letters: list[bytes] = []
+    refused: list[NoMail] = []
     size = 0
     more = ""
-    try:
-        for mail in read_all(paths):
-            if len(found) == _MOST or size + len(mail.data) > _MOST_BYTES:
+    for found in read_paths(paths):
+        if isinstance(found, NoMail):
+            refused.append(found)
+        elif isinstance(found, Mail):
+            if len(letters) == _MOST or size + len(found.data) > _MOST_BYTES:
                 more = "the first "
                 break
-            found.append(mail.data)
-            size += len(mail.data)
-    except Refused as error:
-        raise Misconfigured(f"--mail: {error}") from error
-    if not found:
-        raise Misconfigured(f"--mail: there is no message in {', '.join(map(str, paths))}")
-    return found, f"mail: {more}{len(found):,} messages of {', '.join(map(str, paths))}"
+            letters.append(found.data)
+            size += len(found.data)
+    first = next((f"{found.source} {found.why}" for found in refused), "")
+    if not letters:
+        raise Misconfigured(f"--mail: {first or f'there is no message in {_listed(paths)}'}")
+    others = f"; {len(refused):,} left out, of which the first {first}" if refused else ""
+    return letters, f"mail: {more}{len(letters):,} messages of {_listed(paths)}{others}"
+
+
+def _listed(paths: list[Path]) -> str:
+    return ", ".join(map(str, paths))
 
 
 def _count() -> int:

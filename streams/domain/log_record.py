@@ -51,7 +51,7 @@ def rebind_record(
         now: when this happens, aware.
         node_id: UUID of the node, as a string.
         meta_names: the metadata to carry; a name that ends in `*` stands for all that begin like it.
-        headers: the message's headers to carry, ready; without lone surrogates.
+        headers: the message's headers to carry, a string or a list of them by name; without lone surrogates.
 
     Raises:
         InvalidEnvelope: metadata to be carried is nested too deeply, as for `dump_envelope`.

@@ -6,21 +6,18 @@ among the headers.
 
 from collections.abc import Sequence
 from datetime import datetime
-from email.parser import BytesHeaderParser
-from email.policy import compat32
 from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 
 from streams.domain.claim import Claim, Kind
 from streams.domain.envelope import Envelope, Restored, dump_envelope, parse_envelope, restore, save
 from streams.domain.log_record import rebind_headers, rebind_record
+from streams.domain.mail_headers import HeaderNames
 from streams.domain.returned import NotRestorable, ReturnReason
 from streams.records import Header, Record
 
 ENVELOPE = "envelope"
 _DESTINATIONS = 4096
-_HEADERS_END = 256 << 10
-"""Only so many bytes of a message are searched for the headers that the log carries."""
 
 
 class Moved(NamedTuple):
@@ -52,14 +49,14 @@ class _Rebind:
     ) -> None:
         """Of one claim, at the node with this UUID; the log carries the named metadata and headers.
 
-        A name of metadata that ends in `*` stands for all that begin like it.
+        A name that ends in `*` stands for all that begin like it.
         """
         self._from_queue = claim.queue
         self._xfer_queue = claim.xfer_queue
         self._reason = claim.reason
         self._node_id = node_id
         self._log_meta = log_meta
-        self._log_headers = log_headers
+        self._log_headers = HeaderNames(log_headers) if log_headers else None
         # The same for all messages between two queues.
         self._headers_to = lru_cache(_DESTINATIONS)(partial(rebind_headers, claim.id, claim.kind, claim.queue))
 
@@ -79,7 +76,7 @@ class _Rebind:
             now=now,
             node_id=self._node_id,
             meta_names=self._log_meta,
-            headers=_carried(value, self._log_headers) if self._log_headers and value is not None else None,
+            headers=self._log_headers.logged(value) if self._log_headers and value is not None else None,
         )
         headers = [*headers[:at], (ENVELOPE, dump_envelope(moved)), *headers[at + 1 :]]
         return Moved(queue, headers, log, self._headers_to(queue))
@@ -118,8 +115,3 @@ def _envelope_at(headers: Sequence[Header]) -> int:
     if found < 0 or headers[found][1] is None:
         raise NotRestorable(ReturnReason.NO_ENVELOPE, "there is no envelope")
     return found
-
-
-def _carried(message: bytes, names: tuple[str, ...]) -> dict[str, str]:
-    headers = BytesHeaderParser(policy=compat32).parsebytes(message[:_HEADERS_END])
-    return {name: str(headers[name]) for name in names if headers[name] is not None}

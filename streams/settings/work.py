@@ -70,4 +70,4 @@ class WorkSettings(BaseModel):
         description="`nodeid` of log records; by default derived from the host name",
     )
     log_meta: Words = Field((), description="names of the metadata that log records carry (list)")
-    log_headers: Words = Field((), description="names of the headers that log records carry (list)")
+    log_headers: Words = Field((), description="headers that log records carry (list); `X-*`: all that begin so")

@@ -174,6 +174,13 @@ def test_help_lists_all_commands(alone: dict[str, str]) -> None:
         ["inject", "example.com", "-", "--schedule", "{"],
         ["inject", "example.com", "-", "--schedule", '{"dow": "Mon"}'],
         ["inject", "example.com", "-", "--schedule", "5"],
+        ["inject", "example.com", "-", "--recipient", "Bob"],
+        ["inject", "example.com", "-", "--recipient", ""],
+        ["inject", "example.com", "-", "--recipient", "a@x.example, b@x.example"],
+        ["inject", "example.com", "-", "--sender", "a b@x.example"],
+        ["inject", "example.com", "-", "-"],
+        ["inject", "example.com", "-", "/dev/stdin"],
+        ["inject", "example.com", "/etc", "/etc/"],
         ["status", "--wait"],
         ["status", "--limit", "0"],
         ["topics", "--file", "/nope"],
@@ -435,8 +442,65 @@ def test_a_message_that_is_too_large_is_named_and_the_others_go(world: World, tm
     result = world.run("inject", queue, str(tmp_path), status=1)
     assert result.stdout == f"1 message is in {queue}, 1 is not\n"
     assert "large.eml" in result.stderr
-    assert "max.message.bytes" in result.stderr
+    assert "max.message.bytes of this topic" in result.stderr
+    assert "1,048,588" in result.stderr
     assert [record.value for record in world.records(queue)] == [b"Subject: s\n\nbody"]
+
+
+def test_one_bad_file_stops_no_other(world: World, tmp_path: Path) -> None:
+    queue = a_domain()
+    mail = b"From: a@s.example\nTo: b@x.example\n\nbody\n"
+    for name, data in {
+        "a.eml": mail,
+        "b.eml": b"\x1f\x8b",
+        "c.eml": b"To: Bob\n\n",
+        "d.EML": mail,
+        "e.eml": b"",
+        "._f.eml": b"\0",
+    }.items():
+        (tmp_path / name).write_bytes(data)
+    result = world.run("inject", queue, str(tmp_path), str(tmp_path / "a.eml"), status=1)
+    assert result.stdout == f"3 messages are in {queue}, 2 are not\n"
+    assert f"{tmp_path}/b.eml is compressed with gzip" in result.stderr
+    assert f"{tmp_path}/c.eml has no recipient that can be read in To" in result.stderr
+    assert f"left out: names that begin with a dot: 1, such as {tmp_path}/._f.eml\n" in result.stderr
+    assert f"left out: empty files or messages: 1, such as {tmp_path}/e.eml\n" in result.stderr
+    assert "messages/s" in result.stderr
+    assert [record.value for record in world.records(queue)] == [mail] * 3
+
+
+def test_a_pipe_is_injected_whole(world: World, tmp_path: Path) -> None:
+    queue = a_domain()
+    mail = b"From: a@s.example\nTo: b@x.example\n\n" + b"line\n" * 9_000
+    world.run("inject", queue, "/dev/stdin", stdin=mail)
+    world.run("inject", queue, "-", stdin=b"From a\n" + mail + b"\nFrom b\n" + mail)
+    assert [record.value for record in world.records(queue)] == [mail] * 3
+
+
+@pytest.mark.parametrize("stdin", [b"", b"\n", b"From a\n"])
+def test_no_mail_is_no_message_and_makes_no_topic(world: World, stdin: bytes) -> None:
+    queue = a_domain()
+    result = world.run("inject", queue, "-", stdin=stdin, status=1)
+    assert "there is no message" in result.stderr
+    assert topic_of(queue) not in world.run("queues", "--json").stdout
+
+
+def test_addresses_that_are_given(world: World, tmp_path: Path) -> None:
+    queue = a_domain()
+    options = ["--sender", "<>", "--recipient", "Bob <b@x.example>", "--recipient", '"odd user"@x.example']
+    result = world.run("inject", queue, "-", *options, stdin=b"Subject: s\n\nbody")
+    assert "names no recipient" not in result.stderr
+    (record,) = world.records(queue)
+    envelope = json.loads(record.headers[0][1] or b"")
+    assert (envelope["sender"], envelope["recipient"]) == ("", ["b@x.example", '"odd user"@x.example'])
+
+
+def test_who_gets_a_message_without_recipients_is_said(world: World) -> None:
+    queue = a_domain()
+    result = world.run("inject", queue, "-", stdin=b"From: a@s.example\n\nbody")
+    assert f"standard input names no recipient: to postmaster@{queue}\n" in result.stderr
+    (record,) = world.records(queue)
+    assert json.loads(record.headers[0][1] or b"")["recipient"] == f"postmaster@{queue}"
 
 
 def test_mail_into_an_xfer_queue_is_warned_about(world: World) -> None:

@@ -197,7 +197,14 @@ def _log_record() -> Schema:
         "created_time": {**_UTC, "description": "when the message was made"},
         "num_attempts": _ATTEMPTS,
         "meta": {"type": "object", "description": "metadata named in XFERQ_LOG_META"},
-        "headers": {"type": "object", "description": "the message's headers named in XFERQ_LOG_HEADERS"},
+        "headers": {
+            "type": "object",
+            "description": "the message's headers named in XFERQ_LOG_HEADERS, each under its first spelling, decoded",
+            "additionalProperties": {
+                "anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 2}],
+                "description": "a string where the message has the header once, else all of its values in order",
+            },
+        },
         "reception_protocol": _or_null(_TEXT),
         "nodeid": {"type": "string", "format": "uuid"},
     }

@@ -1,0 +1,72 @@
+"""Who a message is from and for, as its envelope says: as it is asked for, or else as its headers say."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from api.mail.addresses import parse_addresses
+from streams.domain.mail_headers import HeaderNames, unfolded
+from streams.errors import Refused
+
+_SHOWN = 80
+_SENDERS = ("Return-Path", "From")
+_RECIPIENTS = ("To", "Cc", "Bcc")
+_HEADERS = HeaderNames((*_SENDERS, *_RECIPIENTS))
+
+
+class Addressing(NamedTuple):
+    """An envelope's sender, which may be empty, and its recipients; what had to be guessed or left out, for people."""
+
+    sender: str
+    recipients: list[str]
+    remarks: list[str]
+
+
+def address_mail(
+    data: bytes, *, postmaster: str, sender: str | None = None, recipients: Sequence[str] = ()
+) -> Addressing:
+    """Who a message is from and for.
+
+    Args:
+        data: the message. Return-Path or else From has the sender; To or else Cc or else Bcc has the recipients.
+        postmaster: who gets it where it has no header with recipients at all.
+        sender: instead of what the headers say; may be empty, for the null sender.
+        recipients: likewise.
+
+    Raises:
+        Refused: it has such headers, and no address can be read in them.
+    """
+    fields: dict[str, str] = {}
+    for name, value in _HEADERS.fields(data):
+        before = fields.get(name.title())
+        if before is None:
+            fields[name.title()] = unfolded(value)
+        elif name.title() != "Return-Path":  # each stop puts its own above those of earlier ones
+            fields[name.title()] = f"{before}, {unfolded(value)}"
+    remarks: list[str] = []
+    if sender is None:
+        sender = _sender(fields, remarks)
+    return Addressing(sender, list(recipients) or _recipients(fields, postmaster, remarks), remarks)
+
+
+def _sender(fields: dict[str, str], remarks: list[str]) -> str:
+    for name in _SENDERS:
+        text = fields.get(name, "")
+        if name == "Return-Path" and text == "<>":
+            return ""
+        if found := parse_addresses(text).found:
+            return found[0]
+    remarks.append("has no sender that can be read: the null sender")
+    return ""
+
+
+def _recipients(fields: dict[str, str], postmaster: str, remarks: list[str]) -> list[str]:
+    named = [name for name in _RECIPIENTS if name in fields]
+    for name in named:
+        found, unreadable = parse_addresses(fields[name])
+        if found:
+            remarks += [f"does not go to {text[:_SHOWN]!a}, which is no address" for text in unreadable]
+            return found
+    if named:
+        raise Refused(f"has no recipient that can be read in {', '.join(named)}; --recipient names one")
+    remarks.append(f"names no recipient: to {postmaster}")
+    return [postmaster]
