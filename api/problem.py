@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details: every one that the API answers with, in one table."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import orjson
@@ -117,9 +117,9 @@ def handle_problems(app: FastAPI) -> None:
 
 
 def invalid(location: str, field: str, detail: str) -> Problem:
-    """The request's field is not valid."""
-    error = FieldError.model_validate({"location": location, "field": field, "detail": detail})
-    return Problem("invalid-request", f"{field} {detail}", errors=[error])
+    """The request's field is not valid; `detail` is the sentence that says so."""
+    error = FieldError.model_validate({"location": location, "field": shown(field), "detail": detail})
+    return Problem("invalid-request", detail, errors=[error])
 
 
 async def _on_problem(_: Request, error: Exception) -> Response:
@@ -140,13 +140,15 @@ async def _on_http(request: Request, error: Exception) -> Response:
     return answer(Problem(kind, shown(str(error.detail)), headers=error.headers))
 
 
-async def _on_invalid(_: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return _defect()
     found = [item for item in error.errors() if item["type"] != "not_an_xfer_queue"]
     if not found:  # all else is right
         return answer(Problem("not-an-xfer-queue", f"{shown(error.errors()[0]['input'])} is not an xfer queue"))
-    errors = list(_field_errors(found))
+    route = request.scope.get("route")
+    # What is not known comes first: that another field is missing may follow from it.
+    errors = list(_field_errors(sorted(found, key=_weight), getattr(route, "body_fields", ())))
     return answer(Problem("invalid-request", "; ".join(shown(item.detail) for item in errors[:3]), errors=errors))
 
 
@@ -172,7 +174,11 @@ def _allowed(request: Request) -> list[str]:
     return sorted(methods)
 
 
-def _field_errors(errors: Iterable[Any]) -> Iterable[FieldError]:
+def _weight(error: Mapping[str, Any]) -> bool:
+    return str(error["type"]) != "extra_forbidden"
+
+
+def _field_errors(errors: Iterable[Any], known: Collection[str]) -> Iterable[FieldError]:
     for error in errors:
         location, *path = error["loc"]
         if location == "body" and not path:
@@ -180,7 +186,7 @@ def _field_errors(errors: Iterable[Any]) -> Iterable[FieldError]:
             continue
         field = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path)
         detail = (
-            sentence(cast(ErrorDetails, {**error, "loc": tuple(path)}))
+            sentence(cast(ErrorDetails, {**error, "loc": tuple(path)}), known)
             if location == "body"
             else f"{field} {_lowered(error['msg'])}"
         )

@@ -206,7 +206,7 @@ def test_what_kubernetes_tells_of_a_service_of_the_same_name(monkeypatch: pytest
         ["topics"],
         ["status"],
         ["cancel", "q", "--reason", "r"],
-        ["transfer", "--target", "t", "--reason", "r"],
+        ["transfer", "--target", "t", "--reason", "r", "--everything"],
         ["inject", "a.example", "-"],
     ],
     ids=" ".join,

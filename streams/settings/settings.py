@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -17,7 +17,7 @@ from pydantic_settings import (
 
 from streams.domain.network import parse_network
 from streams.errors import InvalidSettings
-from streams.settings.notation import LogFormat, LogLevel, MaybeFile, MaybeSecret, MaybeText, Networks, Words
+from streams.settings.notation import LogFormat, LogLevel, MaybeFile, MaybeSecret, MaybeText, Networks, Template, Words
 from streams.settings.sources import PREFIX, Sources, config_file, variable
 
 EMBEDDED = "embedded"
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
         "xferq.ledger", description="topic of claims, progress, heads and command status (compacted)"
     )
     log_topic: str = Field("delivery-log", description="topic of AdminRebind records")
-    group_template: str = Field(
+    group_template: Template = Field(
         "xferq.dispatch.{topic}",
         description="consumer group of a queue topic's dispatchers; may contain {topic}",
     )
@@ -114,6 +114,11 @@ class Settings(BaseSettings):
         ge=0,
         le=315_360_000,
         description="time (s) within which a command without `expires_at` has to begin; 0 for any",
+    )
+    require_everything: bool = Field(
+        False,
+        description="a transfer without a criterion must say `everything: true`, over HTTP and on the topic; "
+        "kcli can't say that, so its `xfer --everything` is then refused",
     )
     keep_commands_days: float = Field(30.0, gt=0, description="retention (days) of finished commands in the ledger")
 
@@ -187,6 +192,9 @@ class Settings(BaseSettings):
     )
 
     # The api: what a client may take.
+    api_unknown_fields: Literal["refuse", "ignore"] = Field(
+        "refuse", description="unknown fields and parameters of requests, as of typos; KumoMTA ignores them"
+    )
     api_body_bytes: int = Field(
         2 << 20, ge=1 << 10, le=64 << 20, description="largest request body (bytes), also unpacked"
     )
@@ -205,15 +213,6 @@ class Settings(BaseSettings):
         None, description="PEM file of the authorities for the api's certificate; by default the system's"
     )
     client_cert: MaybeFile = Field(None, description="PEM file of a client certificate and its key")
-
-    @field_validator("group_template")
-    @classmethod
-    def _template_is_usable(cls, value: str) -> str:
-        try:
-            value.format(topic="queue.x")
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError("may hold {topic} and no other braces") from error
-        return value
 
     @model_validator(mode="after")
     def _halves_go_together(self) -> Self:
