@@ -183,8 +183,11 @@ class StatusFeed:
 
 def _error(answer: httpx.Response, url: str) -> XferqError:
     try:
-        detail = str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
+        problem = answer.json()
+        detail = str(problem["detail"])
+        if problem.get("did_you_mean"):
+            detail += f"; did you mean {problem['did_you_mean']}?"
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Unavailable(f"what answers at {url} is not xferq's api: status {answer.status_code} (XFERQ_API_URL)")
     return Unavailable(detail) if answer.status_code >= 500 else Refused(detail)
 

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from api.models import FieldError
+from api.suggestion import probable_queue
 from streams.domain.command import sentence
 from streams.errors import XferqError
 
@@ -78,11 +79,13 @@ class Problem(Exception):
         *,
         errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
+        did_you_mean: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
         self.errors = tuple(errors)
+        self.did_you_mean = did_you_mean
         self.headers = dict(headers or {})
         if KINDS[kind][0] == 503:
             self.headers.setdefault("Retry-After", str(RETRY_AFTER_S))
@@ -103,6 +106,8 @@ def answer(problem: Problem) -> Response:
         "detail": problem.detail,
         "errors": [error.model_dump() for error in problem.errors],
     }
+    if problem.did_you_mean is not None:
+        content["did_you_mean"] = problem.did_you_mean
     return Response(orjson.dumps(content), status, problem.headers, MEDIA_TYPE)
 
 
@@ -145,7 +150,9 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
         return _defect()
     found = [item for item in error.errors() if item["type"] != "not_an_xfer_queue"]
     if not found:  # all else is right
-        return answer(Problem("not-an-xfer-queue", f"{shown(error.errors()[0]['input'])} is not an xfer queue"))
+        name = error.errors()[0]["input"]
+        meant = await probable_queue(request.app.state.link, name)
+        return answer(Problem("not-an-xfer-queue", f"{shown(name)} is not an xfer queue", did_you_mean=meant))
     route = request.scope.get("route")
     # What is not known comes first: that another field is missing may follow from it.
     errors = list(_field_errors(sorted(found, key=_weight), getattr(route, "body_fields", ())))

@@ -10,6 +10,7 @@ from opentelemetry.trace import SpanKind
 
 from api.link import KafkaLink
 from api.problem import Problem, invalid, shown
+from api.suggestion import probable_queue
 from streams.commands.ids import Ids, IdTaken
 from streams.concurrency.keyed_locks import KeyedLocks
 from streams.domain.command import ID_RULE, MAX_COMMAND_BYTES, Command, is_command_id
@@ -103,7 +104,9 @@ class CommandPublisher:
                 # Accepted, but was it published? A crash may have come between; twice does no harm.
                 return known.state == "accepted"
         if command.needs_queue and not await self._is_known(name):
-            raise Problem("unknown-queue", f"{shown(command.queue)} is not a current scheduled queue")
+            detail = f"{shown(command.queue)} is not a current scheduled queue"
+            meant = await probable_queue(self._link, command.queue)
+            raise Problem("unknown-queue", detail, did_you_mean=meant)
         await ledger.record_status(name, status)
         return True
 

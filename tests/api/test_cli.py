@@ -23,6 +23,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.contents import StoredRecord, read_contents
 from streams.ledger.ledger import Ledger
 from streams.settings.settings import Settings
+from tests.api.conftest import XFER_SUFFIX
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
 from tests.support.names import given, own_name, remove_topics
 from tests.support.patience import WAIT_S, deadline, wait_until
@@ -293,6 +294,7 @@ def test_what_the_api_refuses(world: World) -> None:
     for arguments, what in (
         (["cancel", "example.com", "--reason", "r"], "example.com is not an xfer queue"),
         (["cancel", queue, "--reason", "r"], f"{queue} is not a current scheduled queue"),
+        (["cancel", "http://front-door.test", "--reason", "r"], f"did you mean http://front-door.test/{XFER_SUFFIX}?"),
         (["cancel", queue, "--reason", ""], "reason must be 1 to 1024 bytes of UTF-8"),
         (["cancel", queue, "--reason", "r", "--id", "a b"], "Idempotency-Key must be"),
         (["transfer", "--target", "x", "--reason", "r", "--everything"], "target is not a valid URL"),

@@ -19,6 +19,7 @@ from streams.kafka.cluster import Cluster
 from streams.ledger.keys import command_key
 from streams.ledger.ledger import Ledger
 from streams.settings.settings import Settings
+from tests.api.conftest import XFER_SUFFIX
 from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, START, problem_of, published, running
 
 Published = list[dict[str, Any]]
@@ -137,6 +138,37 @@ async def test_a_queue_without_the_suffix(refusing: httpx.AsyncClient) -> None:
 async def test_a_queue_that_does_not_exist(refusing: httpx.AsyncClient, queue: str) -> None:
     answer = await refusing.post(CANCEL, json={"queue_name": queue, "reason": "r"})
     assert problem_of(answer, 404, "unknown-queue")["detail"] == f"{queue} is not a current scheduled queue"
+
+
+async def test_a_target_is_no_queue_but_its_queue_is_probably_meant(
+    refusing: httpx.AsyncClient, existing: str, queue: str
+) -> None:
+    target = existing.removesuffix(XFER_SUFFIX)
+    for typed in (target, target.removesuffix("/"), target.removeprefix("http://"), target.upper()):
+        answer = await refusing.post(CANCEL, json={"queue_name": typed, "reason": "r"})
+        problem = problem_of(answer, 400, "not-an-xfer-queue")
+        assert (problem["detail"], problem["did_you_mean"]) == (f"{typed} is not an xfer queue", existing)
+
+
+async def test_a_near_miss(refusing: httpx.AsyncClient, existing: str) -> None:
+    for typed in (
+        existing.replace("example", "exmaple"),
+        existing.replace("/" + XFER_SUFFIX, XFER_SUFFIX),
+        existing.replace("http:", "https:"),
+        existing.removeprefix("http://"),
+        existing.replace("http:", "HTTP:"),
+    ):
+        answer = await refusing.post(CANCEL, json={"queue_name": typed, "reason": "r"})
+        problem = problem_of(answer, 404, "unknown-queue")
+        assert problem["detail"] == f"{typed} is not a current scheduled queue"
+        assert problem["did_you_mean"] == existing
+
+
+async def test_what_is_like_nothing_was_not_meant(refusing: httpx.AsyncClient, existing: str) -> None:
+    for typed in ("mytenant@other.test", f"https://x.y:25/zzz/{XFER_SUFFIX}", "\u00fc" * 500):
+        answer = await refusing.post(CANCEL, json={"queue_name": typed, "reason": "r"})
+        assert answer.status_code in (400, 404)
+        assert "did_you_mean" not in answer.json()
 
 
 async def test_long_names_are_shortened(refusing: httpx.AsyncClient) -> None:
