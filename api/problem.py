@@ -138,7 +138,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return answer(Problem("not-found", f"there is nothing at {path}"))
     if error.status_code == 405:
-        allowed = ", ".join(_allowed(request)) or dict(error.headers or {}).get("Allow", "")
+        methods = _allowed(request) or set(dict(error.headers or {}).get("Allow", "").split(", "))
+        allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
         detail = f"{shown(request.method)} is not allowed at {path}, only {allowed}"
         return answer(Problem("method-not-allowed", detail, headers={"Allow": allowed}))
     kind = _KIND_OF_STATUS.get(error.status_code, "internal")
@@ -172,13 +173,13 @@ def _defect() -> Response:
     return answer(Problem("internal", "something went wrong that should not have"))
 
 
-def _allowed(request: Request) -> list[str]:
+def _allowed(request: Request) -> set[str]:
     """All methods of a path: Starlette itself only names those of the first route that has it."""
     methods: set[str] = set()
     for route in request.app.state.endpoints:
         if route.matches(request.scope)[0] != Match.NONE:
             methods |= getattr(route, "methods", None) or set()
-    return sorted(methods)
+    return methods
 
 
 def _weight(error: Mapping[str, Any]) -> bool:
