@@ -9,7 +9,8 @@ from pathlib import Path
 
 from streams.broker.extra import not_installed
 from streams.errors import Misconfigured
-from streams.settings.settings import EMBEDDED, Settings
+from streams.settings.hosts import EMBEDDED
+from streams.settings.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

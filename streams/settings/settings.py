@@ -17,11 +17,9 @@ from pydantic_settings import (
 
 from streams.domain.network import parse_network
 from streams.errors import InvalidSettings
+from streams.settings.hosts import EMBEDDED, Hosts, Servers
 from streams.settings.notation import LogFormat, LogLevel, MaybeFile, MaybeSecret, MaybeText, Networks, Template, Words
 from streams.settings.sources import PREFIX, Sources, config_file, variable
-
-EMBEDDED = "embedded"
-"""The value of `bootstrap_servers` that asks for a broker of our own (`xferq up`, `xferq demo`)."""
 
 
 class Settings(BaseSettings):
@@ -33,7 +31,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
 
     # Kafka.
-    bootstrap_servers: str = Field(EMBEDDED, description="Kafka's `host:port` list; `embedded`: xferq's own Kafka")
+    bootstrap_servers: Servers = Field(
+        EMBEDDED, description="Kafka's `host:port` list (`[::1]:9092`); `embedded`: xferq's own"
+    )
 
     # How every Kafka client of xferq reaches it. streams/kafka/security.py checks what goes with what.
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
@@ -173,8 +173,8 @@ class Settings(BaseSettings):
     api_listen_port: int = Field(
         8000, ge=0, le=65535, description="port of the api, 0: any free one; `xferq api --port`"
     )
-    api_names: Words = Field(
-        (), description="names in the api's URLs (list), besides localhost and the address a request arrives at"
+    api_names: Hosts = Field(
+        (), description="hosts in the api's URLs (list), besides localhost and the address a request arrives at"
     )
     api_trusted_hosts: Networks = Field(
         (parse_network("127.0.0.0/8"), parse_network("::1/128")),
