@@ -20,7 +20,7 @@ OTHER_FIELDS: Mapping[str, Any] = {
 }
 """JSON Schema for the fields that an object may have besides those that are known."""
 
-_MOST_SHOWN = 100
+_MOST_SHOWN = 60
 _MOST_UNKNOWN = 10
 """Unknown fields of one object that are looked at: one is enough to refuse it."""
 
