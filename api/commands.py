@@ -79,8 +79,9 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         verb="transfer",
         body_name="XferRequest",
         about="Move everything that is in the matching scheduled queues now into the xfer queue of a target.\n\n"
-        "Without any criterion, this means EVERY scheduled queue. Each message's scheduling information is saved with "
-        "it, so that a cancel can restore it. The answer does not wait for the move: follow the command's status.",
+        "Without any criterion, this means EVERY scheduled queue; the command line wants `everything` for that. Each "
+        "message's scheduling information is saved with it, so that a cancel can restore it. The answer does not wait "
+        "for the move: follow the command's status.",
         examples=[
             {"target": "http://mx2.example.com/", "reason": "maintenance of mx1", "tenant": "mytenant"},
             {

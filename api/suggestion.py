@@ -8,7 +8,7 @@ from api.link import KafkaLink
 from streams.domain.nearest import nearest
 from streams.domain.queue_name import XFER_SUFFIX
 from streams.domain.target import InvalidTarget, normalise_target, xfer_queue_of
-from streams.domain.topic import queue_of
+from streams.domain.topic import names_in
 from streams.errors import XferqError
 
 _PATIENCE_S = 2.0
@@ -27,7 +27,7 @@ async def probable_queue(link: KafkaLink, name: str) -> str | None:
             async with asyncio.timeout(_PATIENCE_S):
                 topics = await link.kafka.topics()
             # A topic's name ends as its queue's does.
-            existing = [queue for topic in topics if topic.endswith(XFER_SUFFIX) and (queue := queue_of(topic))]
+            existing = names_in(topic for topic in topics if topic.endswith(XFER_SUFFIX))
     return meant_of(name, existing)
 
 

@@ -7,7 +7,7 @@ from streams.domain.command import CRITERIA, StartCommand, selects
 from streams.domain.envelope import parse_envelope, queue_of_envelope
 from streams.domain.nearest import nearest, nearest_queues
 from streams.domain.returned import NotRestorable
-from streams.domain.topic import is_queue_topic, queue_of, topic_of
+from streams.domain.topic import is_queue_topic, names_in, queue_of, topic_of
 from streams.drain.strategy import ENVELOPE
 from streams.errors import Unreadable
 from streams.lookup import find_topic, require_gone
@@ -44,10 +44,11 @@ async def _queues(kafka: Kafka) -> dict[str, str]:
     """All queues, by topic."""
     found = {}
     for topic in await kafka.topics(everywhere=True):
-        if is_queue_topic(topic):
-            queue = queue_of(topic) or await _long_name(kafka, topic)
-            if queue is not None:
-                found[topic] = queue
+        queue = queue_of(topic)
+        if queue is None and is_queue_topic(topic):
+            queue = await _long_name(kafka, topic)
+        if queue is not None:
+            found[topic] = queue
     return found
 
 
@@ -58,11 +59,7 @@ async def told(kafka: Kafka, command: StartCommand, missing: Sequence[str], matc
     """
     if matched and not missing:
         return None
-    queues = [
-        queue
-        for topic in await kafka.topics(everywhere=True)
-        if (queue := queue_of(topic)) is not None and queue != command.queue
-    ]
+    queues = [queue for queue in names_in(await kafka.topics(everywhere=True)) if queue != command.queue]
     criteria = {name: value for name in CRITERIA if isinstance(value := getattr(command, name), str)}
     if missing:
         what = f"queues that do not exist: {_listed(missing)}"

@@ -119,7 +119,7 @@ class Criteria(BaseModel):
         Field(None, description="only these queues; the other criteria are then ignored")
     )
     everything: Annotated[bool, AfterValidator(_goes_alone)] | None = Field(
-        None, description="true: every scheduled queue, where there is no criterion"
+        None, description="take every scheduled queue; not together with a criterion"
     )
 
 
