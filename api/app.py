@@ -17,6 +17,7 @@ from api.limits import LimitHeads, LimitRequests, RefuseControls
 from api.link import KafkaLink
 from api.models import EXAMPLE_STATUSES, ProblemDetails
 from api.problem import handle_problems
+from api.request_line import ReadRequestLine
 from api.spans import TracePosts
 from api.submission import CommandPublisher
 from streams import __version__
@@ -90,6 +91,7 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
         app.add_middleware(RequireAccess, access=access)
     app.add_middleware(LimitHeads, most_bytes=settings.api_head_bytes)
     app.add_middleware(CountRequests)
+    app.add_middleware(ReadRequestLine)
     routers = [router_of_commands(), xfer_status_v1.router, control_v1.router, health.router]
     for router in routers:
         app.include_router(router)

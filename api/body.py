@@ -1,41 +1,73 @@
-"""Request bodies: JSON in UTF-8, plain or gzip, bounded in size and time, before anything looks at them."""
+"""What a request says: its body, which is JSON in UTF-8, plain or gzip, bounded in size and time; and no unknown name.
+
+A misspelt name is refused before anything looks at the values: `tennant` would select every queue.
+"""
 
 import asyncio
 import zlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from email.message import Message
 from typing import Any
 
 import orjson
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from api.problem import Problem
+from api.problem import Problem, invalid
+from streams.domain.fields import OWN_PREFIX, FieldTwice, counted, first_twice, read_json, unknown
 from streams.settings.api import ApiSettings
 
 _DISCARDED_BYTES = 14 << 20
 _GZIP = 16 + zlib.MAX_WBITS
 
 
-class JsonRoute(APIRoute):
-    """A route whose body, where it has one, is checked and read by this module."""
+class CheckedRoute(APIRoute):
+    """A route whose query, and body where it has one, are checked and read by this module."""
+
+    @property
+    def body_fields(self) -> Collection[str]:
+        """The names of what the body may have."""
+        model = self.body_field.field_info.annotation if self.body_field is not None else None
+        return model.model_fields if isinstance(model, type) and issubclass(model, BaseModel) else ()
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler, given a body that was read already."""
         handle = super().get_route_handler()
-        if self.body_field is None:
-            return handle
+        body_fields = None if self.body_field is None else self.body_fields
+        query_fields = [field.alias for field in self.dependant.query_params]
 
         async def read_and_handle(request: Request) -> Response:
-            # Where FastAPI looks for what was read before.
-            request._body, request._json = await read_json(request)
+            _check_query(request, query_fields)
+            if body_fields is not None:
+                text, value = await read_body(request)
+                if type(value) is dict:
+                    value = counted(value, body_fields)
+                    if _is_lax(request):
+                        value = {name: value[name] for name in body_fields if name in value}
+                # Where FastAPI looks for what was read before.
+                request._body, request._json = text, value
             return await handle(request)
 
         return read_and_handle
 
 
-async def read_json(request: Request) -> tuple[bytes, Any]:
+def _is_lax(request: Request) -> bool:
+    settings: ApiSettings = request.app.state.settings
+    return settings.api_unknown_fields == "ignore"
+
+
+def _check_query(request: Request, known: Collection[str]) -> None:
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if name not in known and not name.startswith(OWN_PREFIX) and not _is_lax(request):
+            raise invalid("query", name, unknown(name, known, "parameter"))
+    if (twice := first_twice(name for name in names if name in known)) is not None:
+        raise invalid("query", twice, f"{twice} is there twice")
+
+
+async def read_body(request: Request) -> tuple[bytes, Any]:
     """The body as text, and the JSON value in it; within the settings' bounds on size and time.
 
     Raises:
@@ -54,7 +86,9 @@ async def read_json(request: Request) -> tuple[bytes, Any]:
         raise Problem("malformed-body", "the body ended before its end") from None
     text = _gunzip(raw, most) if encoding == "gzip" else raw
     try:
-        return text, orjson.loads(text)
+        return text, read_json(text)
+    except FieldTwice as error:
+        raise invalid("body", error.name, str(error)) from None
     except orjson.JSONDecodeError as error:
         where = f" (line {error.lineno}, column {error.colno})" if text else ""
         raise Problem("malformed-body", f"the body is not valid JSON in UTF-8{where}") from None

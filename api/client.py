@@ -14,7 +14,7 @@ from api.commands import ENDPOINTS, STATUS_PATH
 from api.embedded import api_url
 from api.models import CommandStatus
 from api.tls import client_context
-from streams.domain.command import is_command_id
+from streams.domain.command import ID_RULE, is_command_id
 from streams.domain.transitions import ENDED
 from streams.errors import Refused, Unavailable, XferqError
 from streams.settings.settings import Settings
@@ -118,7 +118,7 @@ class ApiClient:
     @staticmethod
     def _path_of(id: str) -> str:
         if not is_command_id(id):
-            raise Refused(f"{id!r} can't be the id of a command: it is 1 to 128 characters of A-Z a-z 0-9 . _ -")
+            raise Refused(f"{id!r} can't be the id of a command: it {ID_RULE}")
         return f"{STATUS_PATH}/{id}"
 
     def _json(self, method: str, path: str, **more: Any) -> Any:
@@ -183,8 +183,11 @@ class StatusFeed:
 
 def _error(answer: httpx.Response, url: str) -> XferqError:
     try:
-        detail = str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
+        problem = answer.json()
+        detail = str(problem["detail"])
+        if problem.get("did_you_mean"):
+            detail += f"; did you mean {problem['did_you_mean']}?"
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Unavailable(f"what answers at {url} is not xferq's api: status {answer.status_code} (XFERQ_API_URL)")
     return Unavailable(detail) if answer.status_code >= 500 else Refused(detail)
 

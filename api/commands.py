@@ -13,6 +13,7 @@ from typing import Any, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
 
 from streams.domain.command import CancelCommand, Command, StartCommand
+from streams.domain.fields import OTHER_FIELDS
 
 STATUS_PATH = "/api/admin/xfer/cancel/v1"
 """GET: list commands; with `/{id}`: one."""
@@ -54,7 +55,8 @@ class Endpoint:
             known = self.model.model_fields[name]
             more: dict[str, Any] = {"json_schema_extra": {"format": self.formats[name]}} if name in self.formats else {}
             fields[name] = (hints[name], Field(known.default, description=known.description, **more))
-        config = ConfigDict(strict=True, frozen=True, extra="ignore", json_schema_extra={"examples": [*self.examples]})
+        extra: Any = {"examples": [*self.examples], **OTHER_FIELDS}
+        config = ConfigDict(strict=True, frozen=True, extra="forbid", json_schema_extra=extra)
         return create_model(self.body_name, __config__=config, __doc__=self.model.__doc__, **fields)
 
 
@@ -77,8 +79,9 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         verb="transfer",
         body_name="XferRequest",
         about="Move everything that is in the matching scheduled queues now into the xfer queue of a target.\n\n"
-        "Without any criterion, this means EVERY scheduled queue. Each message's scheduling information is saved with "
-        "it, so that a cancel can restore it. The answer does not wait for the move: follow the command's status.",
+        "Without any criterion, this means EVERY scheduled queue; the command line wants `everything` for that. Each "
+        "message's scheduling information is saved with it, so that a cancel can restore it. The answer does not wait "
+        "for the move: follow the command's status.",
         examples=[
             {"target": "http://mx2.example.com/", "reason": "maintenance of mx1", "tenant": "mytenant"},
             {

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.access import caller_of
-from api.body import JsonRoute
+from api.body import CheckedRoute
 from api.commands import STATUS_PATH
 from api.link import KafkaLink
 from api.models import EXAMPLE_ID, Done
@@ -15,19 +15,23 @@ from api.responses import problems
 from api.submission import CommandPublisher
 from streams.domain.claim import Control
 from streams.domain.command import TextField
+from streams.domain.fields import OTHER_FIELDS
 from streams.domain.status import name_of
 from streams.domain.timestamp import format_time
 from streams.domain.transitions import ENDED, can_be
 from streams.ledger.keys import control_key
 
-router = APIRouter(route_class=JsonRoute, tags=["Commands"])
+router = APIRouter(route_class=CheckedRoute, tags=["Commands"])
 
 
 class Change(BaseModel):
     """What a command is to become."""
 
     model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", json_schema_extra={"examples": [{"state": "withdrawn"}]}
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={"examples": [{"state": "withdrawn"}], **OTHER_FIELDS},
     )
 
     state: Literal["withdrawn"] = Field(description="`withdrawn`: it is not to begin any more")

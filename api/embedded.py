@@ -9,7 +9,7 @@ from pathlib import Path
 
 from streams.broker.extra import not_installed
 from streams.errors import Misconfigured
-from streams.settings.kafka import EMBEDDED
+from streams.settings.hosts import EMBEDDED
 from streams.settings.settings import Settings
 
 

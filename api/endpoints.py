@@ -6,21 +6,24 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 
 from api.access import caller_of
-from api.body import JsonRoute
+from api.body import CheckedRoute
 from api.commands import ENDPOINTS, STATUS_PATH, Endpoint
 from api.models import Done
+from api.problem import invalid
 from api.responses import ACCEPTED, problems
 from api.submission import CommandPublisher, command_id
-from streams.domain.command import ID_PATTERN
+from streams.commands.admission import UNASKED
+from streams.domain.command import MAX_ID_LENGTH, is_unasked
 from streams.domain.timestamp import format_time
+from streams.settings.settings import Settings
 
 IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        json_schema_extra={"pattern": ID_PATTERN},
-        description="Becomes the command's id: 1 to 128 characters of `A-Z a-z 0-9 . _ -`. Repeating the same key with "
-        "the same body changes nothing; with another body it is refused.",
+        json_schema_extra={"pattern": f'^"?[A-Za-z0-9._-]{{1,{MAX_ID_LENGTH}}}"?$'},
+        description="Becomes the command's id: 1 to 128 characters of `A-Z a-z 0-9 . _ -`, in quotes or not. Repeating "
+        "the same key with the same body changes nothing; with another body it is refused.",
     ),
 ]
 _PROBLEMS = (
@@ -31,7 +34,7 @@ _PROBLEMS = (
 
 def router_of_commands() -> APIRouter:
     """The endpoints of `api.commands`."""
-    router = APIRouter(route_class=JsonRoute, tags=["Commands"])
+    router = APIRouter(route_class=CheckedRoute, tags=["Commands"])
     for type, endpoint in ENDPOINTS.items():
         of_its_queue = ("not-an-xfer-queue", "unknown-queue") if endpoint.model.needs_queue else ()
         router.post(
@@ -50,17 +53,21 @@ def _post(endpoint: Endpoint) -> Callable[..., Awaitable[Done]]:
         request: Request,
         response: Response,
         body: endpoint.body,  # type: ignore[name-defined]  # for FastAPI, which reads it when the route is made
-        idempotency_key: IdempotencyKey = None,
+        _: IdempotencyKey = None,  # for the documentation: a header that is there twice is seen below only
     ) -> Done:
         publisher: CommandPublisher = request.app.state.publisher
-        id = command_id(idempotency_key)
+        settings: Settings = request.app.state.settings
+        keys = request.headers.getlist("Idempotency-Key")
+        id = command_id(keys)
         command = endpoint.model(
             id=id,
             requested_at=format_time(publisher.now()),
             requested_by=caller_of(request),
             **body.model_dump(exclude_none=True),
         )
-        await publisher.submit(command, is_new=idempotency_key is None)
+        if settings.require_everything and is_unasked(command):
+            raise invalid("body", "everything", UNASKED)
+        await publisher.submit(command, is_new=not keys)
         response.headers["X-Command-Id"] = id
         response.headers["Location"] = f"{STATUS_PATH}/{id}"
         return Done()

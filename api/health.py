@@ -1,13 +1,12 @@
 """GET /livez, /readyz, /metrics: for whatever watches over this server."""
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict
 
 from api.link import KafkaLink
 from api.problem import Problem
 from api.responses import problems
-from streams.telemetry.metrics import REGISTRIES
+from streams.telemetry.exposition import exposed
 
 router = APIRouter(tags=["Health"])
 
@@ -53,8 +52,18 @@ async def readyz(request: Request) -> Health:
     "/metrics",
     summary="Metrics for Prometheus",
     response_class=Response,
-    responses={200: {"description": "Prometheus' text format", "content": {"text/plain": {}}}, **problems()},
+    responses={
+        200: {
+            "description": "Prometheus' text format, or OpenMetrics",
+            "content": {"text/plain": {}, "application/openmetrics-text": {}},
+        },
+        **problems(),
+    },
 )
-async def metrics() -> Response:
-    """The metrics of this process; a worker serves its own, on port 8001 by default."""
-    return Response(generate_latest(REGISTRIES["api"]), media_type=CONTENT_TYPE_LATEST)
+async def metrics(request: Request) -> Response:
+    """The metrics of this process, in the format that `Accept` names; a worker serves its own, by default on port 8001.
+
+    Without any that is known, it is the text format 0.0.4, which everything reads.
+    """
+    content, content_type = exposed("api", ",".join(request.headers.getlist("accept")))
+    return Response(content, headers={"Content-Type": content_type})

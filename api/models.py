@@ -107,3 +107,6 @@ class ProblemDetails(BaseModel):
     status: int = Field(description="the HTTP status")
     detail: str = Field(description="what is wrong in this case")
     errors: list[FieldError] = Field([], description="the fields that are wrong, if any")
+    did_you_mean: str | None = Field(
+        None, description="the xfer queue that was probably meant; absent where none is like it"
+    )

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problem details: every one that the API answers with, in one table."""
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import orjson
@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from api.models import FieldError
+from api.suggestion import probable_queue
 from streams.domain.command import sentence
 from streams.errors import XferqError
 
@@ -78,11 +79,13 @@ class Problem(Exception):
         *,
         errors: Sequence[FieldError] = (),
         headers: Mapping[str, str] | None = None,
+        did_you_mean: str | None = None,
     ) -> None:
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
         self.errors = tuple(errors)
+        self.did_you_mean = did_you_mean
         self.headers = dict(headers or {})
         if KINDS[kind][0] == 503:
             self.headers.setdefault("Retry-After", str(RETRY_AFTER_S))
@@ -103,6 +106,8 @@ def answer(problem: Problem) -> Response:
         "detail": problem.detail,
         "errors": [error.model_dump() for error in problem.errors],
     }
+    if problem.did_you_mean is not None:
+        content["did_you_mean"] = problem.did_you_mean
     return Response(orjson.dumps(content), status, problem.headers, MEDIA_TYPE)
 
 
@@ -117,9 +122,9 @@ def handle_problems(app: FastAPI) -> None:
 
 
 def invalid(location: str, field: str, detail: str) -> Problem:
-    """The request's field is not valid."""
-    error = FieldError.model_validate({"location": location, "field": field, "detail": detail})
-    return Problem("invalid-request", f"{field} {detail}", errors=[error])
+    """The request's field is not valid; `detail` is the sentence that says so."""
+    error = FieldError.model_validate({"location": location, "field": shown(field), "detail": detail})
+    return Problem("invalid-request", detail, errors=[error])
 
 
 async def _on_problem(_: Request, error: Exception) -> Response:
@@ -133,20 +138,25 @@ async def _on_http(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return answer(Problem("not-found", f"there is nothing at {path}"))
     if error.status_code == 405:
-        allowed = ", ".join(_allowed(request)) or dict(error.headers or {}).get("Allow", "")
+        methods = _allowed(request) or set(dict(error.headers or {}).get("Allow", "").split(", "))
+        allowed = ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))
         detail = f"{shown(request.method)} is not allowed at {path}, only {allowed}"
         return answer(Problem("method-not-allowed", detail, headers={"Allow": allowed}))
     kind = _KIND_OF_STATUS.get(error.status_code, "internal")
     return answer(Problem(kind, shown(str(error.detail)), headers=error.headers))
 
 
-async def _on_invalid(_: Request, error: Exception) -> Response:
+async def _on_invalid(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return _defect()
     found = [item for item in error.errors() if item["type"] != "not_an_xfer_queue"]
     if not found:  # all else is right
-        return answer(Problem("not-an-xfer-queue", f"{shown(error.errors()[0]['input'])} is not an xfer queue"))
-    errors = list(_field_errors(found))
+        name = error.errors()[0]["input"]
+        meant = await probable_queue(request.app.state.link, name)
+        return answer(Problem("not-an-xfer-queue", f"{shown(name)} is not an xfer queue", did_you_mean=meant))
+    route = request.scope.get("route")
+    # What is not known comes first: that another field is missing may follow from it.
+    errors = list(_field_errors(sorted(found, key=_weight), getattr(route, "body_fields", ())))
     return answer(Problem("invalid-request", "; ".join(shown(item.detail) for item in errors[:3]), errors=errors))
 
 
@@ -163,16 +173,20 @@ def _defect() -> Response:
     return answer(Problem("internal", "something went wrong that should not have"))
 
 
-def _allowed(request: Request) -> list[str]:
+def _allowed(request: Request) -> set[str]:
     """All methods of a path: Starlette itself only names those of the first route that has it."""
     methods: set[str] = set()
     for route in request.app.state.endpoints:
         if route.matches(request.scope)[0] != Match.NONE:
             methods |= getattr(route, "methods", None) or set()
-    return sorted(methods)
+    return methods
 
 
-def _field_errors(errors: Iterable[Any]) -> Iterable[FieldError]:
+def _weight(error: Mapping[str, Any]) -> bool:
+    return str(error["type"]) != "extra_forbidden"
+
+
+def _field_errors(errors: Iterable[Any], known: Collection[str]) -> Iterable[FieldError]:
     for error in errors:
         location, *path = error["loc"]
         if location == "body" and not path:
@@ -180,7 +194,7 @@ def _field_errors(errors: Iterable[Any]) -> Iterable[FieldError]:
             continue
         field = "".join(f"[{part}]" if isinstance(part, int) else str(part) for part in path)
         detail = (
-            sentence(cast(ErrorDetails, {**error, "loc": tuple(path)}))
+            sentence(cast(ErrorDetails, {**error, "loc": tuple(path)}), known)
             if location == "body"
             else f"{field} {_lowered(error['msg'])}"
         )

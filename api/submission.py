@@ -3,16 +3,17 @@
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from opentelemetry.trace import SpanKind
 
 from api.link import KafkaLink
 from api.problem import Problem, invalid, shown
+from api.suggestion import probable_queue
 from streams.commands.ids import Ids, IdTaken
 from streams.concurrency.keyed_locks import KeyedLocks
-from streams.domain.command import MAX_COMMAND_BYTES, Command, is_command_id
+from streams.domain.command import ID_RULE, MAX_COMMAND_BYTES, Command, is_command_id
 from streams.domain.status import Status, hash_of
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
@@ -103,7 +104,9 @@ class CommandPublisher:
                 # Accepted, but was it published? A crash may have come between; twice does no harm.
                 return known.state == "accepted"
         if command.needs_queue and not await self._is_known(name):
-            raise Problem("unknown-queue", f"{shown(command.queue)} is not a current scheduled queue")
+            detail = f"{shown(command.queue)} is not a current scheduled queue"
+            meant = await probable_queue(self._link, command.queue)
+            raise Problem("unknown-queue", detail, did_you_mean=meant)
         await ledger.record_status(name, status)
         return True
 
@@ -113,17 +116,22 @@ class CommandPublisher:
         return await find_topic(kafka, topic) is not None or bool(await kafka.ids(topic))
 
 
-def command_id(idempotency_key: str | None) -> str:
-    """The id of a new command: the client's own, or a new one.
+def command_id(keys: Sequence[str]) -> str:
+    """The id of a new command: the client's own, by its Idempotency-Key headers, or a new one.
+
+    A key stands there as it is, or in quotes, as the IETF's draft has it (draft-ietf-httpapi-idempotency-key-header).
 
     Raises:
         Problem: the client's can't be one.
     """
-    if idempotency_key is None:
+    if not keys:
         return uuid.uuid4().hex
-    if not is_command_id(idempotency_key):
-        raise invalid("header", "Idempotency-Key", "must be 1 to 128 characters of A-Z a-z 0-9 . _ -")
-    return idempotency_key
+    key = keys[0][1:-1] if len(keys[0]) > 1 and keys[0][0] == keys[0][-1] == '"' else keys[0]
+    if len(keys) > 1:
+        raise invalid("header", "Idempotency-Key", "Idempotency-Key is there twice")
+    if not is_command_id(key):
+        raise invalid("header", "Idempotency-Key", f"Idempotency-Key {ID_RULE}")
+    return key
 
 
 def _unavailable(error: XferqError | TimeoutError) -> Problem:

@@ -6,6 +6,7 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from api.body import CheckedRoute
 from api.commands import STATUS_PATH
 from api.link import KafkaLink
 from api.models import EXAMPLE_ID, CommandStatus
@@ -16,7 +17,7 @@ from streams.errors import Unavailable
 MAX_LIMIT = 1000
 DEFAULT_LIMIT = 100
 
-router = APIRouter(tags=["Status"])
+router = APIRouter(route_class=CheckedRoute, tags=["Status"])
 
 
 @router.get(

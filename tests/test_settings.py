@@ -92,6 +92,13 @@ WRONG: list[tuple[str, Any, str]] = [
     ("api_trusted_hosts", "10.0.0.1/8", "host bits"),
     ("api_trusted_hosts", "here", "'here'"),
     ("api_listen_port", "65536", "65535"),
+    ("bootstrap_servers", "", "host:port"),
+    ("bootstrap_servers", "kafka", "'kafka' is not host:port"),
+    ("bootstrap_servers", "a:1,,b:2", "'' is not host:port"),
+    ("bootstrap_servers", "a:1,::1:9092", "'::1:9092' is not host:port; an IPv6 address is in brackets"),
+    ("api_names", "xfer.example,http://xfer.example", "'http://xfer.example' is no host"),
+    ("api_names", "*.example", "wildcard"),
+    ("api_unknown_fields", "allow", "refuse"),
 ]
 
 
@@ -206,7 +213,7 @@ def test_what_kubernetes_tells_of_a_service_of_the_same_name(monkeypatch: pytest
         ["topics"],
         ["status"],
         ["cancel", "q", "--reason", "r"],
-        ["transfer", "--target", "t", "--reason", "r"],
+        ["transfer", "--target", "t", "--reason", "r", "--everything"],
         ["inject", "a.example", "-"],
     ],
     ids=" ".join,

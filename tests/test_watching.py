@@ -523,3 +523,27 @@ def test_grafana_finds_board_and_prometheus() -> None:
         taken |= cells
         for target in panel.get("targets", ()):
             assert target["datasource"] == {"type": source["type"], "uid": "${datasource}"}
+
+
+def test_a_worker_s_port_answers_head_as_get_and_a_whole_url_as_its_path(serve: Serve, port: int) -> None:
+    serve("127.0.0.1", port)
+
+    def ask(request: str, *headers: str) -> tuple[list[str], str]:
+        with socket.create_connection(("127.0.0.1", port), 5) as connection:
+            connection.sendall("\r\n".join([f"{request} HTTP/1.0", "Host: x", *headers, "", ""]).encode())
+            raw = b"".join(iter(lambda: connection.recv(1 << 16), b"")).decode()
+        head, _, body = raw.partition("\r\n\r\n")
+        lines = head.split("\r\n")
+        return [lines[0], *sorted(line for line in lines[1:] if line.startswith("Content-"))], body
+
+    for path in ("/livez", "/readyz", "/nothing"):
+        head, body = ask(f"GET {path}")
+        assert body
+        assert ask(f"HEAD {path}") == (head, "")
+        for host in ("http://worker:8001", "HTTPS://[::1]", "http://"):
+            assert ask(f"GET {host}{path}") == (head, body)
+    for accept in ("*/*", "text/plain;version=0.0.4", "application/openmetrics-text;version=abc"):
+        head, body = ask("HEAD /metrics", f"Accept: {accept}")
+        assert (head[0], body) == ("HTTP/1.0 200 OK", "")
+        assert any("version=0.0.4" in line for line in head)
+    assert ask("GET http://worker:8001")[0][0] == "HTTP/1.0 404 Not Found"

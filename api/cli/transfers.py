@@ -1,7 +1,7 @@
 """`xferq transfer`, `cancel` and all that `api.commands` has besides, and `status`: commands over HTTP."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from inspect import Parameter, Signature
 from typing import Annotated, Any, get_type_hints
 
@@ -11,6 +11,7 @@ from api.cli.output import note, print_columns, print_json, progress
 from api.client import ApiClient
 from api.commands import ENDPOINTS, Endpoint
 from api.models import CommandStatus
+from streams.domain.command import CRITERIA, Criteria
 from streams.settings.settings import load_settings
 from streams.telemetry.logs import printable
 
@@ -27,7 +28,9 @@ def command_of(type: str) -> Callable[..., None]:
     endpoint = ENDPOINTS[type]
 
     def ask(*, wait: bool, id: str | None, as_json: bool, **fields: Any) -> None:
-        body = {name: value for name, value in fields.items() if value not in (None, [])}
+        body = {name: value for name, value in fields.items() if value not in (None, []) and value is not False}
+        if issubclass(endpoint.model, Criteria):
+            _require_asked(body)
         with ApiClient.of(load_settings()) as client:
             _follow(client, client.submit(type, body, id), wait=wait, as_json=as_json)
 
@@ -36,6 +39,16 @@ def command_of(type: str) -> Callable[..., None]:
     ask.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     ask.__doc__ = f"{endpoint.about}\n\nExample: `{_example(endpoint)}`"
     return ask
+
+
+def _require_asked(body: Mapping[str, object]) -> None:
+    """See that the body says which queues it takes, and says everything only by itself; as KumoMTA's kcli does."""
+    given = [ENDPOINTS["xfer.start"].option(name) for name in CRITERIA if name in body]
+    if given and "everything" in body:
+        raise typer.BadParameter(f"--everything goes without {given[0]}")
+    if not given and "everything" not in body:
+        options = ", ".join(ENDPOINTS["xfer.start"].option(name) for name in CRITERIA)
+        raise typer.BadParameter(f"which queues? none of {options} is given. --everything takes every scheduled queue")
 
 
 def _parameters(endpoint: Endpoint) -> Iterator[Parameter]:
@@ -146,5 +159,6 @@ def _show(found: CommandStatus, *, as_json: bool) -> None:
 
 
 def _exit_with(found: CommandStatus) -> None:
-    if found.state == "refused":
+    """A transfer that has found no queue to take is a failure, too: a criterion may be misspelt."""
+    if found.state == "refused" or (found.type, found.state, found.queues) == ("xfer.start", "done", 0):
         raise typer.Exit(1)

@@ -26,7 +26,7 @@ from streams.kafka.connection import Connection
 from streams.kafka.layout import INTERNAL_CONFIG, apply_layout
 from streams.kafka.reachable import require_reachable
 from streams.kafka.topics import Topics
-from streams.settings.kafka import EMBEDDED
+from streams.settings.hosts import EMBEDDED
 from streams.settings.settings import Settings
 
 _START_S = 60.0

@@ -4,6 +4,7 @@ import logging
 from datetime import datetime
 
 from streams.domain.abilities import in_words
+from streams.domain.command import Command, is_unasked
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
@@ -13,6 +14,12 @@ from streams.ledger.ledger import Ledger
 from streams.settings.work import WorkSettings
 
 _log = logging.getLogger(__name__)
+
+UNASKED = (
+    "everything must be true where there is no criterion: it would take every scheduled queue "
+    "(XFERQ_REQUIRE_EVERYTHING)"
+)
+"""Why a transfer is refused that does not say what it takes."""
 
 
 class NotToDo(Revoked):
@@ -57,13 +64,16 @@ class Admission:
             self._require_young(status, timestamp)
         return known or status
 
-    def require_wanted(self, id: str, expires_at: datetime | None, now: datetime) -> None:
+    def require_wanted(self, command: Command, expires_at: datetime | None, now: datetime) -> None:
         """See that the command is still wanted, or has begun; to be asked under its fence, before its beginning.
 
         Raises:
-            NotWanted: it has expired, or was withdrawn.
+            NotWanted: it has expired, was withdrawn, or takes everything where that has to be asked for.
             Unavailable: it is another version's to decide that.
         """
+        id = command.id
+        if self._settings.require_everything and is_unasked(command) and can_be(self._ledger.state(id), "refused"):
+            raise NotWanted("refused", UNASKED)
         control = self._ledger.control(id)
         if needs := self._ledger.lacking(id):
             raise Unavailable(in_words(needs))

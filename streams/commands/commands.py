@@ -147,7 +147,7 @@ class Commands:
             if not is_kept and self._ledger.pending.is_behind(name, record.position):
                 raise Unavailable(ITS_TURN)
             known = self._admission.admit(status, record.timestamp)
-            self._admission.require_wanted(command.id, self._expiry(command, record), self._now())
+            self._admission.require_wanted(command, self._expiry(command, record), self._now())
             return known
 
         while owns():

@@ -6,7 +6,7 @@ a transfer that any worker tries again goes on where it was, and takes nothing t
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from streams.claim.claimer import Claimer
 from streams.claim.request import ClaimRequest
 from streams.commands.admission import NotToDo
 from streams.commands.outcomes import Outcomes
-from streams.commands.selection import selected_queues
+from streams.commands.selection import is_any_there, selected_queues, told
 from streams.domain.claim import Claim, TransferCount
 from streams.domain.command import StartCommand
 from streams.domain.counts import counts_of
@@ -92,7 +92,7 @@ class Transfers:
         await asyncio.gather(*(self._claim_some(attempt, left) for _ in range(_AT_ONCE)))
         if attempt.errors:
             raise attempt.errors[0]
-        await self._count(attempt, status)
+        await self._count(attempt, status, queues)
 
     def _is_counted(self, id: str) -> bool:
         status = self._ledger.status(id)
@@ -101,12 +101,9 @@ class Transfers:
     async def _selected(self, command: StartCommand, status: Status, admit: Callable[[], object]) -> list[str]:
         """The queues that this transfer takes: those that it names, or all that matched at its first try.
 
-        They are written down under its fence: this is its beginning.
+        They are written down under its fence: this is its beginning. The xfer queue is there by then, if any is taken.
         """
         name = topic_of(command.queue)
-        failure = (await self._kafka.create([name])).get(name)
-        if failure is not None:
-            raise Refused(f"the topic of {command.queue} can't be created: {failure}")
         selected = self._ledger.selection(command.id).queues
         if selected is not None:
             return selected
@@ -116,7 +113,10 @@ class Transfers:
                 admit()
                 if self._is_counted(command.id):
                     raise NotToDo("known")  # by another one, while this process stood still
-                selected = list((await selected_queues(self._kafka, command)).values())
+                found = await selected_queues(self._kafka, command)
+                if await is_any_there(self._kafka, found):
+                    await self._make(command.queue)
+                selected = list(found.values())
                 nonce = uuid.uuid4().hex
                 chunks = [
                     (selection_key(name, command.id, nonce, number), chunk.to_bytes())
@@ -124,6 +124,12 @@ class Transfers:
                 ]
                 await fence.transact([self._ledger.write(fence, name, [chunk]) for chunk in chunks])
         return selected
+
+    async def _make(self, queue: str) -> None:
+        name = topic_of(queue)
+        failure = (await self._kafka.create([name])).get(name)
+        if failure is not None:
+            raise Refused(f"the topic of {queue} can't be created: {failure}")
 
     async def _claim_some(self, attempt: _Attempt, left: Iterator[str]) -> None:
         """Claim one queue after the other; what fails holds up none of those that are left."""
@@ -160,7 +166,7 @@ class Transfers:
             attempt.passed.update(self._ledger.selection(command.id).passed)
             return None
         except NotAQueue:  # named but unknown, or deleted since it was listed
-            passed = Passed()
+            passed = Passed(missing=True)
         except Refused as error:
             passed = Passed(why=str(error))
         try:
@@ -172,10 +178,9 @@ class Transfers:
             attempt.passed[topic] = passed
         return claim
 
-    async def _count(self, attempt: _Attempt, status: Status) -> None:
+    async def _count(self, attempt: _Attempt, status: Status, queues: Sequence[str]) -> None:
         """Write the tally, or the transfer's end where there was nothing to claim."""
-        refusals = [passed.why for passed in attempt.passed.values() if passed.why is not None]
-        detail = f"{len(refusals)} queues could not be claimed; the first: {refusals[0]}" if refusals else None
+        detail = await self._detail(attempt, queues)
         tally = TransferCount(queues=len(attempt.claims), at=format_time(self._now()), detail=detail)
         name, id = topic_of(attempt.command.queue), attempt.command.id
         async with self._outcomes.fence(status) as fence:
@@ -188,3 +193,15 @@ class Transfers:
                 values = [(tally_key(name, id), tally.to_bytes()), (command_key(id), status.to_bytes())]
                 result = self._results.writes(fence, status, revision=1)
                 await fence.transact([*result, self._ledger.write(fence, name, values)])
+
+    async def _detail(self, attempt: _Attempt, queues: Sequence[str]) -> str | None:
+        """What there is to say of queues that were not claimed."""
+        missing = [queue for queue in queues if attempt.passed.get(topic_of(queue), Passed()).missing]
+        refusals = [passed.why for passed in attempt.passed.values() if passed.why is not None]
+        matched = len(queues) - len(missing)
+        details = [f"{len(refusals)} queues could not be claimed; the first: {refusals[0]}"] if refusals else []
+        if matched and not attempt.claims and not refusals:
+            details.append(f"no message is in the {matched} queues that match")
+        named = missing if attempt.command.queue_names else []
+        said = await told(self._kafka, attempt.command, named, matched)
+        return "; ".join(details + ([said] if said else [])) or None

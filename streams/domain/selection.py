@@ -20,9 +20,10 @@ class Chunk(LedgerValue):
 
 
 class Passed(LedgerValue):
-    """A queue of which a transfer has nothing to claim: empty, or missing; `why` where it was refused."""
+    """A queue of which a transfer has nothing to claim: it is empty, or `missing`; `why` where it was refused."""
 
     why: str | None = None
+    missing: bool | None = None
 
 
 def chunks_of(queues: Iterable[str]) -> list[Chunk]:

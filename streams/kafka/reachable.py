@@ -12,6 +12,7 @@ from aiokafka import errors as aio
 from aiokafka.conn import create_conn
 from aiokafka.protocol.metadata import MetadataRequest
 
+from streams.domain.network import parse_server
 from streams.errors import Unavailable
 from streams.kafka.connection import Connection
 from streams.kafka.security import Security
@@ -40,7 +41,7 @@ async def require_reachable(connection: Connection) -> None:
     why = ""
     for server in servers.split(","):
         try:
-            await _try(server.strip(), connection.security)
+            await _try(server, connection.security)
         except Unavailable as error:
             why = str(error)
         else:
@@ -49,13 +50,10 @@ async def require_reachable(connection: Connection) -> None:
 
 
 async def _try(server: str, security: Security) -> None:
-    host, _, port = server.rpartition(":")
-    host = host.strip("[]")
-    if not server:
-        raise Unavailable(f"it names no host:port {_SERVERS}")
+    host, port = parse_server(server)
     try:
         async with asyncio.timeout(_CONNECT_S):
-            reader, writer = await asyncio.open_connection(host, int(port), ssl=security.ssl_context)
+            reader, writer = await asyncio.open_connection(host, port, ssl=security.ssl_context)
     except TimeoutError:
         raise Unavailable(f"no answer within {_CONNECT_S:.0f} s {_SERVERS}") from None
     except ssl.SSLError as error:
@@ -65,8 +63,8 @@ async def _try(server: str, security: Security) -> None:
     except OSError as error:
         why = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise Unavailable(f"{why} {_SERVERS}") from error
-    except (ValueError, OverflowError):
-        raise Unavailable(f"{server!r} is not host:port {_SERVERS}") from None
+    except ValueError as error:  # a name that can't be one
+        raise Unavailable(f"{server!r}: {error} {_SERVERS}") from None
     try:
         async with asyncio.timeout(_ANSWER_S):
             await _talk(reader, writer, security)
@@ -75,7 +73,7 @@ async def _try(server: str, security: Security) -> None:
     finally:
         writer.close()
     if security.mechanism is not None:
-        await _log_in(host, int(port), security)
+        await _log_in(host, port, security)
 
 
 async def _talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, security: Security) -> None:

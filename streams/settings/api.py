@@ -1,11 +1,12 @@
 """Settings of the api, and of the command line as its client."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 from streams.domain.network import parse_network
-from streams.settings.notation import MaybeFile, MaybeSecret, MaybeText, Networks, Words
+from streams.settings.hosts import Hosts
+from streams.settings.notation import MaybeFile, MaybeSecret, MaybeText, Networks
 from streams.settings.sources import variable
 
 
@@ -17,8 +18,8 @@ class ApiSettings(BaseModel):
     api_listen_port: int = Field(
         8000, ge=0, le=65535, description="port of the api, 0: any free one; `xferq api --port`"
     )
-    api_names: Words = Field(
-        (), description="names in the api's URLs (list), besides localhost and the address a request arrives at"
+    api_names: Hosts = Field(
+        (), description="hosts in the api's URLs (list), besides localhost and the address a request arrives at"
     )
     api_trusted_hosts: Networks = Field(
         (parse_network("127.0.0.0/8"), parse_network("::1/128")),
@@ -36,6 +37,9 @@ class ApiSettings(BaseModel):
     )
 
     # The api: what a client may take.
+    api_unknown_fields: Literal["refuse", "ignore"] = Field(
+        "refuse", description="unknown fields and parameters of requests, as of typos; KumoMTA ignores them"
+    )
     api_body_bytes: int = Field(
         2 << 20, ge=1 << 10, le=64 << 20, description="largest request body (bytes), also unpacked"
     )

@@ -4,16 +4,16 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from streams.settings.hosts import EMBEDDED, Servers
 from streams.settings.notation import MaybeFile, MaybeSecret, MaybeText
-
-EMBEDDED = "embedded"
-"""The value of `bootstrap_servers` that asks for a broker of our own (`xferq up`, `xferq demo`)."""
 
 
 class KafkaSettings(BaseModel):
     """How every Kafka client of xferq reaches it. streams/kafka/security.py checks what goes with what."""
 
-    bootstrap_servers: str = Field(EMBEDDED, description="Kafka's `host:port` list; `embedded`: xferq's own Kafka")
+    bootstrap_servers: Servers = Field(
+        EMBEDDED, description="Kafka's `host:port` list (`[::1]:9092`); `embedded`: xferq's own"
+    )
     kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="`SSL` and `SASL_SSL` use TLS; `SASL_PLAINTEXT` and `SASL_SSL` log in"
     )

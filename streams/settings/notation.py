@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, SecretStr
+from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from streams.domain.network import Network, parse_network
@@ -29,6 +29,14 @@ def _networks(value: object) -> object:
     return tuple(parse_network(str(word)) for word in listed)
 
 
+def _template(value: str) -> str:
+    try:
+        value.format(topic="queue.x")
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError("may hold {topic} and no other braces") from error
+    return value
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -44,6 +52,7 @@ def _if_any(value: object) -> object:
 
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
+Template = Annotated[str, AfterValidator(_template)]
 MaybeFile = Annotated[Path | None, BeforeValidator(_if_any)]
 MaybeText = Annotated[str | None, BeforeValidator(_if_any)]
 MaybeSecret = Annotated[SecretStr | None, BeforeValidator(_if_any)]

@@ -1,6 +1,8 @@
 """Settings of the topics and consumer groups."""
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field
+
+from streams.settings.notation import Template
 
 
 class TopicSettings(BaseModel):
@@ -15,7 +17,7 @@ class TopicSettings(BaseModel):
     results_topic: str = Field(
         "xferq.results", description="topic of what has become of each command, for other services (compacted)"
     )
-    group_template: str = Field(
+    group_template: Template = Field(
         "xferq.dispatch.{topic}",
         description="consumer group of a queue topic's dispatchers; may contain {topic}",
     )
@@ -35,15 +37,6 @@ class TopicSettings(BaseModel):
     replication_factor: int = Field(
         -1, ge=-1, description="replicas of topics that xferq creates; -1: broker's default"
     )
-
-    @field_validator("group_template")
-    @classmethod
-    def _template_is_usable(cls, value: str) -> str:
-        try:
-            value.format(topic="queue.x")
-        except (KeyError, IndexError, ValueError) as error:
-            raise ValueError("may hold {topic} and no other braces") from error
-        return value
 
     def group_of(self, topic: str) -> str:
         """The consumer group whose committed offsets are the heads of queue topic `topic`."""

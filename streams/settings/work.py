@@ -43,6 +43,11 @@ class WorkSettings(BaseModel):
         le=315_360_000,
         description="time (s) within which a command without `expires_at` has to begin; 0 for any",
     )
+    require_everything: bool = Field(
+        False,
+        description="a transfer without a criterion must say `everything: true`, over HTTP and on the topic; "
+        "kcli can't say that, so its `xfer --everything` is then refused",
+    )
     keep_commands_days: float = Field(30.0, gt=0, description="retention (days) of finished commands in the ledger")
 
     # How much at once.

@@ -4,6 +4,7 @@ It has a thread of its own: so it answers, and says so, also when the event loop
 """
 
 import json
+import re
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import make_wsgi_app
 
 from streams.errors import Misconfigured
+from streams.telemetry.exposition import readable_accept
 from streams.telemetry.health import Health
 from streams.telemetry.metrics import REGISTRIES
 
@@ -25,6 +27,8 @@ _AT_ONCE = 16
 """Connections that are served side by side; for one more, the oldest goes. Nobody needs more to watch a worker."""
 _ROOM_S = 1.0
 """How long the oldest one may take to go."""
+_HOST = re.compile("^https?://[^/]*", re.IGNORECASE)
+"""The beginning of a whole URL in a request's first line (RFC 9112 3.2.2)."""
 _Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
@@ -41,10 +45,21 @@ class Probes:
         self._turned = time.monotonic()
 
     def __call__(self, environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
-        """The WSGI application."""
-        path = environ.get("PATH_INFO")
+        """The WSGI application: HEAD is answered as GET is, without the body, and a whole URL as its path."""
+        is_head = environ.get("REQUEST_METHOD") == "HEAD"
+        path = _HOST.sub("", environ.get("PATH_INFO", ""), count=1) or "/"
+        begun: list[tuple[str, list[tuple[str, str]]]] = []
+        asked = environ | {"PATH_INFO": path} | ({"REQUEST_METHOD": "GET"} if is_head else {})
+        content = b"".join(self._answer(asked, lambda status, headers: begun.append((status, headers))))
+        ((status, headers),) = begun
+        start(status, [*headers, ("Content-Length", str(len(content)))])
+        return [] if is_head else [content]
+
+    def _answer(self, environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
         if path == "/metrics":
-            metrics: Iterable[bytes] = self._metrics(environ, start)
+            accept = readable_accept(environ.get("HTTP_ACCEPT", ""))
+            metrics: Iterable[bytes] = self._metrics(environ | {"HTTP_ACCEPT": accept}, start)
             return metrics
         if path not in ("/livez", "/readyz"):
             return _answer(start, "404 Not Found", {"title": "Not found", "status": 404})
@@ -61,9 +76,8 @@ class Probes:
 
 def _answer(start: _Start, status: str, body: dict[str, Any]) -> Iterable[bytes]:
     kind = "application/json" if status.startswith("200") else "application/problem+json"
-    content = json.dumps(body).encode() + b"\n"
-    start(status, [("Content-Type", kind), ("Content-Length", str(len(content)))])
-    return [content]
+    start(status, [("Content-Type", kind)])
+    return [json.dumps(body).encode() + b"\n"]
 
 
 class _Server(ThreadingMixIn, WSGIServer):

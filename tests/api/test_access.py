@@ -16,7 +16,7 @@ from api.users import user_line
 from streams.domain.network import parse_network
 from streams.domain.topic import topic_of
 from streams.kafka.cluster import Cluster
-from streams.settings.settings import Settings
+from streams.settings.settings import Settings, load_settings
 from tests.api.processes import ApiProcess, environment, xferq
 from tests.api.running import CANCEL, JSON, START, problem_of, published, running, until_ready
 
@@ -193,6 +193,16 @@ async def test_a_trusted_browser_is_not_a_page_that_is_open_in_it(guarded: Setti
             assert (await client.get("/docs", headers={"Host": host})).status_code == status, host
 
 
+async def test_the_names_are_what_a_browser_sends(guarded: Settings) -> None:
+    written = load_settings(bootstrap_servers="127.0.0.1:1", api_names="Xfer.Example, [2001:DB8:0::1],2001:db8::2")
+    named = guarded.model_copy(update={"api_names": written.api_names})
+    async with running(create_app(named), is_ready=False) as client:
+        for host in ("xfer.example:8000", "XFER.example", "[2001:db8::1]:8000", "[2001:DB8::0:1]", "[2001:db8::2]"):
+            assert (await client.get("/docs", headers={"Host": host})).status_code == 200, host
+        for host in ("2001:db8::1", "2001:db8::1:8000", "::1", "::1:8000", "[2001:db8::3]"):
+            assert (await client.get("/docs", headers={"Host": host})).status_code == 421, host
+
+
 async def test_a_file_that_changes(guarded: Settings) -> None:
     file = guarded.api_users_file
     assert file is not None
@@ -232,7 +242,9 @@ async def test_who_asked_stands_in_the_status_the_command_and_the_log(
     app = create_app(settings.model_copy(update={"api_users_file": tmp_path / "users"}))
     async with running(app, is_ready=False, address=address) as client:
         await until_ready(client, headers=basic())
-        body = {"queue_name": queue, "reason": "r", "requested_by": "mallory"}
+        body = {"queue_name": queue, "reason": "r"}
+        made_up = await client.post(CANCEL, json=body | {"requested_by": "mallory"}, headers=basic())
+        assert made_up.status_code == 422
         id = (await client.post(CANCEL, json=body, headers=basic())).headers["x-command-id"]
         assert (await client.get(f"{CANCEL}/{id}", headers=basic())).json()["requested_by"] == NAME
         start = {"target": "http://b.example/", "reason": "r"}

@@ -23,6 +23,7 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.contents import StoredRecord, read_contents
 from streams.ledger.ledger import Ledger
 from streams.settings.settings import Settings
+from tests.api.conftest import XFER_SUFFIX
 from tests.api.processes import XFERQ, ApiProcess, environment, xferq
 from tests.support.names import given, own_name, remove_topics
 from tests.support.patience import WAIT_S, deadline, wait_until
@@ -167,6 +168,9 @@ def test_help_lists_all_commands(alone: dict[str, str]) -> None:
         ["cancel"],
         ["cancel", "q"],
         ["transfer", "--reason", "r"],
+        ["transfer", "--target", "http://a.example", "--reason", "r"],
+        ["transfer", "--target", "http://a.example", "--reason", "r", "--everything", "--tenant", "t"],
+        ["transfer", "--target", "http://a.example", "--reason", "r", "--everything", "--queue", "q"],
         ["inject", "example.com"],
         ["inject", "example.com", "/nope"],
         ["inject", "", "-"],
@@ -203,7 +207,7 @@ API_COMMANDS = [
     ["status"],
     ["status", "x"],
     ["cancel", "q", "--reason", "r"],
-    ["transfer", "--target", "t", "--reason", "r"],
+    ["transfer", "--target", "t", "--reason", "r", "--everything"],
 ]
 KAFKA_COMMANDS = [
     ["queues"],
@@ -276,10 +280,12 @@ def test_nobody_makes_up_who_asks(world: World) -> None:
     world.create(queue)
     with httpx.Client(base_url=world.env["XFERQ_API_URL"], trust_env=False) as client:
         headers = {"Idempotency-Key": queue[7:15]}
-        body = {"queue_name": queue, "reason": "r", "requested_by": "somebody"}
+        body = {"queue_name": queue, "reason": "r"}
         for name, value in (("X-Forwarded-For", "203.0.113.1"), ("Forwarded", "for=203.0.113.1")):
             forwarded = client.post("/api/admin/xfer/cancel/v1", json=body, headers=headers | {name: value})
             assert forwarded.status_code == 401  # nobody has named that proxy
+        made_up = client.post("/api/admin/xfer/cancel/v1", json=body | {"requested_by": "somebody"}, headers=headers)
+        assert made_up.status_code == 422
         assert client.post("/api/admin/xfer/cancel/v1", json=body, headers=headers).status_code == 200
     assert json.loads(world.run("status", queue[7:15], "--json").stdout)["requested_by"] == "127.0.0.1"
 
@@ -297,9 +303,10 @@ def test_what_the_api_refuses(world: World) -> None:
     for arguments, what in (
         (["cancel", "example.com", "--reason", "r"], "example.com is not an xfer queue"),
         (["cancel", queue, "--reason", "r"], f"{queue} is not a current scheduled queue"),
+        (["cancel", "http://front-door.test", "--reason", "r"], f"did you mean http://front-door.test/{XFER_SUFFIX}?"),
         (["cancel", queue, "--reason", ""], "reason must be 1 to 1024 bytes of UTF-8"),
         (["cancel", queue, "--reason", "r", "--id", "a b"], "Idempotency-Key must be"),
-        (["transfer", "--target", "x", "--reason", "r"], "target is not a valid URL"),
+        (["transfer", "--target", "x", "--reason", "r", "--everything"], "target is not a valid URL"),
         (["status", "nope"], "nope is not a known command"),
         (["status", "a/../b?c#d"], "'a/../b?c#d' can't be the id of a command"),
     ):

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from api.app import create_app
+from streams.commands.admission import UNASKED
 from streams.domain.command import CancelCommand
 from streams.domain.status import Status
 from streams.domain.topic import topic_of
@@ -18,6 +19,7 @@ from streams.kafka.cluster import Cluster
 from streams.ledger.keys import command_key
 from streams.ledger.ledger import Ledger
 from streams.settings.settings import Settings
+from tests.api.conftest import XFER_SUFFIX
 from tests.api.running import CANCEL, JSON, MAX_BODY_BYTES, START, problem_of, published, running
 
 Published = list[dict[str, Any]]
@@ -88,12 +90,36 @@ async def test_a_transfer_names_its_normalised_target(
     }
 
 
-async def test_unknown_fields_are_ignored(
-    client: httpx.AsyncClient, kafka: Cluster, settings: Settings, existing: str
+@pytest.mark.parametrize("more", [{"x_note": 1}, {"x_": [{"a": None}]}, {"tennant": None, "tenant": None}])
+async def test_what_is_a_service_s_own_or_null_is_left_alone(
+    client: httpx.AsyncClient, kafka: Cluster, settings: Settings, existing: str, more: dict[str, Any]
 ) -> None:
-    answer = await client.post(CANCEL, json={"queue_name": existing, "reason": "r", "id": "x y", "more": 1})
+    answer = await client.post(CANCEL, json={"queue_name": existing, "reason": "r"} | more)
     assert answer.status_code == 200
-    assert [command["id"] for command in await published(kafka, settings)] == [answer.headers["x-command-id"]]
+    (command,) = await published(kafka, settings)
+    assert set(command) == {"key", "type", "id", "queue_name", "reason", "requested_at", "requested_by"}
+
+
+async def test_a_transfer_as_kcli_sends_it(client: httpx.AsyncClient, kafka: Cluster, settings: Settings) -> None:
+    nothing = dict.fromkeys(("campaign", "domain", "routing_domain", "tenant"))
+    answer = await client.post(START, json=nothing | {"reason": "r", "target": "http://mx2.example/"})
+    assert answer.status_code == 200
+    (command,) = await published(kafka, settings)
+    assert not {*nothing, "everything", "queue_names"} & command.keys()
+
+
+async def test_who_wants_kumomta_s_laxness_has_it(settings: Settings, kafka: Cluster, existing: str) -> None:
+    lax = settings.model_copy(update={"api_unknown_fields": "ignore"})
+    async with running(create_app(lax)) as client:
+        body = {"queue_name": existing, "reason": "r", "id": "x y", "more": 1}
+        assert (await client.post(f"{CANCEL}?dry_run=true", json=body)).status_code == 200
+        assert (await client.get(f"{CANCEL}?page=2")).status_code == 200
+        twice = orjson.dumps(body)[:-1] + b',"reason":"s"}'
+        problem_of(await client.post(CANCEL, content=twice, headers=JSON), 422, "invalid-request")
+        problem_of(await client.get(f"{CANCEL}?limit=2&limit=3"), 422, "invalid-request")
+    (command,) = await published(kafka, settings)
+    assert (command["queue_name"], command["reason"]) == (existing, "r")
+    assert "more" not in command
 
 
 @pytest.fixture
@@ -112,6 +138,37 @@ async def test_a_queue_without_the_suffix(refusing: httpx.AsyncClient) -> None:
 async def test_a_queue_that_does_not_exist(refusing: httpx.AsyncClient, queue: str) -> None:
     answer = await refusing.post(CANCEL, json={"queue_name": queue, "reason": "r"})
     assert problem_of(answer, 404, "unknown-queue")["detail"] == f"{queue} is not a current scheduled queue"
+
+
+async def test_a_target_is_no_queue_but_its_queue_is_probably_meant(
+    refusing: httpx.AsyncClient, existing: str, queue: str
+) -> None:
+    target = existing.removesuffix(XFER_SUFFIX)
+    for typed in (target, target.removesuffix("/"), target.removeprefix("http://"), target.upper()):
+        answer = await refusing.post(CANCEL, json={"queue_name": typed, "reason": "r"})
+        problem = problem_of(answer, 400, "not-an-xfer-queue")
+        assert (problem["detail"], problem["did_you_mean"]) == (f"{typed} is not an xfer queue", existing)
+
+
+async def test_a_near_miss(refusing: httpx.AsyncClient, existing: str) -> None:
+    for typed in (
+        existing.replace("example", "exmaple"),
+        existing.replace("/" + XFER_SUFFIX, XFER_SUFFIX),
+        existing.replace("http:", "https:"),
+        existing.removeprefix("http://"),
+        existing.replace("http:", "HTTP:"),
+    ):
+        answer = await refusing.post(CANCEL, json={"queue_name": typed, "reason": "r"})
+        problem = problem_of(answer, 404, "unknown-queue")
+        assert problem["detail"] == f"{typed} is not a current scheduled queue"
+        assert problem["did_you_mean"] == existing
+
+
+async def test_what_is_like_nothing_was_not_meant(refusing: httpx.AsyncClient, existing: str) -> None:
+    for typed in ("mytenant@other.test", f"https://x.y:25/zzz/{XFER_SUFFIX}", "\u00fc" * 500):
+        answer = await refusing.post(CANCEL, json={"queue_name": typed, "reason": "r"})
+        assert answer.status_code in (400, 404)
+        assert "did_you_mean" not in answer.json()
 
 
 async def test_long_names_are_shortened(refusing: httpx.AsyncClient) -> None:
@@ -157,6 +214,15 @@ FIELDS: list[tuple[str, object, list[str]]] = [
     (START, {"target": "http://x", "reason": "r", "queue_names": "q"}, ["queue_names"]),
     (START, {"target": "http://x", "reason": "r", "queue_names": ["q", ""]}, ["queue_names[1]"]),
     (START, {"target": "http://x", "reason": "r", "queue_names": ["q"] * 10_001}, ["queue_names"]),
+    (START, {"target": "http://x", "reason": "r", "queue_names": []}, ["queue_names"]),
+    (START, {"target": "http://x", "reason": "r", "tennant": "t"}, ["tennant"]),
+    (START, {"target": "http://x", "reason": "r", "tenant": "t", "everything": True}, ["everything"]),
+    (START, {"target": "http://x", "reason": "r", "everything": False}, ["everything"]),
+    (START, {"target": "http://x", "reason": "r", "everything": "true"}, ["everything"]),
+    (CANCEL, {"queue_name": "http://x/.xfer.kumomta.internal", "reason": "r", "dry_run": True}, ["dry_run"]),
+    (CANCEL, {"queue_nam": "q", "reason": "r"}, ["queue_nam", "queue_name"]),
+    (CANCEL, {"queue_name": "q", "reason": "r", "id": "k"}, ["id"]),
+    (CANCEL, dict.fromkeys(map(str, range(1000)), 1) | {"reason": "r"}, [*map(str, range(10)), "queue_name"]),
 ]
 
 
@@ -170,6 +236,66 @@ async def test_fields_that_are_not_valid_are_named(
     assert {error["location"] for error in problem["errors"]} == {"body"}
     assert all(error["detail"] for error in problem["errors"])
     assert len(problem["detail"]) < 1000
+
+
+async def test_a_field_that_is_not_known_is_named_with_the_one_that_was_meant(refusing: httpx.AsyncClient) -> None:
+    answer = await refusing.post(START, json={"target": "http://x", "reason": "r", "tennant": "t"})
+    problem = problem_of(answer, 422, "invalid-request")
+    assert problem["detail"] == "tennant is not a known field; tenant?"
+    assert problem["errors"] == [{"location": "body", "field": "tennant", "detail": problem["detail"]}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "query", "field", "detail"),
+    [
+        ("GET", CANCEL, "limitt=1", "limitt", "limitt is not a known parameter; limit?"),
+        ("GET", CANCEL, "state=done", "state", "state is not a known parameter; known are limit, before, queue_name"),
+        ("GET", CANCEL, "limit=1&limit=2", "limit", "limit is there twice"),
+        ("GET", f"{CANCEL}/k", "wait", "wait", "wait is not a known parameter; there are none"),
+        ("POST", START, "dry_run=true", "dry_run", "dry_run is not a known parameter; there are none"),
+        ("POST", CANCEL, "dry_run=true", "dry_run", "dry_run is not a known parameter; there are none"),
+        ("PATCH", f"{CANCEL}/k", "state=withdrawn", "state", "state is not a known parameter; there are none"),
+    ],
+)
+async def test_a_query_parameter_that_is_not_known(
+    refusing: httpx.AsyncClient, method: str, path: str, query: str, field: str, detail: str
+) -> None:
+    answer = await refusing.request(method, f"{path}?{query}", json={"target": "http://x", "reason": "r"})
+    problem = problem_of(answer, 422, "invalid-request")
+    assert problem["errors"] == [{"location": "query", "field": field, "detail": detail}]
+    assert problem["detail"] == detail
+
+
+@pytest.mark.parametrize(
+    "path", [f"{CANCEL}?x_trace=1&x_trace=2", "/livez?t=1", "/readyz?t=1", "/metrics?name=a&name=b"]
+)
+async def test_other_parameters_are_left_alone(refusing: httpx.AsyncClient, path: str) -> None:
+    assert (await refusing.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", [CANCEL, "/livez", "/readyz", "/metrics"])
+async def test_a_get_as_kcli_sends_it(refusing: httpx.AsyncClient, path: str) -> None:
+    assert (await refusing.request("GET", path, content=b"null", headers=JSON)).status_code == 200
+
+
+@pytest.mark.parametrize("name", ["queue_name", "reason", "x_note"])
+async def test_a_field_twice(refusing: httpx.AsyncClient, queue: str, name: str) -> None:
+    body = orjson.dumps({"queue_name": queue, "reason": "r", "x_note": 1})[:-1] + f',"{name}":"again"}}'.encode()
+    problem = problem_of(await refusing.post(CANCEL, content=body, headers=JSON), 422, "invalid-request")
+    assert problem["errors"] == [{"location": "body", "field": name, "detail": f"{name} is there twice"}]
+
+
+async def test_everything_where_it_has_to_be_asked_for(settings: Settings, kafka: Cluster) -> None:
+    strict = settings.model_copy(update={"require_everything": True})
+    async with running(create_app(strict)) as client:
+        body = {"target": "http://x", "reason": "r"}
+        for wrong in (body, body | {"tenant": None}):
+            (error,) = problem_of(await client.post(START, json=wrong), 422, "invalid-request")["errors"]
+            assert (error["field"], error["detail"]) == ("everything", UNASKED)
+        assert await published(kafka, settings) == []
+        for right in (body | {"everything": True}, body | {"queue_names": ["q"]}):
+            assert (await client.post(START, json=right)).status_code == 200
+    assert [command.get("everything") for command in await published(kafka, settings)] == [True, None]
 
 
 @pytest.mark.parametrize(
@@ -312,12 +438,32 @@ async def test_the_same_key_with_other_content(
     assert len(await published(kafka, settings)) == 1
 
 
-@pytest.mark.parametrize("key", ["", " ", "a b", "x" * 129, "a/b", "\u00e4"])
+async def test_a_key_in_quotes_is_the_same_key(
+    client: httpx.AsyncClient, kafka: Cluster, settings: Settings, existing: str
+) -> None:
+    body = {"queue_name": existing, "reason": "r"}
+    for key in ('"k"', "k", '"k"'):
+        answer = await client.post(CANCEL, json=body, headers={"Idempotency-Key": key})
+        assert (answer.status_code, answer.headers["x-command-id"]) == (200, "k")
+        assert (await client.get(answer.headers["location"])).json()["id"] == "k"
+    assert {command["id"] for command in await published(kafka, settings)} == {"k"}
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["", " ", "a b", "x" * 129, "a/b", "\u00e4", ".", "..", '".."', '"', '""', '"a', 'a"', "'a'", '"a";b=1', "a, b"],
+)
 async def test_a_key_that_can_not_be_an_id(refusing: httpx.AsyncClient, queue: str, key: str) -> None:
     body = {"queue_name": queue, "reason": "r"}
     answer = await refusing.post(CANCEL, json=body, headers={"Idempotency-Key": key.encode()})
     (error,) = problem_of(answer, 422, "invalid-request")["errors"]
     assert (error["location"], error["field"]) == ("header", "Idempotency-Key")
+
+
+async def test_two_keys(refusing: httpx.AsyncClient, queue: str) -> None:
+    headers = [("Idempotency-Key", "a"), ("Idempotency-Key", "a")]
+    answer = await refusing.post(CANCEL, json={"queue_name": queue, "reason": "r"}, headers=headers)
+    problem_of(answer, 422, "invalid-request")
 
 
 async def test_the_status_is_there_before_the_command(

@@ -36,20 +36,57 @@ async def document(client: httpx.AsyncClient) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("PUT", CANCEL, "GET, POST"),
-        ("DELETE", CANCEL, "GET, POST"),
-        ("OPTIONS", CANCEL, "GET, POST"),
-        ("NONSENSE", CANCEL, "GET, POST"),
+        ("PUT", CANCEL, "GET, HEAD, POST"),
+        ("DELETE", CANCEL, "GET, HEAD, POST"),
+        ("OPTIONS", CANCEL, "GET, HEAD, POST"),
+        ("NONSENSE", CANCEL, "GET, HEAD, POST"),
         ("GET", START, "POST"),
-        ("POST", f"{CANCEL}/id", "GET, PATCH"),
-        ("POST", "/livez", "GET"),
-        ("POST", "/docs", "GET"),
+        ("POST", f"{CANCEL}/id", "GET, HEAD, PATCH"),
+        ("POST", "/livez", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
     ],
 )
 async def test_another_method(client: httpx.AsyncClient, method: str, path: str, allowed: str) -> None:
     answer = await client.request(method, path)
     assert path in problem_of(answer, 405, "method-not-allowed")["detail"]
     assert answer.headers["allow"] == allowed
+
+
+@pytest.mark.parametrize(
+    "path", ["/livez", "/readyz", "/metrics", "/docs", "/", "/api-docs/openapi.json", "/nope", CANCEL]
+)
+async def test_head_is_answered_as_get_is(client: httpx.AsyncClient, path: str) -> None:
+    got, headed = await client.get(path), await client.head(path)
+    assert (headed.status_code, headed.headers.get("content-type")) == (
+        got.status_code,
+        got.headers.get("content-type"),
+    )
+    assert headed.content == b""
+
+
+async def test_head_where_there_is_no_get(client: httpx.AsyncClient) -> None:
+    answer = await client.head(START)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "POST")
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        (None, "text/plain; version=0.0.4; charset=utf-8"),
+        ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/plain;version=0.0.4", "text/plain; version=0.0.4; charset=utf-8"),
+        ("text/html, text/plain;version=abc", "text/plain; version=0.0.4; charset=utf-8"),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
+        ("application/openmetrics-text; version=x, */*", "text/plain; version=0.0.4; charset=utf-8"),
+    ],
+)
+async def test_metrics_are_in_the_format_that_is_asked_for(
+    client: httpx.AsyncClient, accept: str | None, content_type: str
+) -> None:
+    answer = await client.get("/metrics", headers={} if accept is None else {"Accept": accept})
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(content_type)
+    assert answer.text.endswith("# EOF\n") == ("openmetrics" in content_type)
 
 
 @pytest.mark.parametrize("path", ["/nope", "/api/admin/xfer/cancel/v2", CANCEL + "/", CANCEL + "/a/b", "/docs/"])

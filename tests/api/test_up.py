@@ -71,8 +71,8 @@ def test_up_is_all_that_is_needed(env: dict[str, str], tmp_path: Path) -> None:
         for number in range(3):
             mail = f"To: u{number}@example.com\n\nbody".encode()
             xferq("inject", "mytenant@example.com", "-", env=env, stdin=mail)
-        transfer = ["transfer", "--target", "http://mx2.example", "--reason", "maintenance", "--wait", "--json"]
-        assert json.loads(xferq(*transfer, env=env).stdout)["restored"] == 3
+        transfer = ["transfer", "--target", "http://mx2.example", "--reason", "maintenance", "--everything", "--wait"]
+        assert json.loads(xferq(*transfer, "--json", env=env).stdout)["restored"] == 3
         cancel = ["cancel", XFER_QUEUE, "--reason", "mx2 is full", "--wait", "--json"]
         status = json.loads(xferq(*cancel, env=env).stdout)
         assert (status["state"], status["total"], status["restored"], status["returned"]) == ("done", 3, 3, 0)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 
+from streams.domain.command import ID_RULE
 from tests.broker.scene import WAIT_S
 from tests.broker.world import XFER_SUFFIX, World, XferQueue
 from tests.domain.test_command import NO_TYPE
@@ -46,8 +47,10 @@ X = f"http://x.invalid/{XFER_SUFFIX}"
         (cancel_of(X, reason=""), "reason must be 1 to 1024 bytes of UTF-8"),
         (cancel_of(X, reason="x" * 900_000), "reason must be 1 to 1024 bytes of UTF-8"),
         (cancel_of(X, reason="x" * 1_000_000), "the command is larger than 1,000,000 bytes"),
-        (cancel_of(X, id="not/an id"), "id must be 1 to 128 characters of A-Z a-z 0-9 . _ -"),
+        (cancel_of(X, id="not/an id"), f"id {ID_RULE}"),
         (b'{"type": "xfer.start", "reason": "x"}', "target is missing"),
+        (cancel_of(X, reasn="r"), "reasn is not a known field; reason?"),
+        (cancel_of(X)[:-1] + b', "reason": "again"}', "reason is there twice"),
     ],
     ids=lambda value: repr(value)[:40],
 )

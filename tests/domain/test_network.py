@@ -2,7 +2,7 @@
 
 import pytest
 
-from streams.domain.network import is_within, parse_address, parse_network
+from streams.domain.network import is_within, parse_address, parse_host, parse_network, parse_server
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,76 @@ def test_who_is_not_known_is_nowhere() -> None:
 def test_what_is_no_network(text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         parse_network(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("kafka:9092", "kafka", 9092),
+        (" kafka-1.example:1 ", "kafka-1.example", 1),
+        ("10.0.0.1:65535", "10.0.0.1", 65_535),
+        ("[::1]:9092", "::1", 9092),
+        ("[fe80::1%eth0]:9092", "fe80::1%eth0", 9092),
+    ],
+)
+def test_a_server(text: str, host: str, port: int) -> None:
+    assert parse_server(text) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "kafka", "kafka:", ":9092", "kafka:0", "kafka:65536", "kafka:9O92", "kafka:\u0661", "kafka:9092/x"),
+        *("::1:9092", "::1", "2001:db8::1:9092", "fe80::1%eth0:9092", "[::1]", "[::1", "[kafka]:9092", "[]:9092"),
+        *("PLAINTEXT://kafka:9092", "//kafka:9092", "u@kafka:9092", "a b:9092", "a\nb:9092", "kafka:9092;kafka:9093"),
+    ],
+)
+def test_what_is_no_server(text: str) -> None:
+    with pytest.raises(ValueError, match="is not host:port"):
+        parse_server(text)
+
+
+@pytest.mark.parametrize("text", ["::1:9092", "2001:db8::1:9092", "fe80::1%eth0:9092"])
+def test_an_address_without_brackets_is_told_how_to_have_them(text: str) -> None:
+    with pytest.raises(ValueError, match=r"an IPv6 address is in brackets: \[::1\]:9092"):
+        parse_server(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("Xfer.Example", "xfer.example"),
+        ("api", "api"),
+        ("my_host.", "my_host."),
+        ("xn--mller-kva.example", "xn--mller-kva.example"),
+        ("10.0.0.1", "10.0.0.1"),
+        ("[2001:DB8:0:0::1]", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("::ffff:10.0.0.1", "10.0.0.1"),
+    ],
+)
+def test_a_host(text: str, host: str) -> None:
+    assert parse_host(text) == host
+    assert parse_host(host) == host
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "http://xfer.example", "xfer.example:8000", "[::1]:8000", "xfer.example/", "*.example", "a b", "a..b"),
+        *(
+            "m\u00fcller.example",
+            "-a",
+            "a-",
+            "x" * 64,
+            "a." * 127 + "a",
+            "10.0.0.256",
+            "1.2.3",
+            "user@xfer",
+            "xfer,api",
+        ),
+    ],
+)
+def test_what_no_request_could_ask_for(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is no host: write a name|is not how a browser asks"):
+        parse_host(text)

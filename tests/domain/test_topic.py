@@ -5,7 +5,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.domain.queue_name import InvalidQueueName
-from streams.domain.topic import MAX_TOPIC_LENGTH, TOPIC_PREFIX, is_queue_topic, queue_of, topic_of
+from streams.domain.topic import MAX_TOPIC_LENGTH, TOPIC_PREFIX, is_queue_topic, names_in, queue_of, topic_of
 
 from .strategies import texts
 
@@ -91,3 +91,10 @@ def test_a_long_name_may_be_cut_within_an_escape(cut: int) -> None:
 def test_what_cannot_name_a_queue_has_no_topic(name: str) -> None:
     with pytest.raises(InvalidQueueName):
         topic_of(name)
+
+
+@given(st.lists(texts.filter(lambda text: 0 < len(text.encode()) <= 80), max_size=20))
+def test_many_names_at_once_are_those_of_each(names: list[str]) -> None:
+    topics = ["xferq.ledger", "queue.", *map(topic_of, names), topic_of("x" * 900)]
+    assert names_in(topics) == [name for name in names if "\n" not in name]
+    assert names_in([]) == []

@@ -2,17 +2,19 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.commands.admission import UNASKED
 from streams.domain.selection import Passed, Selection, chunks_of
 from streams.domain.topic import topic_of
 from streams.errors import Refused
 from tests.engine.checker import Checker
 from tests.engine.profile import PROPERTY
-from tests.engine.world import QUEUES, World
+from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import skip, timeless
 from tests.fakes.faults import Faults
 
@@ -90,9 +92,119 @@ async def test_a_queue_that_is_refused_holds_up_no_other_and_is_said(queue: str)
         world.transfer("s1", queue_names=[*QUEUES, "unknown.example"])
         status = await world.ended("s1")
         assert (status.queues, status.total) == (2, 6)
-        assert status.detail == "1 queues could not be claimed; the first: by script"
+        assert status.detail is not None
+        assert status.detail.startswith(
+            "1 queues could not be claimed; the first: by script; queues that do not exist: "
+        )
         passed = world.ledger.selection("s1").passed
-        assert passed == {topic_of(queue): Passed(why="by script"), topic_of("unknown.example"): Passed()}
+        assert passed == {topic_of(queue): Passed(why="by script"), topic_of("unknown.example"): Passed(missing=True)}
+
+
+NAMES = ("mytenant@example.com", "mytenant@mail.example", "summer:acme@letters.example", "office@example.net")
+NOTHING = [
+    (
+        {"tenant": "mytennant"},
+        "no queue has tenant mytennant; the nearest: mytenant@example.com, mytenant@mail.example",
+    ),
+    ({"domain": "letters.exmaple"}, "no queue has domain letters.exmaple; the nearest: summer:acme@letters.example, "),
+    ({"campaign": "sumer", "tenant": "acme"}, "no queue has campaign sumer and tenant acme; the nearest: summer:acme@"),
+    ({"routing_domain": "relay"}, "no queue has routing_domain relay; the nearest: "),
+    (
+        {"queue_names": ["mytennant@example.com"]},
+        "queues that do not exist: mytennant@example.com; the nearest: mytenant@",
+    ),
+    ({"queue_names": [f"q{n}" for n in range(9)]}, "queues that do not exist: q0, q1, q2 and 6 more; the nearest: "),
+    ({"queue_names": [XFER_QUEUE]}, f"it takes nothing from {XFER_QUEUE}, which is where it goes"),
+    ({"tenant": "t" * 1024}, f"no queue has tenant {'t' * 200}; the nearest: "),
+]
+
+
+@pytest.mark.parametrize(("criteria", "detail"), NOTHING, ids=str)
+@timeless
+async def test_one_that_matches_nothing_says_what_was_meant_and_makes_no_topic(
+    criteria: dict[str, Any], detail: str
+) -> None:
+    async with World() as world:
+        for name in NAMES:
+            world.inject(2, name)
+        world.worker()
+        world.transfer("s1", **criteria)
+        status = await world.ended("s1")
+        assert (status.state, status.queues, status.total, status.restored) == ("done", 0, 0, 0)
+        assert (status.detail or "").startswith(detail)
+        assert len(status.detail or "") < 1_500
+        assert topic_of(XFER_QUEUE) not in world.broker.topics
+        Checker(world).check()
+
+
+@timeless
+async def test_where_there_is_no_queue_at_all() -> None:
+    async with World() as world:
+        world.worker()
+        world.transfer("s1", everything=True)
+        world.transfer("s2", queue_names=["a.example"])
+        status = await world.ended("s1", "s2")
+        assert status.detail == "queues that do not exist: a.example"
+        status = await world.ended("s1")
+        assert (status.state, status.queues, status.detail) == ("done", 0, "there is no queue")
+        assert not [topic for topic in world.broker.topics if topic.startswith("queue.")]
+
+
+@timeless
+async def test_queues_that_match_and_are_empty_are_not_taken_for_missing_ones() -> None:
+    async with World() as world:
+        for name in NAMES:
+            world.queue(name)
+        world.worker()
+        world.transfer("s1", tenant="mytenant")
+        status = await world.ended("s1")
+        assert (status.queues, status.detail) == (0, "no message is in the 2 queues that match")
+
+
+@timeless
+async def test_a_queue_that_does_not_exist_is_named_although_others_are_taken() -> None:
+    async with World() as world:
+        world.inject(4, NAMES[0])
+        faults = Faults()
+        faults.on("producer:xferq.command.s1", "unavailable", after=1, times=3)  # and a second look finds the same
+        world.worker(faults)
+        world.transfer("s1", queue_names=[NAMES[0], "mytenant@exmaple.com"])
+        status = await world.ended("s1")
+        assert (status.state, status.queues, status.total) == ("done", 1, 4)
+        assert status.detail == f"queues that do not exist: mytenant@exmaple.com; the nearest: {NAMES[0]}"
+
+
+@timeless
+async def test_everything_where_it_has_to_be_asked_for() -> None:
+    async with World(require_everything=True) as world:
+        world.inject(4, NAMES[0])
+        world.worker()
+        world.transfer("s1")
+        status = await world.ended("s1")
+        assert (status.state, status.detail, status.queue_name) == ("refused", UNASKED, XFER_QUEUE)
+        assert topic_of(XFER_QUEUE) not in world.broker.topics
+        world.transfer("s2", tenant="mytenant")
+        assert (await world.ended("s2")).total == 4
+        world.inject(4, NAMES[0])
+        world.transfer("s3", everything=True)
+        assert (await world.ended("s3")).total == 4
+        Checker(world).check()
+
+
+@timeless
+async def test_one_that_has_begun_goes_on_although_everything_has_to_be_asked_for_by_now() -> None:
+    async with World() as world:
+        world.inject(6, NAMES[0])
+        faults = Faults()
+        faults.on(f"producer:xferq.claim.{topic_of(NAMES[0])}", "unavailable", times=1_000)
+        first = world.worker(faults)
+        world.transfer("s1")
+        await world.until(lambda: world.ledger.selection("s1").queues is not None)
+        first.kill()
+        world.settings = world.settings.model_copy(update={"require_everything": True})
+        world.worker()
+        assert (await world.ended("s1")).total == 6
+        Checker(world).check()
 
 
 @timeless

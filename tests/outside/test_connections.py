@@ -297,6 +297,54 @@ async def test_the_names_of_this_machine(server: ApiProcess, host: str) -> None:
     assert answer.status == 422
 
 
+# ---- the request's first line
+
+
+def a_get(target: str, *, method: str = "GET", host: str = "127.0.0.1") -> bytes:
+    """A request without a body, the last one of its connection."""
+    return f"{method} {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("path", ["/livez", "/docs", f"{CANCEL}?limit=1", "/metrics"])
+async def test_a_whole_url_is_its_path(server: ApiProcess, path: str) -> None:
+    address = Address(server.url)
+    (answer,) = await address.exchange(a_get(path))
+    for host in ("http://127.0.0.1:8000", "HTTP://localhost", "https://[::1]:1"):
+        (whole,) = await address.exchange(a_get(host + path))
+        assert whole.status == answer.status
+    (found,) = await address.exchange(a_get("http://localhost"))
+    assert (found.status, dict(found.headers)["location"]) == (307, "/docs")
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "", "10.0.0.1", "evil.example@evil.example"]
+)
+async def test_the_host_of_a_whole_url_is_the_one_that_counts(server: ApiProcess, host: str) -> None:
+    (answer,) = await Address(server.url).exchange(a_get(f"http://{host}/docs", host="localhost"))
+    assert (answer.status, answer.problem["type"]) == (421, "/docs#wrong-host")
+    (answer,) = await Address(server.url).exchange(a_get("http://localhost/docs", host="evil.example"))
+    assert answer.status == 200
+
+
+async def test_head_has_the_head_of_get_and_no_body(server: ApiProcess) -> None:
+    address = Address(server.url)
+    for path in ("/livez", "/docs", "/nope"):
+        (got,) = await address.exchange(a_get(path))
+        (headed,) = await address.exchange(a_get(path, method="HEAD"))
+        names = ("content-length", "content-type")
+        assert headed.status == got.status
+        assert [dict(headed.headers)[name] for name in names] == [dict(got.headers)[name] for name in names]
+        assert headed.body == b""
+
+
+@pytest.mark.parametrize("path", ["/livez", "/docs"])
+async def test_a_get_with_the_body_of_kcli(server: ApiProcess, path: str) -> None:
+    request = a_get(path).replace(b"\r\n\r\n", b"\r\nContent-Type: application/json\r\nContent-Length: 4\r\n\r\nnull")
+    request = request.replace(b"Connection: close\r\n", b"")
+    answers = await Address(server.url).exchange(request, request, close=True)
+    assert [answer.status for answer in answers] == [200, 200]
+
+
 def files_of(pid: int) -> int:
     """How many files a process has open."""
     return len(os.listdir(f"/proc/{pid}/fd"))

@@ -45,7 +45,8 @@ UNSAID: dict[str, tuple[str, ...]] = {
         "a time must exist: no 30th of February, no 25th hour, none outside the years 1 to 9999 in UTC",
         "where a pattern's `$` also matches before a final line break (as in Python), the schema lets that line break "
         "through",
-        "if a key occurs twice in an object, the last one counts",
+        "no key may occur twice in the object",
+        "`everything` may only be true where there is no criterion, and only false where there is one",
     ),
     "envelope": (
         "a time must exist, as in commands",

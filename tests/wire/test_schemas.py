@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from streams.domain.command import InvalidCommand, parse_command
+from streams.domain.command import ID_RULE, InvalidCommand, parse_command
 from streams.domain.envelope import dump_envelope, parse_envelope, restore, save
 from streams.domain.log_record import rebind_record
 from streams.domain.queue_name import XFER_SUFFIX
@@ -42,7 +42,7 @@ MOMENTS = [
 TEXTS = ["", "x", "x" * 1024, "x" * 1025, "\xe9" * 512, "\xe9" * 513, "a\n", "\u2028"]
 QUEUES = [XFER_QUEUE, XFER_QUEUE + "\n", "t@example.com", "x" * 1002 + XFER_SUFFIX, "x" * 1003 + XFER_SUFFIX]
 TARGETS = ["http://Host", "HTTPS:host", " http://h\t/", "ftp://host", "host", "", "http://" + "x" * 1000 + "/"]
-IDS = ["a", "0.9_A-z", "x" * 128, "x" * 129, "a b", "a\n", "", "\xfc"]
+IDS = ["a", ".", "..", "...", "0.9_A-z", "x" * 128, "x" * 129, "a b", "a\n", "", "\xfc"]
 
 texts_of_all_lengths = st.sampled_from(TEXTS) | texts
 COMMAND_FIELDS: dict[str, st.SearchStrategy[Any]] = {
@@ -58,7 +58,9 @@ COMMAND_FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "domain": texts_of_all_lengths,
     "routing_domain": texts_of_all_lengths,
     "queue_names": st.lists(st.sampled_from(TEXTS), max_size=3),
-    "unknown": json_values,
+    "everything": st.booleans(),
+    "x_own": json_values,
+    "unknown": st.none() | json_values,
 }
 CANCEL: dict[str, Any] = {"type": "xfer.cancel", "queue_name": XFER_QUEUE, "reason": "scaling down"}
 START: dict[str, Any] = {"type": "xfer.start", "target": "http://Bogus.example", "reason": "scaling down"}
@@ -109,6 +111,8 @@ def is_excused(refusal: str, value: object) -> bool:
         or re.fullmatch("target is (not|too long for) an? (valid URL|http or https URL|URL to transfer to)", refusal)
         is not None
         or refusal == "requested_at is not a time that exists, or out of range"
+        or re.fullmatch("everything must be (absent where there is a|true where there is no) criterion", refusal)
+        is not None
         or (
             any(text.endswith("\n") for text in found)
             and re.match("id must be|requested_at is|.*is not an xfer", refusal, re.S) is not None
@@ -124,6 +128,10 @@ def is_excused(refusal: str, value: object) -> bool:
 @example(CANCEL | {"id": None, "requested_at": None, "requested_by": None})
 @example(START | {"campaign": None, "queue_names": None})
 @example(START | {"queue_names": [None]})
+@example(START | {"queue_names": []})
+@example(START | {"tennant": "t"})
+@example(START | {"x_own": [], "tennant": None})
+@example(CANCEL | {"id": ".."})
 def test_a_command_is_what_its_schema_takes(value: object) -> None:
     refusal = refusal_of_command(value)
     if COMMAND.is_valid(value):
@@ -136,9 +144,13 @@ def test_a_command_is_what_its_schema_takes(value: object) -> None:
     ("change", "refusal"),
     [
         ({"reason": "\xe9" * 513}, "reason must be 1 to 1024 bytes of UTF-8"),
-        ({"type": "xfer.start", "target": "ftp://host"}, "target is not an http or https URL"),
+        ({"type": "xfer.start", "target": "ftp://host", "queue_name": None}, "target is not an http or https URL"),
         ({"requested_at": "2026-02-30T10:00:00Z"}, "requested_at is not a time that exists, or out of range"),
-        ({"id": "a\n"}, "id must be 1 to 128 characters of A-Z a-z 0-9 . _ -"),
+        ({"id": "a\n"}, f"id {ID_RULE}"),
+        (
+            {"type": "xfer.start", "target": "http://host", "queue_name": None, "everything": False},
+            "everything must be true where there is no criterion",
+        ),
     ],
 )
 def test_each_exception_is_one(change: dict[str, Any], refusal: str) -> None:
