@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from streams.broker.extra import not_installed
 from streams.errors import Misconfigured
 from streams.settings.settings import EMBEDDED, Settings
 
@@ -74,6 +73,8 @@ def with_kafka(settings: Settings) -> Settings:
     require_plain(settings)
     running = find()
     if running is None:
+        from streams.broker.extra import not_installed
+
         raise Misconfigured(
             "no Kafka to talk to: "
             + (

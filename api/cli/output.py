@@ -1,18 +1,51 @@
 """What the command line shows: data on standard output, everything else on standard error."""
 
+import errno
+import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from streams.telemetry.logs import complain, printable
 
-from streams.telemetry.logs import printable
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
+_OF_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF)
+"""What can be wrong with standard output: nobody reads it, the disk is full, and the like."""
 _BLANKS = dict.fromkeys(map(ord, "\t\r\n"), " ")
 _OF = re.compile(r"(\d+) of (\d+)")
+
+
+def escaped(*streams: TextIO) -> None:
+    """See that the streams take every character: one that their encoding lacks is written as an escape."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def flushed() -> Iterator[None]:
+    """See that all that the block prints is written, or say in a line why not, with exit status 1.
+
+    Whoever reads it may have read enough (`| head`); that is said to nobody.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None or error.errno not in _OF_OUTPUT:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is not tried again at the end
+        if error.errno != errno.EPIPE:
+            complain("xferq", f"can't write to standard output: {error.strerror}")
+        sys.exit(1)
 
 
 def note(text: str) -> None:
@@ -50,8 +83,11 @@ def print_columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         print(line.rstrip())
 
 
-def progress() -> Progress:
+def progress() -> "Progress":
     """Progress bars on standard error; none where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     return Progress(
         SpinnerColumn(),

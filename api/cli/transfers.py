@@ -3,16 +3,17 @@
 import shlex
 from collections.abc import Callable, Iterator
 from inspect import Parameter, Signature
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
 from api.cli.output import note, print_columns, print_json, progress
-from api.client import ApiClient
 from api.commands import ENDPOINTS, Endpoint
-from api.models import CommandStatus
-from streams.settings.settings import load_settings
 from streams.telemetry.logs import printable
+
+if TYPE_CHECKING:
+    from api.client import ApiClient
+    from api.models import CommandStatus
 
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress until it is done, then print the counts.")]
 Id = Annotated[
@@ -28,7 +29,7 @@ def command_of(type: str) -> Callable[..., None]:
 
     def ask(*, wait: bool, id: str | None, as_json: bool, **fields: Any) -> None:
         body = {name: value for name, value in fields.items() if value not in (None, [])}
-        with ApiClient.of(load_settings()) as client:
+        with _api() as client:
             _follow(client, client.submit(type, body, id), wait=wait, as_json=as_json)
 
     signature = Signature([*_parameters(endpoint)])
@@ -36,6 +37,13 @@ def command_of(type: str) -> Callable[..., None]:
     ask.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     ask.__doc__ = f"{endpoint.about}\n\nExample: `{_example(endpoint)}`"
     return ask
+
+
+def _api() -> "ApiClient":
+    from api.client import ApiClient  # not for --help
+    from streams.settings.settings import load_settings
+
+    return ApiClient.of(load_settings())
 
 
 def _parameters(endpoint: Endpoint) -> Iterator[Parameter]:
@@ -75,7 +83,7 @@ def status(
     """
     if wait and id is None:
         raise typer.BadParameter("--wait needs the ID of a command")
-    with ApiClient.of(load_settings()) as client:
+    with _api() as client:
         if id is not None:
             found = _wait(client, id) if wait else client.status(id)
             _show(found, as_json=as_json)
@@ -103,12 +111,12 @@ def withdraw(
 
     Its status is then `refused`. A command that begins at this very moment goes on. Example: `xferq withdraw c1`
     """
-    with ApiClient.of(load_settings()) as client:
+    with _api() as client:
         client.withdraw(id, reason)
     note(f"to be withdrawn; `xferq status {id}` shows whether it had begun")
 
 
-def _follow(client: ApiClient, id: str, *, wait: bool, as_json: bool) -> None:
+def _follow(client: "ApiClient", id: str, *, wait: bool, as_json: bool) -> None:
     if not wait:
         if as_json:
             _show(client.status(id), as_json=True)
@@ -121,7 +129,7 @@ def _follow(client: ApiClient, id: str, *, wait: bool, as_json: bool) -> None:
     _exit_with(found)
 
 
-def _wait(client: ApiClient, id: str) -> CommandStatus:
+def _wait(client: "ApiClient", id: str) -> "CommandStatus":
     try:
         with progress() as bars:
             task = bars.add_task("accepted", total=None)
@@ -134,7 +142,7 @@ def _wait(client: ApiClient, id: str) -> CommandStatus:
     return found
 
 
-def _show(found: CommandStatus, *, as_json: bool) -> None:
+def _show(found: "CommandStatus", *, as_json: bool) -> None:
     if as_json:
         print_json(found.model_dump())
         return
@@ -145,6 +153,6 @@ def _show(found: CommandStatus, *, as_json: bool) -> None:
             print(f"{name + ':':<18}{printable(str(value))}")
 
 
-def _exit_with(found: CommandStatus) -> None:
+def _exit_with(found: "CommandStatus") -> None:
     if found.state == "refused":
         raise typer.Exit(1)

@@ -7,30 +7,24 @@ import uuid
 from collections.abc import Mapping
 from typing import Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
 from streams.domain.network import parse_network
 from streams.errors import InvalidSettings
 from streams.settings.notation import LogFormat, LogLevel, MaybeFile, MaybeSecret, MaybeText, Networks, Words
-from streams.settings.sources import PREFIX, Sources, config_file, variable
+from streams.settings.sources import Sources, variable
 
 EMBEDDED = "embedded"
 """The value of `bootstrap_servers` that asks for a broker of our own (`xferq up`, `xferq demo`)."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """All settings; each is `XFERQ_` and its name in upper case in the environment, its name alone in a file.
 
     Units stand in the names: `_ms`, `_s`, `_bytes`, `_days`. What is secret is a `SecretStr`: it never shows.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, validate_default=True)
 
     # Kafka.
     bootstrap_servers: str = Field(EMBEDDED, description="Kafka's `host:port` list; `embedded`: xferq's own Kafka")
@@ -224,18 +218,6 @@ class Settings(BaseSettings):
             raise ValueError("XFERQ_API_TLS_CLIENT_CA needs XFERQ_API_TLS_CERT and XFERQ_API_TLS_KEY")
         return self
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Where values come from, the first one first."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
-
     def group_of(self, topic: str) -> str:
         """The consumer group whose committed offsets are the heads of queue topic `topic`."""
         return self.group_template.format(topic=topic)
@@ -271,7 +253,7 @@ def load_with_origins(**overrides: object) -> tuple[Settings, Mapping[str, str]]
     given = {name: value for name, value in overrides.items() if value is not None}
     sources = Sources.read(Settings.model_fields, given)
     try:
-        settings = Settings(**given)  # type: ignore[arg-type]
+        settings = Settings.model_validate(sources.values)
     except ValidationError as error:
         problems = [
             f"{sources.place_of(str(item['loc'][0]))}: {_said(item['msg'])}" if item["loc"] else _said(item["msg"])
