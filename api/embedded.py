@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from streams.errors import Misconfigured
+from streams.settings.places import user_folder
 from streams.settings.settings import EMBEDDED, Settings
 
 
@@ -21,13 +22,21 @@ class Running:
 
 
 def data_folder() -> Path:
-    """Where the embedded broker keeps its data by default: `xferq/kafka` in the user's XDG data folder."""
-    return _xdg("XDG_DATA_HOME", ".local/share") / "xferq" / "kafka"
+    """Where the embedded broker keeps its data by default: `xferq/kafka` in the user's XDG data folder.
+
+    Raises:
+        Misconfigured: there is no such folder, as the user has no home.
+    """
+    return user_folder("XDG_DATA_HOME", ".local/share") / "xferq" / "kafka"
 
 
 def state_file() -> Path:
-    """The file that says where it runs: `xferq/embedded.json` in the user's XDG state folder."""
-    return _xdg("XDG_STATE_HOME", ".local/state") / "xferq" / "embedded.json"
+    """The file that says where it runs: `xferq/embedded.json` in the user's XDG state folder.
+
+    Raises:
+        Misconfigured: there is no such folder, as the user has no home.
+    """
+    return user_folder("XDG_STATE_HOME", ".local/state") / "xferq" / "embedded.json"
 
 
 @contextmanager
@@ -58,7 +67,10 @@ def announced(bootstrap_servers: str, api_url: str | None = None) -> Iterator[No
 
 def find() -> Running | None:
     """The broker that runs now; what a process that was killed has left doesn't count."""
-    running = _read(state_file())
+    try:
+        running = _read(state_file())
+    except Misconfigured:  # who has no home has no broker in it
+        return None
     return running if running is not None and _is_alive(running.pid) else None
 
 
@@ -77,11 +89,7 @@ def with_kafka(settings: Settings) -> Settings:
 
         raise Misconfigured(
             "no Kafka to talk to: "
-            + (
-                not_installed()
-                or "XFERQ_BOOTSTRAP_SERVERS names none, and no `xferq up` or `xferq broker` is "
-                f"running ({state_file()} would say so)"
-            )
+            + (not_installed() or "XFERQ_BOOTSTRAP_SERVERS names none, and no `xferq up` or `xferq broker` is running")
         )
     return settings.model_copy(update={"bootstrap_servers": running.bootstrap_servers})
 
@@ -123,8 +131,3 @@ def _is_alive(pid: int) -> bool:
     except (PermissionError, OverflowError, TypeError):
         return isinstance(pid, int)
     return True
-
-
-def _xdg(variable: str, default: str) -> Path:
-    folder = os.environ.get(variable, "")
-    return Path(folder) if os.path.isabs(folder) else Path.home() / default

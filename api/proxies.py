@@ -126,7 +126,7 @@ def _is_exempt(host: str, port: int, listed: str) -> bool:
         if only is not None and only != port:
             continue
         domain = name.lstrip("*").strip(".")
-        if not domain or host == domain or host.endswith(f".{domain}") or _is_in_network(host, name):
+        if name == "*" or _is_in_network(host, name) or (domain and f".{host}".endswith(f".{domain}")):
             return True
     return False
 

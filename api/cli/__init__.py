@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from api.cli.configuration import configurable
-from api.cli.output import escaped, flushed, note
+from api.cli.output import flushed, note, open_output
 from api.commands import ENDPOINTS
 from streams.errors import InvalidSettings, XferqError
 from streams.telemetry.logs import complain, quiet_libraries
@@ -123,7 +123,7 @@ def main() -> None:
     if not __debug__:
         note("xferq: don't run it with python -O or PYTHONOPTIMIZE: that disables safety checks in its Kafka library")
         sys.exit(2)
-    escaped(sys.stdout, sys.stderr)
+    open_output()
     quiet_libraries()
     add_commands(sys.argv[1:])
     with flushed():

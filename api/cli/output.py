@@ -7,30 +7,35 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from streams.telemetry.logs import complain, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-_OF_OUTPUT = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF)
-"""What can be wrong with standard output: nobody reads it, the disk is full, and the like."""
+_OF_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF)
+"""What can be wrong with standard output: a full disk, and the like."""
 _BLANKS = dict.fromkeys(map(ord, "\t\r\n"), " ")
 _OF = re.compile(r"(\d+) of (\d+)")
 
 
-def escaped(*streams: TextIO) -> None:
-    """See that the streams take every character: one that their encoding lacks is written as an escape."""
-    for stream in streams:
-        if isinstance(stream, io.TextIOWrapper):
+def open_output() -> None:
+    """See that standard output and error take every character: one that their encoding lacks is written as an escape.
+
+    One that is closed (`>&-`) takes it, too, and drops it.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
 def flushed() -> Iterator[None]:
-    """See that all that the block prints is written, or say in a line why not, with exit status 1.
+    """See that all that the block prints is written; what the system refuses is said in a line, with exit status 1.
 
     Whoever reads it may have read enough (`| head`); that is said to nobody.
     """
@@ -40,17 +45,17 @@ def flushed() -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except OSError as error:
-        if error.filename is not None or error.errno not in _OF_OUTPUT:
-            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is not tried again at the end
         if error.errno != errno.EPIPE:
-            complain("xferq", f"can't write to standard output: {error.strerror}")
+            what = "can't write to standard output" if error.errno in _OF_OUTPUT else "failed"
+            complain("xferq", f"{error.filename or what}: {error.strerror or error}")
         sys.exit(1)
 
 
 def note(text: str) -> None:
     """A line or more for the person at the terminal; never mixed with data."""
-    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
+    with suppress(OSError):  # it is no reason to fail that nobody can be told
+        print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 def print_json(value: object) -> None:

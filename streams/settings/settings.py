@@ -1,7 +1,6 @@
 """Settings: every name, number and limit, read once: from the command line, the environment, a file, or by default."""
 
 import json
-import os
 import socket
 import uuid
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from streams.domain.network import parse_network
 from streams.errors import InvalidSettings
 from streams.settings.notation import LogFormat, LogLevel, MaybeFile, MaybeSecret, MaybeText, Networks, Words
+from streams.settings.processors import processors
 from streams.settings.sources import Sources, variable
 
 EMBEDDED = "embedded"
@@ -122,10 +122,10 @@ class Settings(BaseModel):
         "none", description="compression of xferq's writes"
     )
     worker_processes: int = Field(
-        default_factory=lambda: min(os.cpu_count() or 1, 4),
+        default_factory=lambda: min(processors(), 4),
         ge=1,
         le=64,
-        description="processes of `xferq worker`; by default one per core, at most 4",
+        description="processes of `xferq worker`; by default one per core it may use, at most 4",
     )
     concurrent_claims: int = Field(16, ge=1, description="queues that one worker claims concurrently")
     concurrent_drains: int = Field(4, ge=1, description="queue partitions that one worker drains concurrently")
