@@ -21,6 +21,7 @@ _TIMEOUT_S = 60.0
 _CONNECT_S = 5.0
 _POLL_S = (0.1, 0.2, 0.5)
 _PATIENCE_S = 60.0
+_LATEST = 1000
 _READY_S = 2.0
 """A wait for an answer that is quick or none: what listens there may be no api."""
 
@@ -91,6 +92,24 @@ class ApiClient:
     def status(self, id: str) -> CommandStatus:
         """One command's status. Raises as `submit`."""
         return CommandStatus.model_validate(self._json("GET", self._path_of(id)))
+
+    def whole_id(self, id: str) -> str:
+        """The id of the one of the last thousand commands whose id begins so; what is the id of one is that one's.
+
+        Raises:
+            Refused: there is none, or more than one.
+        """
+        try:
+            return self.status(id).id
+        except Unavailable:
+            return id  # whoever asks next is told, or waits
+        except Refused:
+            found = [status.id for status in self.statuses(limit=_LATEST) if status.id.startswith(id)]
+            if not found:
+                raise
+            if len(found) > 1:
+                raise Refused(f"{len(found)} commands have an id that begins with {id}") from None
+            return found[0]
 
     def withdraw(self, id: str, reason: str | None) -> None:
         """See that a command does not begin any more. Raises as `submit`; Refused, too, where it has begun."""

@@ -1,13 +1,17 @@
 """`xferq transfer`, `cancel` and all that `api.commands` has besides, and `status`: commands over HTTP."""
 
 import shlex
+import shutil
+import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from api.cli.output import note, print_columns, print_json, progress
+from api.cli.output import note, print_json, progress
+from api.cli.status_table import status_table, wants_colour
 from api.commands import ENDPOINTS, Endpoint
 from streams.telemetry.logs import printable
 
@@ -70,7 +74,8 @@ def _example(endpoint: Endpoint) -> str:
 
 def status(
     id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="A command's id; without one, commands are listed.")
+        str | None,
+        typer.Argument(metavar="ID", help="A command's id, or how it begins; without one, commands are listed."),
     ] = None,
     queue: Annotated[str | None, typer.Option("--queue", help="List only commands about this xfer queue.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="List at most this many.")] = 20,
@@ -79,12 +84,15 @@ def status(
 ) -> None:
     """Show the status of a command, or list commands, newest first.
 
+    The list shows how ids begin, as much of each as tells it apart; `--json` has all of everything.
+
     Examples: `xferq status`, `xferq status 6f1f6d1c8a554c3f9f0a6f3a8a3f4a0e --wait`
     """
     if wait and id is None:
         raise typer.BadParameter("--wait needs the ID of a command")
     with _api() as client:
         if id is not None:
+            id = client.whole_id(id)
             found = _wait(client, id) if wait else client.status(id)
             _show(found, as_json=as_json)
             if wait:
@@ -94,17 +102,13 @@ def status(
     if as_json:
         print_json([item.model_dump() for item in listed])
         return
-    print_columns(
-        ["ID", "STATE", "RESTORED", "RETURNED", "REQUESTED", "TYPE", "QUEUE"],
-        [
-            [item.id, item.state, item.restored, item.returned, item.requested_at, item.type, item.queue_name]
-            for item in listed
-        ],
-    )
+    width, colour = shutil.get_terminal_size().columns, wants_colour(sys.stdout)
+    for line in status_table(listed, datetime.now(UTC), width, colour=colour):
+        print(line)
 
 
 def withdraw(
-    id: Annotated[str, typer.Argument(metavar="ID", help="A command's id.")],
+    id: Annotated[str, typer.Argument(metavar="ID", help="A command's id, or how it begins.")],
     reason: Annotated[str | None, typer.Option(help="Why; the command's status shows it.")] = None,
 ) -> None:
     """Withdraw a command that has not begun: a cancel before its claim, a transfer before it selects its queues.
@@ -112,6 +116,7 @@ def withdraw(
     Its status is then `refused`. A command that begins at this very moment goes on. Example: `xferq withdraw c1`
     """
     with _api() as client:
+        id = client.whole_id(id)
         client.withdraw(id, reason)
     note(f"to be withdrawn; `xferq status {id}` shows whether it had begun")
 

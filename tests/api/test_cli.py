@@ -368,9 +368,11 @@ def test_the_list(world: World) -> None:
     world.create(queue)
     world.run("cancel", queue, "--reason", "r", "--id", id)
     head, row = world.run("status", "--queue", queue).stdout.splitlines()
-    assert head.split() == ["ID", "STATE", "RESTORED", "RETURNED", "REQUESTED", "TYPE", "QUEUE"]
-    assert row.split()[0] == id
-    assert row.split()[-1] == queue
+    assert head.split() == ["ID", "STATE", "MOVED", "AGE", "WHAT"]
+    assert row.split()[0] == id[:8]
+    assert row.split()[-2:] == ["cancel", queue.removeprefix("http://").partition("/")[0]]
+    assert f"id:               {id}" in world.run("status", id[:8]).stdout
+    assert "is not a known command" in world.run("status", id[:8] + "x", status=1).stderr
     listed = json.loads(world.run("status", "--queue", queue, "--json").stdout)
     assert [item["id"] for item in listed] == [id]
     assert len(json.loads(world.run("status", "--limit", "1", "--json").stdout)) == 1
