@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
         "Withdraw a command that has not begun: a cancel before its claim, a transfer before it selects its queues.",
     ),
     "queues": ("inspection", "List the queues, and how full they are."),
-    "log": ("inspection", "Print the delivery log: one AdminRebind record per moved message."),
+    "log": ("delivery_log", "Print the delivery log: one AdminRebind record per moved message."),
     "topics": (
         "inspection",
         "Create xferq's topics, and give all of them, queues included, the settings they need.",

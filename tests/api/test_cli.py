@@ -501,6 +501,22 @@ def test_following_the_log(world: World, from_beginning: bool) -> None:
     assert (before in "".join(seen)) == from_beginning
 
 
+def test_a_part_of_the_log(world: World) -> None:
+    old, new = uuid.uuid4().hex, uuid.uuid4().hex
+    world.publish(world.settings.log_topic, [a_log_record(old)])
+    world.publish(world.settings.log_topic, [a_log_record(new)])
+    wait_until(lambda: new in world.run("log", "--json").stdout)  # committed, and perhaps not yet to be read
+    assert old in world.run("log", "--since", "1h").stdout
+    assert world.run("log", "--since", "2999-01-01T00:00:00Z").stdout == ""
+    (line,) = world.run("log", "--tail", "1").stdout.splitlines()
+    assert new in line
+    (line,) = world.run("log", "--id", old).stdout.splitlines()
+    assert old in line
+    assert world.run("log", "--id", old, "--queue", "c").stdout == ""
+    assert len(world.run("log", "--queue", "a").stdout.splitlines()) >= 2
+    assert world.run("log", "--since", "never", status=2).stdout == ""
+
+
 def test_topics_are_checked(world: World) -> None:
     names = (world.settings.commands_topic, world.settings.ledger_topic)
     wrong = world.env | {"XFERQ_LEDGER_PARTITIONS": "9"}
