@@ -1,5 +1,10 @@
-"""The command line's way to the API: requests, and errors in words for the person who typed the command."""
+"""A client of the API, for the command line and for programs in Python: docs/examples/client.py. It needs no Kafka.
 
+Errors are those of `streams.errors`, in words for a person: `Refused` where asking again does not help, `Unavailable`
+where it may.
+"""
+
+import math
 import ssl
 import time
 import uuid
@@ -88,6 +93,38 @@ class ApiClient:
         except Unavailable as error:
             raise Unavailable(f"{error}. To repeat exactly this command: --id {key}") from error
         return key
+
+    def cancel(self, queue_name: str, reason: str, *, id: str | None = None, **more: object) -> str:
+        """Ask for a cancel of this xfer queue; the command's id. Raises as `submit`.
+
+        Args:
+            id: makes it the same cancel, however often it is asked for; by default a new one.
+            more: other fields of the request, such as `expires_at`.
+        """
+        return self.submit("xfer.cancel", {"queue_name": queue_name, "reason": reason, **more}, id)
+
+    def transfer(self, target: str, reason: str, *, id: str | None = None, **criteria: object) -> str:
+        """Ask for a transfer to this target; the command's id. Raises as `submit`.
+
+        Args:
+            id: as of `cancel`.
+            criteria: which queues: `campaign`, `tenant`, `domain`, `routing_domain` or `queue_names`; and other fields
+                of the request, such as `expires_at`.
+        """
+        return self.submit("xfer.start", {"target": target, "reason": reason, **criteria}, id)
+
+    def wait(self, id: str, timeout_s: float = math.inf) -> CommandStatus:
+        """The status of the command once it is done or refused: the latter is no error here.
+
+        Raises:
+            Refused: the API knows no such command, or does not let us in.
+            Unavailable: it has not ended within the time, or the API is away for a minute. The command goes on.
+        """
+        ends_at = time.monotonic() + timeout_s
+        for status in self.statuses_until_done(id):
+            if status.state not in ENDED and time.monotonic() > ends_at:
+                raise Unavailable(f"{id} has not ended within {timeout_s:.0f} s: it is {status.state}")
+        return status
 
     def status(self, id: str) -> CommandStatus:
         """One command's status. Raises as `submit`."""

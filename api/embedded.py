@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -10,6 +11,8 @@ from pathlib import Path
 from streams.errors import Misconfigured
 from streams.settings.places import user_folder
 from streams.settings.settings import EMBEDDED, Settings
+
+_LOOK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,19 @@ def find() -> Running | None:
     except Misconfigured:  # who has no home has no broker in it
         return None
     return running if running is not None and _is_alive(running.pid) else None
+
+
+def running_up() -> Running | None:
+    """What another `xferq up` has said of itself, if its Kafka can be reached."""
+    running = find()
+    if running is None or running.api_url is None:
+        return None
+    host, _, port = running.bootstrap_servers.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_LOOK_S):
+            return running
+    except (OSError, ValueError):
+        return None  # a process that was killed has left the file, and another one has its number
 
 
 def with_kafka(settings: Settings) -> Settings:

@@ -16,7 +16,7 @@ from api.address import DEFAULT_HOST, require_guarded
 from api.children import Children, end_with_parent
 from api.cli.output import broker_progress, note
 from api.client import ApiClient
-from api.embedded import Running, announced, data_folder, find, require_plain, with_kafka
+from api.embedded import announced, data_folder, require_plain, running_up, with_kafka
 from streams.broker import EmbeddedBroker, PortInUseError
 from streams.errors import Misconfigured, Unavailable
 from streams.kafka.cluster import Cluster
@@ -27,7 +27,6 @@ from streams.settings.settings import EMBEDDED, Settings, load_settings
 KAFKA_PORT = 9092
 _READY_S = 60.0
 _POLL_S = 0.2
-_LOOK_S = 2.0
 
 Data = Annotated[
     Path | None,
@@ -72,7 +71,7 @@ def up(
     Example: `xferq up`, and in another terminal `xferq inject mytenant@example.com mail.mbox`
     """
     settings = load_settings(api_listen_port=api_port)
-    if data is None and port == KAFKA_PORT and settings.bootstrap_servers == EMBEDDED and (it := _is_up()):
+    if data is None and port == KAFKA_PORT and settings.bootstrap_servers == EMBEDDED and (it := running_up()):
         note(f"xferq is up already, by process {it.pid}\nKafka:  {it.bootstrap_servers}\nAPI:    {it.api_url}/docs")
         return
     with ExitStack() as stack:
@@ -199,19 +198,6 @@ def _embedded(data: Path | None, port: int) -> Iterator[EmbeddedBroker]:
     finally:
         note("ending Kafka")
         running.stop()
-
-
-def _is_up() -> Running | None:
-    """What another `xferq up` has said of itself, if its Kafka can be reached."""
-    it = find()
-    if it is None or it.api_url is None:
-        return None
-    host, _, port = it.bootstrap_servers.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=_LOOK_S):
-            return it
-    except (OSError, ValueError):
-        return None  # a process that was killed has left the file, and another one has its number
 
 
 async def _prepare(settings: Settings) -> None:

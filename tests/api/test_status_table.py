@@ -75,12 +75,12 @@ def test_ages(requested_at: str | None, age: str) -> None:
     ],
 )
 def test_what_a_command_is_about(type: str | None, queue_name: str | None, what: str) -> None:
-    assert lines(a_status(type=type, queue_name=queue_name))[1].endswith(f"5s  {what}")
+    assert lines(a_status(type=type, queue_name=queue_name), width=80)[1].endswith(f"5s  {what}")
 
 
 def test_colours_take_no_room() -> None:
     plain, coloured = lines(a_status()), lines(a_status(), colour=True)
-    assert coloured[1] == plain[1].replace("done", "\x1b[32mdone\x1b[0m")
+    assert coloured[1] == plain[1].replace("done ", "\x1b[32mdone \x1b[0m")
 
 
 def test_who_wants_colours(monkeypatch: pytest.MonkeyPatch) -> None:
