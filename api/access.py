@@ -19,7 +19,7 @@ from api.origin import origin_of, peer_of
 from api.problem import Problem, answer, shown
 from api.users import UsersFile
 from streams.domain.network import is_within
-from streams.settings.settings import Settings
+from streams.settings.api import ApiSettings
 from streams.telemetry.logs import printable
 
 SUBJECT = "xferq.subject"
@@ -42,7 +42,7 @@ def caller_of(request: Request) -> str | None:
 class Access:
     """Decides who may use the API, by the settings."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ApiSettings) -> None:
         """Read the file of users, if there is one.
 
         Raises:

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 from streams.domain.network import parse_address
 from streams.errors import InvalidSettings
-from streams.settings.settings import Settings
+from streams.settings.api import ApiSettings
 
 DEFAULT_HOST = "127.0.0.1"
 
 
-def require_guarded(settings: Settings) -> None:
+def require_guarded(settings: ApiSettings) -> None:
     """See that only this machine can reach the API, or that others have a way to say who they are, and in secret.
 
     Raises:

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 
 from api.problem import Problem
-from streams.settings.settings import Settings
+from streams.settings.api import ApiSettings
 
 _DISCARDED_BYTES = 14 << 20
 _GZIP = 16 + zlib.MAX_WBITS
@@ -43,7 +43,7 @@ async def read_json(request: Request) -> tuple[bytes, Any]:
     """
     _require_json(request.headers.get("content-type"))
     encoding = _encoding(request.headers.getlist("content-encoding"))
-    settings: Settings = request.app.state.settings
+    settings: ApiSettings = request.app.state.settings
     most = settings.api_body_bytes
     try:
         async with asyncio.timeout(settings.api_body_s):

@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from api.access import SUBJECT
 from api.problem import Problem, answer
 from api.tls import subject_of
-from streams.settings.settings import Settings
+from streams.settings.api import ApiSettings
 
 _LINGER_S = 2.0
 _OTHER_FILES = 128
@@ -26,7 +26,7 @@ _Phase = Literal["head", "work", "rest"]
 class ConnectionConfig(uvicorn.Config):
     """uvicorn's configuration, with our settings in it: how patient a connection is, how many there may be."""
 
-    def __init__(self, app: Any, settings: Settings, **more: Any) -> None:
+    def __init__(self, app: Any, settings: ApiSettings, **more: Any) -> None:
         super().__init__(app, h11_max_incomplete_event_size=settings.api_head_bytes, **more)
         self.settings = settings
 

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from api.commands import EXAMPLE_QUEUE
 from streams.domain.command import TYPES
+from streams.domain.result import shown
 from streams.domain.status import Status
 from streams.domain.transitions import State
 
@@ -73,7 +74,7 @@ class CommandStatus(BaseModel):
     @classmethod
     def of(cls, status: Status) -> "CommandStatus":
         """What people see of a status."""
-        return cls.model_validate(status.model_dump(exclude={"command"}))
+        return cls.model_validate(shown(status))
 
 
 class FieldError(BaseModel):

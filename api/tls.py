@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from streams.errors import InvalidSettings
-from streams.settings.settings import Settings
+from streams.settings.api import ApiSettings, ClientSettings
 
 _SHORT = {
     "commonName": "CN",
@@ -20,7 +20,7 @@ _SHORT = {
 _MAX_SUBJECT_BYTES = 1000
 
 
-def server_context(settings: Settings) -> ssl.SSLContext | None:
+def server_context(settings: ApiSettings) -> ssl.SSLContext | None:
     """How the API speaks TLS; None where it has no certificate. The files are read now, and not again.
 
     Raises:
@@ -44,7 +44,7 @@ def server_context(settings: Settings) -> ssl.SSLContext | None:
     return context
 
 
-def client_context(settings: Settings) -> ssl.SSLContext:
+def client_context(settings: ClientSettings) -> ssl.SSLContext:
     """How the command line speaks TLS. Raises as `server_context`."""
     context = ssl.create_default_context()
     if settings.client_ca:

@@ -372,8 +372,9 @@ def test_the_topics_are_those_of_the_topics_file(monkeypatch: pytest.MonkeyPatch
         settings.drains_topic,
         settings.ledger_topic,
         settings.log_topic,
+        settings.results_topic,
     }
-    for role in ("commands", "drains", "ledger", "log"):
+    for role in ("commands", "drains", "ledger", "log", "results"):
         spec = found[getattr(settings, f"{role}_topic")]["spec"]
         count = getattr(settings, f"{role}_partitions")
         assert spec["partitions"] == (ledger_width(count) if role == "ledger" else count)

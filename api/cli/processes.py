@@ -22,7 +22,8 @@ from streams.errors import Misconfigured, Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.layout import apply_layout
 from streams.kafka.reachable import require_reachable
-from streams.settings.settings import EMBEDDED, Settings, load_settings
+from streams.settings.kafka import EMBEDDED
+from streams.settings.settings import Settings, load_settings
 
 KAFKA_PORT = 9092
 _READY_S = 60.0

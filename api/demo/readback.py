@@ -8,7 +8,7 @@ from streams.domain.topic import topic_of
 from streams.errors import Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.contents import StoredRecord, read_contents
-from streams.settings.settings import Settings
+from streams.settings.topics import TopicSettings
 
 _POLL_S = 0.02
 _SETTLED_S = 60.0
@@ -18,7 +18,7 @@ Records = Sequence[StoredRecord]
 class Readback:
     """Reads queues as dispatchers would, and whole topics; all that was written before is seen."""
 
-    def __init__(self, kafka: Cluster, settings: Settings) -> None:
+    def __init__(self, kafka: Cluster, settings: TopicSettings) -> None:
         self._kafka = kafka
         self._settings = settings
 

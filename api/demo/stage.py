@@ -25,7 +25,8 @@ from streams.kafka.connection import Connection
 from streams.kafka.layout import INTERNAL_CONFIG, apply_layout
 from streams.kafka.reachable import require_reachable
 from streams.kafka.topics import Topics
-from streams.settings.settings import EMBEDDED, Settings
+from streams.settings.kafka import EMBEDDED
+from streams.settings.settings import Settings
 
 _START_S = 60.0
 _ASK_S = 5.0
@@ -178,6 +179,7 @@ class Stage:
                 ("drains", settings.drains_topic, settings.drains_partitions),
                 ("ledger", settings.ledger_topic, ledger_width(settings.ledger_partitions)),
                 ("log", settings.log_topic, settings.log_partitions),
+                ("results", settings.results_topic, settings.results_partitions),
             ):
                 self.made(name)
                 topics = Topics(kafka.connection)
@@ -218,6 +220,7 @@ def _own_names(run: str) -> dict[str, str]:
         "drains_topic": f"xferq.{run}.drains",
         "ledger_topic": f"xferq.{run}.ledger",
         "log_topic": f"xferq.{run}.delivery-log",
+        "results_topic": f"xferq.{run}.results",
         "worker_group": f"xferq.{run}.worker",
         "group_template": f"xferq.{run}.dispatch.{{topic}}",
     }

@@ -1,6 +1,7 @@
-"""Cancels a transfer by a command on Kafka, and follows the delivery log: `python cancel.py QUEUE REASON`.
+"""Cancels a transfer by a command on Kafka, and follows it to its end: `python cancel.py QUEUE REASON [ID]`.
 
-Needs confluent-kafka. QUEUE is an xfer queue's name. Goes on until Ctrl-C.
+Needs confluent-kafka. QUEUE is an xfer queue's name. With the ID of an earlier try, the same command is sent again.
+Ends when the command has: with status 1 where it was refused.
 """
 
 import json
@@ -8,17 +9,18 @@ import os
 import sys
 import uuid
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 SERVERS = os.environ.get("XFERQ_BOOTSTRAP_SERVERS", "127.0.0.1:9092")
 COMMANDS = os.environ.get("XFERQ_COMMANDS_TOPIC", "xferq.commands")
 LOG = os.environ.get("XFERQ_LOG_TOPIC", "delivery-log")
+RESULTS = os.environ.get("XFERQ_RESULTS_TOPIC", "xferq.results")
 
 
-def publish(queue: str, reason: str) -> None:
+def publish(queue: str, reason: str, id: str) -> None:
     """Publish the command; it is durable when this returns."""
     # With an id of its own a command may be sent again after a failure: twice with the same id is one cancel.
-    command = {"type": "xfer.cancel", "queue_name": queue, "reason": reason, "id": f"cancel-{uuid.uuid4()}"}
+    command = {"type": "xfer.cancel", "queue_name": queue, "reason": reason, "id": id}
     # murmur2, as Java's clients: all commands of a queue come to one partition, in their order.
     producer = Producer({"bootstrap.servers": SERVERS, "enable.idempotence": True, "partitioner": "murmur2_random"})
     failures = []
@@ -32,38 +34,59 @@ def publish(queue: str, reason: str) -> None:
         raise SystemExit(f"not published: {failures or 'no answer'}")
 
 
-def follow(queue: str) -> None:
-    """Print the id of each message that comes out of the queue, and where it is now."""
+def reader(*topics: str) -> Consumer:
+    """A consumer of all that is written to the topics from now on."""
     consumer = Consumer(
         {
             "bootstrap.servers": SERVERS,
-            "group.id": "example-cancel",
-            # The log is written in the transactions that move the messages. One that was aborted leaves records of
-            # moves that never were; only a reader of what is committed does not see them.
+            "group.id": f"example-{uuid.uuid4()}",  # of this run alone: it commits nothing
+            # Log and results are written in the transactions that make them true. One that was aborted leaves records
+            # of what never was; only a reader of what is committed does not see them.
             "isolation.level": "read_committed",
-            "auto.offset.reset": "earliest",
             "enable.auto.commit": False,
         }
     )
-    consumer.subscribe([LOG])
+    places = []
+    for topic in topics:
+        for partition in consumer.list_topics(topic, timeout=30).topics[topic].partitions:
+            _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+            places.append(TopicPartition(topic, partition, end))
+    consumer.assign(places)
+    return consumer
+
+
+def follow(consumer: Consumer, id: str) -> dict:
+    """Print the id of each message that the command moves, and where it is now; returns the command's end."""
+    moved, result = 0, None
+    # Results and log come from different partitions: the end may be seen before the last moves.
+    while result is None or moved < result["restored"]:
+        message = consumer.poll(1)
+        if message is None:
+            continue
+        if message.error():
+            raise KafkaException(message.error())
+        if message.topic() == RESULTS:
+            value = json.loads(message.value()) if message.key() == id.encode() else {}
+            if value.get("state") in ("done", "refused"):
+                result = value
+        elif dict(message.headers() or ()).get("command_id") == id.encode():
+            moved += 1
+            print(json.loads(message.value())["id"], dict(message.headers())["destination"].decode(), flush=True)
+    return result
+
+
+def main(queue: str, reason: str, id: str | None = None) -> int:
+    """The exit status."""
+    id = id or f"cancel-{uuid.uuid4()}"
+    consumer = reader(LOG, RESULTS)  # before the command is sent, or it would miss the first records
     try:
-        while True:
-            message = consumer.poll(1)
-            if message is None:
-                continue
-            if message.error():
-                raise KafkaException(message.error())
-            record = json.loads(message.value())
-            if record["response"]["content"].startswith(f"Rebound from {queue} to "):
-                print(record["id"], record["queue"], flush=True)
-            # Only now, when it was dealt with: after a crash it comes again.
-            consumer.commit(message, asynchronous=False)
-    except KeyboardInterrupt:
-        pass
+        publish(queue, reason, id)
+        result = follow(consumer, id)
     finally:
         consumer.close()
+    print(f"{result['state']}: {result['restored']} restored, {result['returned']} returned", file=sys.stderr)
+    return 0 if result["state"] == "done" else 1
 
 
 if __name__ == "__main__":
-    publish(*sys.argv[1:])
-    follow(sys.argv[1])
+    sys.exit(main(*sys.argv[1:]))

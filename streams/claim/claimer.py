@@ -29,7 +29,7 @@ from functools import partial
 from streams.claim.confirmation import Confirmation
 from streams.claim.heads import Heads, Snapshot
 from streams.claim.hold import GroupHold
-from streams.claim.records import records_of
+from streams.claim.records import claimed_status, new_claim, records_of
 from streams.claim.request import ClaimRequest
 from streams.concurrency.backoff import backoff_s
 from streams.concurrency.deadline import comes_true
@@ -41,10 +41,10 @@ from streams.domain.selection import Passed
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
-from streams.domain.trace import TRACEPARENT, TRACESTATE
 from streams.errors import Conflict, Fenced, NotAQueue, OutcomeUnknown, Refused, Unavailable, XferqError
 from streams.ledger.keys import passed_key
 from streams.ledger.ledger import Ledger
+from streams.ledger.results import Results
 from streams.lookup import find_topic, require_gone
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
 from streams.settings.settings import Settings
@@ -64,16 +64,24 @@ _HEADS = (
 )
 
 
+def fence_of(topic: str) -> str:
+    """The transactional id under which a queue is claimed: who takes it over ends an earlier claim's transaction."""
+    return f"xferq.claim.{topic}"
+
+
 class Claimer:
     """Claims queues, and stands by what was claimed."""
 
-    def __init__(self, kafka: Kafka, ledger: Ledger, settings: Settings, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, kafka: Kafka, ledger: Ledger, results: Results, settings: Settings, now: Callable[[], datetime]
+    ) -> None:
         self._kafka = kafka
         self._ledger = ledger
+        self._results = results
         self._settings = settings
         self._now = now
         self._heads = Heads(kafka, ledger, settings)
-        # Two claims of one queue in this very process would only fence each other.
+        # By transactional id: two claims of one queue in this very process would only fence each other.
         self._locks = KeyedLocks()
         self._places = Places(settings.concurrent_claims)
         self.confirmation = Confirmation(ledger, settings, self._heads)
@@ -106,7 +114,7 @@ class Claimer:
             try:
                 is_again = request.is_again or attempt > 0
                 request.on_step(_PLACE)
-                async with self._places.place(is_again=is_again), self._locks.held(request.topic):
+                async with self._places.place(is_again=is_again), self._locks.held(fence_of(request.topic)):
                     claim, is_new = await self._attempt(request)
             except (Fenced, OutcomeUnknown, Conflict) as error:
                 # Another claimer or a dispatcher was here: let one of us finish, then look what is there. Claimers
@@ -129,7 +137,7 @@ class Claimer:
         producer = None
         try:
             request.on_step(_FENCE)
-            producer = await self._kafka.producer(f"xferq.claim.{topic.name}")  # 1
+            producer = await self._kafka.producer(fence_of(topic.name))  # 1
             request.on_step(_BARRIER)
             claim, status = await self._known(request)  # 2
             is_new = claim is None
@@ -164,10 +172,10 @@ class Claimer:
         return claim, request.admit()
 
     @asynccontextmanager
-    async def fence(self, topic: str) -> AsyncIterator[Producer]:
-        """The queue's transactional id: this ends the transaction of another claimer, which starts again, alive."""
-        async with self._locks.held(topic):
-            producer = await self._kafka.producer(f"xferq.claim.{topic}")
+    async def fence(self, id: str) -> AsyncIterator[Producer]:
+        """A transactional id: its last holder's transaction is over, and no claim of this process has it meanwhile."""
+        async with self._locks.held(id):
+            producer = await self._kafka.producer(id)
             try:
                 yield producer
             finally:
@@ -178,7 +186,7 @@ class Claimer:
 
         Under the fence: no claimer that stood still claims the queue for the command afterwards.
         """
-        async with self.fence(request.topic) as producer:
+        async with self.fence(fence_of(request.topic)) as producer:
             claim, _ = await self._known(request)
             if claim is None:
                 values = [(passed_key(request.topic, request.id), passed.to_bytes())]
@@ -207,21 +215,8 @@ class Claimer:
         self, request: ClaimRequest, status: Status | None, snapshot: Snapshot, producer: Producer
     ) -> Claim:
         topic = snapshot.topic
-        trace = current_trace()
-        claim = Claim(
-            id=request.id,
-            kind=request.kind,
-            topic=topic.name,
-            topic_id=topic.id,
-            queue=request.queue,
-            xfer_queue=request.xfer_queue,
-            reason=request.reason,
-            group=self._settings.group_of(topic.name),
-            ranges=snapshot.ranges,
-            claimed_at=format_time(self._now()),
-            traceparent=trace.get(TRACEPARENT),
-            tracestate=trace.get(TRACESTATE),
-        )
+        group, at = self._settings.group_of(topic.name), format_time(self._now())
+        claim = new_claim(request, topic.id, group, snapshot.ranges, at, current_trace())
         offsets = None
         if claim.ranges:
             # Never back: where a head lies beyond the end, the head it stays.
@@ -229,8 +224,12 @@ class Claimer:
             earlier = self._ledger.heads(topic.name, topic.id)
             stamped = claim.ranges.keys() | {p for p, end in ends.items() if end == earlier.get(p)}
             offsets = GroupOffsets(claim.group, topic.name, ends, snapshot.committed, stamped)
+        status = status and claimed_status(claim, status)
         await producer.transact(
-            [self._ledger.write(producer, topic.name, records_of(claim, status))],
+            [
+                *([] if status is None else self._results.writes(producer, status, revision=1)),
+                self._ledger.write(producer, topic.name, records_of(claim, status)),
+            ],
             offsets,
             None if offsets is None else partial(self._heads.hold_to, topic),
         )
@@ -254,11 +253,10 @@ class Claimer:
         For the guard. Fences a claimer that is claiming the queue just now; it starts again. Without `evict`
         only the heads are put back: where none of the claimed messages is there to be dispatched any more.
         """
-        async with self._locks.held(claim.topic):
-            await self._reassert(claim, evict)
+        async with self.fence(fence_of(claim.topic)) as producer:
+            await self._reassert(claim, producer, evict)
 
-    async def _reassert(self, claim: Claim, evict: bool) -> None:
-        producer = await self._kafka.producer(f"xferq.claim.{claim.topic}")
+    async def _reassert(self, claim: Claim, producer: Producer, evict: bool) -> None:
         hold = GroupHold(self._kafka, claim.group)
         try:
             await self._ledger.barrier(claim.topic)
@@ -275,7 +273,6 @@ class Claimer:
                 await hold.evict()
                 await self.confirmation.confirm(claim, producer, hold)
         finally:
-            self._closing.begin(producer.close())
             self._background.begin(hold.release(self._settings.hold_ms))
 
     async def stop(self) -> None:

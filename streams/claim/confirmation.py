@@ -18,7 +18,7 @@ from streams.errors import Refused, Unavailable, XferqError
 from streams.ledger.keys import HEADS, UNCONFIRMED, waiting_key
 from streams.ledger.ledger import Ledger
 from streams.ports import Producer
-from streams.settings.settings import Settings
+from streams.settings.work import WorkSettings
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 class Confirmation:
     """Looks at a group after a claim, and keeps in mind, and in the ledger, where that is still to be done."""
 
-    def __init__(self, ledger: Ledger, settings: Settings, heads: Heads) -> None:
+    def __init__(self, ledger: Ledger, settings: WorkSettings, heads: Heads) -> None:
         self._ledger = ledger
         self._settings = settings
         self._heads = heads
@@ -113,7 +113,7 @@ class Confirmation:
     async def _remove_note(self, claim: Claim) -> None:
         """Nothing is to come any more; where this can't be written, the guard does it all once more."""
         try:
-            await self._ledger.record(claim.topic, [(waiting_key(claim.topic, HEADS, claim.id), None)])
+            await self._ledger.remove(claim.topic, waiting_key(claim.topic, HEADS, claim.id))
         except XferqError as error:
             _log.info("claim.unrecorded id=%s topic=%s error=%s", claim.id, claim.topic, error)
 

@@ -3,13 +3,14 @@
 import logging
 from datetime import datetime
 
+from streams.domain.abilities import in_words
 from streams.domain.status import Status
 from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
 from streams.domain.transitions import ENDED, Event, can_be
-from streams.errors import Refused, Revoked
+from streams.errors import Refused, Revoked, Unavailable
 from streams.ledger.ledger import Ledger
-from streams.settings.settings import Settings
+from streams.settings.work import WorkSettings
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ class NotWanted(Refused):
 class Admission:
     """Lets a command through once. What it says of the ledger counts behind a barrier for the command's queue."""
 
-    def __init__(self, ledger: Ledger, settings: Settings) -> None:
+    def __init__(self, ledger: Ledger, settings: WorkSettings) -> None:
         self._ledger = ledger
         self._settings = settings
 
@@ -61,9 +62,12 @@ class Admission:
 
         Raises:
             NotWanted: it has expired, or was withdrawn.
+            Unavailable: it is another version's to decide that.
         """
         control = self._ledger.control(id)
-        if control is not None and can_be(self._ledger.state(id), "withdrawn"):
+        if needs := self._ledger.lacking(id):
+            raise Unavailable(in_words(needs))
+        if control is not None and control.action == "withdraw" and can_be(self._ledger.state(id), "withdrawn"):
             by = f" by {control.requested_by}" if control.requested_by else ""
             raise NotWanted("withdrawn", f"it was withdrawn{by}" + (f": {control.reason}" if control.reason else ""))
         if expires_at is not None and expires_at <= now and can_be(self._ledger.state(id), "expired"):

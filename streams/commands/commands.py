@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 
-from streams.claim.claimer import Claimer
+from streams.claim.claimer import Claimer, fence_of
 from streams.claim.request import ClaimRequest
 from streams.commands.admission import Admission, NotToDo, NotWanted
 from streams.commands.announcements import ITS_TURN, Announcements
@@ -29,6 +29,7 @@ from streams.domain.timestamp import parse_time
 from streams.domain.topic import drains_partition, topic_of
 from streams.errors import Refused, Revoked, Unavailable, XferqError
 from streams.ledger.ledger import Ledger
+from streams.ledger.results import Results
 from streams.ports import Kafka
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
@@ -50,6 +51,7 @@ class Commands:
         kafka: Kafka,
         ledger: Ledger,
         claimer: Claimer,
+        results: Results,
         settings: Settings,
         now: Callable[[], datetime],
         health: Health,
@@ -60,8 +62,8 @@ class Commands:
         self._settings = settings
         self._now = now
         self._health = health
-        self.outcomes = Outcomes(kafka, ledger, claimer, now)
-        self._transfers = Transfers(kafka, ledger, claimer, self.outcomes, self._claim, now)
+        self.outcomes = Outcomes(ledger, claimer, results, now)
+        self._transfers = Transfers(kafka, ledger, claimer, results, self.outcomes, self._claim, now)
         self._admission = Admission(ledger, settings)
         self._ids = Ids(ledger)
         self.announcements = Announcements(ledger, self._ids, self._admission, self.parse)
@@ -211,7 +213,7 @@ class Commands:
                 await self._ledger.barrier(name)
         except TimeoutError:
             if status.type != "xfer.cancel":
-                async with self._claimer.fence(name):
+                async with self._claimer.fence(fence_of(name)):
                     pass
             async with self.outcomes.fence(status):  # which reads the ledger, too
                 pass

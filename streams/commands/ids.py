@@ -45,7 +45,7 @@ class Ids:
             await self._ledger.record(id, [(id_key(id, nonce), Owned(content=content).to_bytes())])
             await self._read_back(id, nonce)
             if self._ledger.owner_of(id) != content:
-                await self._ledger.record(id, [(id_key(id, nonce), None)])
+                await self._ledger.remove(id, id_key(id, nonce))
         if self._ledger.owner_of(id) != content:
             raise IdTaken(f"{id} is the id of another command")
         return self._ledger.wanted(id)[:1] == [nonce]

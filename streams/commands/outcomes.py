@@ -14,17 +14,19 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 
-from streams.claim.claimer import Claimer
+from streams.claim.claimer import Claimer, fence_of
 from streams.commands.admission import NotToDo
 from streams.concurrency.ending import Background
 from streams.concurrency.keyed_locks import KeyedLocks
+from streams.domain.result import revision_after
 from streams.domain.status import Status, name_of
 from streams.domain.timestamp import format_time
-from streams.domain.transitions import ENDED, Event, IllegalTransition, advance
+from streams.domain.transitions import ENDED, Event, advance, can_be
 from streams.errors import Unavailable, XferqError
 from streams.ledger.keys import outcome_key
 from streams.ledger.ledger import Ledger
-from streams.ports import Kafka, Producer
+from streams.ledger.results import Results
+from streams.ports import Producer
 from streams.telemetry.metrics import COMMANDS
 
 _log = logging.getLogger(__name__)
@@ -33,33 +35,23 @@ _log = logging.getLogger(__name__)
 class Outcomes:
     """Writes the ends of commands."""
 
-    def __init__(self, kafka: Kafka, ledger: Ledger, claimer: Claimer, now: Callable[[], datetime]) -> None:
-        self._kafka = kafka
+    def __init__(self, ledger: Ledger, claimer: Claimer, results: Results, now: Callable[[], datetime]) -> None:
         self._ledger = ledger
+        self._results = results
         self._claimer = claimer
         self._now = now
-        self._locks = KeyedLocks()
         self._partitions = KeyedLocks()
         self._finishing: set[str] = set()
-        self._closing = Background()
         self._background = Background()
 
     @asynccontextmanager
     async def fence(self, status: Status) -> AsyncIterator[Producer]:
         """The command's fence, with all known that the ledger says of the command."""
         name = name_of(status)
-        async with self._claimer.fence(name) if status.type == "xfer.cancel" else self._of_command(status.id) as fence:
+        id = fence_of(name) if status.type == "xfer.cancel" else f"xferq.command.{status.id}"
+        async with self._claimer.fence(id) as fence:
             await self._ledger.barrier(name)
             yield fence
-
-    @asynccontextmanager
-    async def _of_command(self, id: str) -> AsyncIterator[Producer]:
-        async with self._locks.held(id):
-            producer = await self._kafka.producer(f"xferq.command.{id}")
-            try:
-                yield producer
-            finally:
-                self._closing.begin(producer.close())
 
     async def refuse(self, status: Status, event: Event, why: str) -> None:
         """End the command before its beginning, by this event.
@@ -70,13 +62,11 @@ class Outcomes:
             XferqError: it could not be written down; it may have been.
         """
         async with self.fence(status) as fence:
-            try:
-                advance(self._ledger.state(status.id), event)
-            except IllegalTransition:
-                known = self._ledger.status(status.id)
-                if known is not None and known.state in ENDED:
-                    raise NotToDo("known") from None
-                raise Unavailable(why) from None
+            state = self._ledger.state(status.id)
+            if state in ENDED:
+                raise NotToDo("known")
+            if not can_be(state, event):
+                raise Unavailable(why)
             status = self._ledger.recorded_status(status.id) or status
             await self.write(fence, self._refused(status, event, why))
 
@@ -87,6 +77,7 @@ class Outcomes:
             XferqError: it could not be written down; it may have been.
         """
         status = self._refused(status, "refused", why)
+        await self._results.publish(status, revision=1)  # first: it comes again until its end is in the ledger
         await self._ledger.record(name_of(status), [(outcome_key(status.id), status.to_bytes())])
         self.tell(status)
 
@@ -127,13 +118,16 @@ class Outcomes:
     def _drained(self, id: str) -> Status | None:
         """The end that is to be written."""
         status = self._ledger.status(id)
+        if self._ledger.lacking(id):
+            return None  # how it ends, another version has to tell
         is_written = self._ledger.outcome(id) is not None or status == self._ledger.recorded_status(id)
         return None if is_written or status is None or status.state != "done" else status
 
     async def write(self, fence: Producer, outcome: Status) -> None:
         """Write this end, and count it."""
         values = [(outcome_key(outcome.id), outcome.to_bytes())]
-        await fence.transact([self._ledger.write(fence, name_of(outcome), values)])
+        result = self._results.writes(fence, outcome, revision_after(self._ledger.state(outcome.id)))
+        await fence.transact([*result, self._ledger.write(fence, name_of(outcome), values)])
         self.tell(outcome)
 
     def tell(self, outcome: Status) -> None:
@@ -145,6 +139,5 @@ class Outcomes:
         )  # fmt: skip
 
     async def stop(self) -> None:
-        """End what is under way, and close what is open."""
+        """End what is under way."""
         await self._background.stop()
-        await self._closing.ended()

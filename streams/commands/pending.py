@@ -156,7 +156,7 @@ class Pending:
         try:
             if not await self._execute(record, lambda: self._owns_queue(name)):
                 return False
-            await self._ledger.record(name, [(pending_key(name, record.position), None)])
+            await self._ledger.remove(name, pending_key(name, record.position))
             await self._ledger.barrier(name)  # or this view would show it once more
         except XferqError as error:
             _log.warning("command.again partition=%d offset=%d error=%s", record.partition, record.offset, error)

@@ -25,6 +25,7 @@ from streams.domain.topic import topic_of
 from streams.errors import NotAQueue, Refused, XferqError
 from streams.ledger.keys import command_key, selection_key, tally_key
 from streams.ledger.ledger import Ledger
+from streams.ledger.results import Results
 from streams.ports import Kafka
 
 _AT_ONCE = 8
@@ -56,6 +57,7 @@ class Transfers:
         kafka: Kafka,
         ledger: Ledger,
         claimer: Claimer,
+        results: Results,
         outcomes: Outcomes,
         claim_queue: Callable[[ClaimRequest], Awaitable[Claim]],
         now: Callable[[], datetime],
@@ -63,6 +65,7 @@ class Transfers:
         self._kafka = kafka
         self._ledger = ledger
         self._claimer = claimer
+        self._results = results
         self._outcomes = outcomes
         self._claim_queue = claim_queue
         self._now = now
@@ -183,4 +186,5 @@ class Transfers:
                 await self._outcomes.write(fence, status)
             else:
                 values = [(tally_key(name, id), tally.to_bytes()), (command_key(id), status.to_bytes())]
-                await fence.transact([self._ledger.write(fence, name, values)])
+                result = self._results.writes(fence, status, revision=1)
+                await fence.transact([*result, self._ledger.write(fence, name, values)])

@@ -1,10 +1,10 @@
 """What the ledger remembers of a claim: the ranges taken, how far each has been drained, and the heads."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from streams.domain.timestamp import parse_time
 from streams.domain.trace import parse_trace
@@ -44,6 +44,8 @@ class Claim(LedgerValue):
     group: str
     ranges: dict[int, tuple[int, int]]
     claimed_at: str
+    needs: tuple[str, ...] = ()
+    """What a worker has to be able to do, to drain it (`streams.domain.abilities`)."""
     traceparent: _TextIfAny = None
     tracestate: _TextIfAny = None
 
@@ -162,11 +164,19 @@ class Head(LedgerValue):
 class Control(LedgerValue):
     """What an operator wants of a command: the worker that carries the command out reads it before it begins.
 
-    It lies with the command: `queue_name` is that of its xfer queue.
+    It lies with the command: `queue_name` is that of its xfer queue. Who does not know the action of a later version
+    finds out by its `needs` (`streams.domain.abilities`).
     """
 
-    action: Literal["withdraw"]
+    action: str
+    needs: tuple[str, ...] = ()
     queue_name: str
     reason: str | None = None
     requested_at: str
     requested_by: str | None = None
+
+    @model_validator(mode="after")
+    def _can_be_told_from_others(self) -> Self:
+        if self.action != "withdraw" and not self.needs:
+            raise ValueError("an action that is not known has to say what it needs")
+        return self

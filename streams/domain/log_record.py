@@ -81,6 +81,12 @@ def rebind_record(
         raise InvalidEnvelope("metadata to be logged is nested too deeply") from None
 
 
+def rebind_headers(command_id: str, kind: str, source: str, destination: str) -> list[tuple[str, bytes]]:
+    """The headers of the log's record in Kafka: whose move it is and between which queues, without a parsed body."""
+    values = {"type": "AdminRebind", "command_id": command_id, "kind": kind, "source": source}
+    return [(name, value.encode()) for name, value in {**values, "destination": destination}.items()]
+
+
 def rebind_content(from_queue: str, queue: str, reason: str) -> str:
     """The text of the record's response, on a single line as KumoMTA's log writes every response."""
     content = f"Rebound from {from_queue} to {queue}: {reason}"

@@ -10,7 +10,7 @@ from datetime import datetime
 from streams.drain.limits import Limits
 from streams.errors import Rejected, Unavailable, Unreadable
 from streams.ports import Kafka, Producer
-from streams.settings.settings import Settings
+from streams.settings.topics import TopicSettings
 from streams.unopened import Unopened
 
 _log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ _CLOCKS_MS = 60_000
 class Destinations:
     """The topics that one drain writes to. Creates the missing ones and learns from what was turned down."""
 
-    def __init__(self, kafka: Kafka, settings: Settings, source: str) -> None:
+    def __init__(self, kafka: Kafka, settings: TopicSettings, source: str) -> None:
         self._kafka = kafka
         self._settings = settings
         self._source = source

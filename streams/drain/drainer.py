@@ -157,16 +157,20 @@ class Drainer:
 
     async def record_reason(self, topic: str, partition: int, why: str) -> None:
         """Let the status of the command whose range is next say what it waits for, if that can be had quickly."""
-        ledger = self._context.ledger
-        for claim in ledger.unfinished(topic, partition)[:1]:
-            step = ledger.progress(topic, partition, claim.id)
-            offset = claim.ranges[partition][0] if step is None else step.offset
-            wait = StallReason(why=why[:_REASON_CHARS], offset=offset)
-            try:
-                async with asyncio.timeout(_RECORD_TIMEOUT_S):
-                    await ledger.record(topic, [(waiting_key(topic, partition, claim.id), wait.to_bytes())])
-            except (XferqError, TimeoutError) as error:
-                _log.info("drain.unrecorded topic=%s partition=%d error=%r", topic, partition, error)
+        for claim in self._context.ledger.unfinished(topic, partition)[:1]:
+            await self.record_wait(claim, partition, why)
+
+    async def record_wait(self, claim: Claim, partition: int, why: str) -> None:
+        """The same for one claim's range."""
+        ledger, topic = self._context.ledger, claim.topic
+        step = ledger.progress(topic, partition, claim.id)
+        offset = claim.ranges[partition][0] if step is None else step.offset
+        wait = StallReason(why=why[:_REASON_CHARS], offset=offset)
+        try:
+            async with asyncio.timeout(_RECORD_TIMEOUT_S):
+                await ledger.record(topic, [(waiting_key(topic, partition, claim.id), wait.to_bytes())])
+        except (XferqError, TimeoutError) as error:
+            _log.info("drain.unrecorded topic=%s partition=%d error=%r", topic, partition, error)
 
     async def _drain_ranges(
         self,
@@ -202,12 +206,16 @@ class Drainer:
                     continue
                 drain = RangeDrain(context, claim, partition, producer, trouble.destinations, trouble.sizer)
                 with self._span(claim, partition, drain, trouble.sizer):
-                    await (drain.give_up() if is_gone else drain.run(may_continue))
+                    await (drain.give_up() if is_gone else drain.run(self._while_able(claim.id, may_continue)))
                 drained.append(claim.id)
             if undecided:
                 raise next(iter(undecided.values()))
         finally:
             await producer.close()
+
+    def _while_able(self, id: str, may_continue: Callable[[], bool]) -> Callable[[], bool]:
+        """Until a control comes that needs what this worker can't do: another version has to go on."""
+        return lambda: may_continue() and not self._context.ledger.lacking(id)
 
     async def _pass_barrier(self, topic: str, partition: int, failures: int) -> None:
         """Read the ledger up to a mark. Not for long with a place in hand: what holds the ledger up may be left over by

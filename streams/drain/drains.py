@@ -12,8 +12,10 @@ from collections.abc import Callable, Collection
 
 from streams.concurrency.ending import end_after, say_failure
 from streams.drain.drainer import Drainer
+from streams.drain.left_alone import LeftAlone
 from streams.errors import Revoked
 from streams.ledger.ledger import Ledger
+from streams.telemetry.health import Health
 
 _log = logging.getLogger(__name__)
 _AFTER_BUG_S = 5.0
@@ -104,9 +106,11 @@ class Drains:
         partition_of: Callable[[str, int], int],
         places: int,
         after: Callable[[str], None],
+        health: Health,
     ) -> None:
         self._drainer = drainer
         self._ledger = ledger
+        self._left_alone = LeftAlone(ledger, drainer, health)
         self._partition_of = partition_of
         self._after = after
         self._share: frozenset[int] = frozenset()
@@ -122,15 +126,17 @@ class Drains:
         ledger.on_left = self._on_left
 
     def start(self) -> None:
-        """Begin to record for which commands a turn is long in coming."""
-        self._recording = self._recording or asyncio.create_task(self._record_late())
+        """Begin to record for which commands a turn is long in coming, and which can't be carried out here."""
+        self._recording = self._recording or asyncio.create_task(self._record_waits())
 
-    async def _record_late(self) -> None:
+    async def _record_waits(self) -> None:
         while True:
             await asyncio.sleep(_LATE_CHECK_S)
             try:
                 for where in self._first.turns.late(_LATE_S):
                     await self._drainer.record_reason(*where, _TURN)
+                if await self._left_alone.look(self._owns):
+                    self.look()
             except Exception:  # noqa: BLE001 - a bug must not end this for as long as the worker lives
                 _log.exception("drain.failed")
 
@@ -171,7 +177,7 @@ class Drains:
         where = topic, partition
         if where in self._at_work:
             self._news.setdefault(where, set()).add(id)
-        elif where not in self._later and self._owns(where):
+        elif where not in self._later and self._owns(where) and not self._ledger.lacking(id):
             # What has failed waits among its own kind, however often it is asked for.
             line = self._again if where in self._drainer.troubled else self._first
             line.turns.add(id, where)

@@ -8,25 +8,28 @@ from collections.abc import Sequence
 from datetime import datetime
 from email.parser import BytesHeaderParser
 from email.policy import compat32
+from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 
 from streams.domain.claim import Claim, Kind
 from streams.domain.envelope import Envelope, Restored, dump_envelope, parse_envelope, restore, save
-from streams.domain.log_record import rebind_record
+from streams.domain.log_record import rebind_headers, rebind_record
 from streams.domain.returned import NotRestorable, ReturnReason
 from streams.records import Header, Record
 
 ENVELOPE = "envelope"
+_DESTINATIONS = 4096
 _HEADERS_END = 256 << 10
 """Only so many bytes of a message are searched for the headers that the log carries."""
 
 
 class Moved(NamedTuple):
-    """A message after its move: the queue that it goes to, its headers, its log record."""
+    """A message after its move: the queue that it goes to, its headers, its log record and that one's headers."""
 
     queue: str
     headers: list[Header]
     log: bytes
+    log_headers: list[Header]
 
 
 class Strategy(Protocol):
@@ -57,6 +60,8 @@ class _Rebind:
         self._node_id = node_id
         self._log_meta = log_meta
         self._log_headers = log_headers
+        # The same for all messages between two queues.
+        self._headers_to = lru_cache(_DESTINATIONS)(partial(rebind_headers, claim.id, claim.kind, claim.queue))
 
     def __call__(self, record: Record, now: datetime) -> Moved:
         """See `Strategy`."""
@@ -76,7 +81,8 @@ class _Rebind:
             meta_names=self._log_meta,
             headers=_carried(value, self._log_headers) if self._log_headers and value is not None else None,
         )
-        return Moved(queue, [*headers[:at], (ENVELOPE, dump_envelope(moved)), *headers[at + 1 :]], log)
+        headers = [*headers[:at], (ENVELOPE, dump_envelope(moved)), *headers[at + 1 :]]
+        return Moved(queue, headers, log, self._headers_to(queue))
 
     def _rebound(self, envelope: Envelope, now: datetime) -> Restored:
         """The envelope after the move, and the queue that it goes to."""

@@ -9,8 +9,6 @@ from streams.drain.strategy import Moved
 from streams.records import Batch, Header, Record, Write
 from streams.unopened import Unopened
 
-_LOG_HEADERS: list[Header] = [("type", b"AdminRebind")]
-
 
 class TransactionBatch:
     """What a mover fills and a transaction writes; without I/O and without a clock."""
@@ -63,13 +61,13 @@ class TransactionBatch:
             return ReturnReason.DESTINATION_UNAVAILABLE
         limits, log, partition, timestamp = self._limits, self._log, record.partition, record.timestamp
         key, value = record.key, record.value
-        _, headers, line = message
+        _, headers, line, about = message
         if limits.times and limits.nearest(topic, timestamp, now_ms) != timestamp:
             return ReturnReason.TIMESTAMP
-        if limits.sizes and not (self._fits(topic, key, value, headers) and self._fits(log, key, line, _LOG_HEADERS)):
+        if limits.sizes and not (self._fits(topic, key, value, headers) and self._fits(log, key, line, about)):
             return ReturnReason.TOO_LARGE
         self._add((topic, partition % count), timestamp, key, value, headers)
-        self._add((log, partition % self.partitions[log]), now_ms, key, line, _LOG_HEADERS)
+        self._add((log, partition % self.partitions[log]), now_ms, key, line, about)
         return None
 
     def give_back(self, record: Record, now_ms: int) -> None:

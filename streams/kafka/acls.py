@@ -7,7 +7,8 @@ import shlex
 from dataclasses import dataclass
 from typing import Literal
 
-from streams.settings.settings import Settings, load_settings
+from streams.settings.settings import load_settings
+from streams.settings.topics import TopicSettings
 
 Part = Literal["api", "worker", "operator", "dispatcher", "reader"]
 Resource = Literal["topic", "group", "transactional-id"]
@@ -44,17 +45,23 @@ KAFKAS_OWN = ("__transaction_state", "__consumer_offsets")
 """Kafka's topics of transactions and of groups' offsets."""
 
 
-def ledger_group(settings: Settings) -> str:
+def ledger_group(settings: TopicSettings) -> str:
     """The group, without members, in which the id of the ledger's topic is remembered."""
     return f"{settings.worker_group}.ledger"
 
 
-def acls(settings: Settings) -> list[Acl]:
+def acls(settings: TopicSettings) -> list[Acl]:
     """All that is needed, for the names in these settings.
 
     Kafka grants Describe with Read, Write or Delete, and DescribeConfigs with AlterConfigs.
     """
-    internal = (settings.commands_topic, settings.drains_topic, settings.ledger_topic, settings.log_topic)
+    internal = (
+        settings.commands_topic,
+        settings.drains_topic,
+        settings.ledger_topic,
+        settings.log_topic,
+        settings.results_topic,
+    )
     before, braces, _ = settings.group_template.partition("{topic}")
     groups, is_prefix = (before + _QUEUES, True) if braces else (before, False)
     found: list[Acl] = []
@@ -84,6 +91,7 @@ def acls(settings: Settings) -> list[Acl]:
         },
     )
     topic("api", settings.log_topic, {"Describe": "finds its partitions", **looks})
+    topic("api", settings.results_topic, {"Describe": "finds its partitions", **looks})
     queues("api", {"Describe": "checks that the queue of a cancel exists"})
 
     same = "checks that the ledger is the one that was used so far"
@@ -98,6 +106,8 @@ def acls(settings: Settings) -> list[Acl]:
     topic("worker", settings.ledger_topic, {"Read": "reads claims and progress", "Write": "writes them", **looks})
     hangs = "checks whether a transaction of its own hangs there"
     topic("worker", settings.log_topic, {"Read": hangs, "Write": "writes AdminRebind records", **looks})
+    tells = "publishes what becomes of commands"
+    topic("worker", settings.results_topic, {"Read": hangs, "Write": tells, **looks})
     found.append(Acl("worker", "group", settings.worker_group, "Read", "shares the work out"))
     found.append(Acl("worker", "group", ledger_group(settings), "Read", same))
     queues(
@@ -134,6 +144,7 @@ def acls(settings: Settings) -> list[Acl]:
     queues("dispatcher", {"Read": "takes messages"})
     queue_groups("dispatcher", "Read", "joins, and commits")
     topic("reader", settings.log_topic, {"Read": "reads records"})
+    topic("reader", settings.results_topic, {"Read": "reads records"})
     found.append(Acl("reader", "group", user_of("reader"), "Read", "joins, and commits"))
     return found
 
@@ -143,7 +154,7 @@ def user_of(part: Part) -> str:
     return f"xferq-{part}"
 
 
-def acl_tables(settings: Settings) -> str:
+def acl_tables(settings: TopicSettings) -> str:
     """What each part needs, and the commands that grant it, as Markdown: docs/acls.md has it for the defaults."""
     everything = acls(settings)
     parts = []
@@ -161,7 +172,7 @@ def acl_tables(settings: Settings) -> str:
     return "\n".join(parts)
 
 
-def acl_commands(settings: Settings, part: Part | None = None) -> str:
+def acl_commands(settings: TopicSettings, part: Part | None = None) -> str:
     """Kafka's commands that grant a part what it needs, or all parts, for a shell: the first that fails is the last."""
     found = []
     for each in PARTS if part is None else [part]:

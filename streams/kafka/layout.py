@@ -49,6 +49,7 @@ INTERNAL_CONFIG: Mapping[str, Mapping[str, str]] = {
         **_OF_THE_BROKER,
     },
     "log": {"cleanup.policy": "delete", "retention.ms": str(30 * _DAY_MS), **CLEAN_ELECTIONS, **_OF_THE_BROKER},
+    "results": {"cleanup.policy": "compact", **CLEAN_ELECTIONS, **_OF_THE_BROKER},
 }
 """Settings by role; a layout file adds to them and may overrule what is not in `_FIXED`."""
 
@@ -57,6 +58,7 @@ _FIXED: Mapping[str, Mapping[str, str]] = {
     "drains": {"cleanup.policy": "delete"},
     "ledger": {"cleanup.policy": "compact", **CLEAN_ELECTIONS},
     "log": {"cleanup.policy": "delete"},
+    "results": {},
     "queues": {**KEEPS_ALL, **CLEAN_ELECTIONS},
 }
 """What the guarantees rest on: a layout file that says otherwise is refused."""
@@ -78,7 +80,7 @@ class TopicReport:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What every topic should be like; `config` by role: commands, drains, ledger, log, queues."""
+    """What every topic should be like; `config` by role: commands, drains, ledger, log, results, queues."""
 
     config: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: {**INTERNAL_CONFIG, "queues": QUEUE_CONFIG})
 
@@ -174,6 +176,8 @@ async def require_topics(kafka: Cluster, settings: Settings) -> None:
     internal = _internal(settings, Layout())
     for wanted in internal:
         topic = await find_topic(kafka, wanted.name)
+        if topic is None and wanted.setting == "RESULTS":
+            continue  # the workers work without, and warn
         if topic is None:
             raise Misconfigured(
                 f"topic {wanted.name} (XFERQ_{wanted.setting}_TOPIC) does not exist: create it with `xferq topics`"
@@ -211,12 +215,13 @@ def _require_sound(wanted: _Wanted, config: Mapping[str, str]) -> None:
 
 def _internal(settings: Settings, layout: Layout) -> list[_Wanted]:
     return [
-        _Wanted(name, role.upper(), count, role != "log", layout.config[role])
+        _Wanted(name, role.upper(), count, role not in ("log", "results"), layout.config[role])
         for role, name, count in (
             ("commands", settings.commands_topic, settings.commands_partitions),
             ("drains", settings.drains_topic, settings.drains_partitions),
             ("ledger", settings.ledger_topic, settings.ledger_partitions),
             ("log", settings.log_topic, settings.log_partitions),
+            ("results", settings.results_topic, settings.results_partitions),
         )
     ]
 

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from streams.errors import Misconfigured
 from streams.kafka.token_command import TokenCommand
-from streams.settings.settings import Settings
+from streams.settings.kafka import KafkaSettings
 from streams.settings.sources import variable
 
 _PROTOCOL = "kafka_security_protocol"
@@ -30,7 +30,7 @@ _OF_A_LOGIN = ("kafka_sasl_mechanism", *_OF_PASSWORDS, "kafka_token_command")
 class Security:
     """How a client says who it is, and makes sure whom it talks to. It shows nothing of its secrets."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: KafkaSettings) -> None:
         """Read the files that the settings name.
 
         Raises:
@@ -64,7 +64,7 @@ class Security:
         """Options of confluent-kafka's clients; they hold secrets."""
         return dict(self._librdkafka)
 
-    def _add_tls(self, settings: Settings) -> None:
+    def _add_tls(self, settings: KafkaSettings) -> None:
         self._aiokafka["ssl_context"] = self.ssl_context
         certificate, key = settings.kafka_certificate_file, settings.kafka_key_file or settings.kafka_certificate_file
         options = {
@@ -76,7 +76,7 @@ class Security:
         }
         self._librdkafka |= {name: str(value) for name, value in options.items() if value is not None}
 
-    def _add_login(self, settings: Settings) -> None:
+    def _add_login(self, settings: KafkaSettings) -> None:
         mechanism = settings.kafka_sasl_mechanism
         if mechanism is None:
             raise Misconfigured(
@@ -103,7 +103,7 @@ class Security:
         self._librdkafka |= {"sasl.username": settings.kafka_username, "sasl.password": password}
 
 
-def _require_unset(settings: Settings, names: tuple[str, ...], because: str) -> None:
+def _require_unset(settings: KafkaSettings, names: tuple[str, ...], because: str) -> None:
     for name in names:
         if getattr(settings, name) is not None:
             raise Misconfigured(f"{variable(name)} is set, but {because}")
@@ -114,7 +114,7 @@ def _require_set(value: str | None, name: str, because: str, other: str = "") ->
         raise Misconfigured(f"{variable(name)}{other} is not set, but {because}")
 
 
-def _secret(settings: Settings, name: str) -> str | None:
+def _secret(settings: KafkaSettings, name: str) -> str | None:
     """A secret that stands in the settings, or in a file that they name; a line end at its end is none of it."""
     given: SecretStr | None = getattr(settings, name)
     file: Path | None = getattr(settings, f"{name}_file")
@@ -134,7 +134,7 @@ def _secret(settings: Settings, name: str) -> str | None:
     return found
 
 
-def _ssl_context(settings: Settings) -> ssl.SSLContext:
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
     ca_file = settings.kafka_ca_file
     try:
         context = ssl.create_default_context(cafile=ca_file)
@@ -147,7 +147,7 @@ def _ssl_context(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def _add_certificate(context: ssl.SSLContext, settings: Settings) -> None:
+def _add_certificate(context: ssl.SSLContext, settings: KafkaSettings) -> None:
     certificate, key = settings.kafka_certificate_file, settings.kafka_key_file
     if certificate is None:
         _require_unset(settings, _OF_TLS[2:], f"{variable('kafka_certificate_file')} is not")

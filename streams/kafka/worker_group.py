@@ -3,7 +3,7 @@
 from streams.errors import Unavailable
 from streams.kafka.cluster import Cluster
 from streams.kafka.groups import Groups
-from streams.settings.settings import Settings
+from streams.settings.topics import TopicSettings
 
 ASSIGNOR = "xferq-3"
 """What all workers call their way of sharing out partitions: Kafka keeps members that name another out of the group.
@@ -12,7 +12,7 @@ Another one whenever workers of two versions must not run side by side.
 """
 
 
-async def require_one_version(kafka: Cluster, settings: Settings) -> None:
+async def require_one_version(kafka: Cluster, settings: TopicSettings) -> None:
     """See that no worker of such a version is there: because of it Kafka would only turn this worker down.
 
     Raises:

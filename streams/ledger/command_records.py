@@ -3,7 +3,9 @@ transfers have selected. No I/O.
 """
 
 from collections.abc import Callable, Mapping
+from itertools import chain
 
+from streams.domain.abilities import ABILITIES, lacking
 from streams.domain.claim import Control, Owned, TransferCount
 from streams.domain.counts import Counts
 from streams.domain.selection import Chunk, Passed, Selection
@@ -23,6 +25,9 @@ class CommandRecords:
         self._statuses: dict[str, Status] = {}
         self._outcomes: dict[str, Status] = {}
         self._controls: dict[str, Control] = {}
+        self._needs: dict[str, dict[str, tuple[str, ...]]] = {}
+        """By command, and by what has them: the topic of a claim, or its control."""
+        self.abilities = ABILITIES
         self._owners: dict[str, dict[str, Owned]] = {}
         """By id and nonce, in the ledger's order."""
         self._tallies: dict[str, TransferCount] = {}
@@ -55,6 +60,15 @@ class CommandRecords:
     def control(self, id: str) -> Control | None:
         """What an operator wants of the command."""
         return self._controls.get(id)
+
+    def lacking(self, id: str) -> list[str]:
+        """What this process can't do, of what is needed to carry the command out: it leaves the command alone."""
+        needs = self._needs.get(id)
+        return [] if needs is None else lacking(chain.from_iterable(needs.values()), self.abilities)
+
+    def left_alone(self) -> list[str]:
+        """The commands that have not ended and of which something is lacking."""
+        return [id for id in self._needs if id not in self._outcomes and self.lacking(id)]
 
     def state(self, id: str) -> State | None:
         """Where the command is, by the facts in the ledger; `claimed` from its first claim or its selection on."""
@@ -112,7 +126,9 @@ class CommandRecords:
             case "command" | "outcome", [id]:
                 self._apply_status(kind, id, read(Status, value), written_ms)
             case "control", [id]:
-                set_value(self._controls, id, read(Control, value))
+                control = read(Control, value)
+                set_value(self._controls, id, control)
+                put(self._needs, id, kind, (control and control.needs) or None)
             case "id", [id, nonce]:
                 owned = read(Owned, value)
                 put(self._owners, id, nonce, owned and owned.written_at(written_ms))

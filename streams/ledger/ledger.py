@@ -222,6 +222,10 @@ class Ledger(LedgerView):
         """Write ledger records outside any transaction, in the partition of `name`; a null removes."""
         await self._publish(self.partition_of(name), values)
 
+    async def remove(self, name: str, *keys: str) -> None:
+        """Remove ledger records outside any transaction, in the partition of `name`."""
+        await self.record(name, [(key, None) for key in keys])
+
     async def forget_claim(self, claim: Claim) -> None:
         """Remove a claim, with what it waits for, and then how far its ranges have been drained.
 
@@ -232,7 +236,7 @@ class Ledger(LedgerView):
         # One batch, so that no earlier version's progress is left, of which nothing tells whose it was.
         keys = [claim_key(topic, id), *(earlier_progress_key(topic, p, id) for p in earlier)]
         keys += [waiting_key(topic, where, id) for where in self.waiting(topic, id)]
-        await self.record(topic, [(key, None) for key in keys])
+        await self.remove(topic, *keys)
         await asyncio.gather(*(self.forget_progress(topic, p, id) for p in claim.ranges))
 
     async def forget_progress(self, topic: str, partition: int, id: str) -> None:

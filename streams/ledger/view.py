@@ -94,11 +94,15 @@ class LedgerView(CommandRecords):
         }
 
     def unfinished(self, topic: str, partition: int) -> list[Claim]:
-        """The claims whose range in this partition is not drained, in the order of their offsets."""
+        """The claims whose range in this partition is to be drained here, in the order of their offsets.
+
+        Not what needs a worker that can do more.
+        """
+        left = self._left.get((topic, partition), ())
         # Whose command has ended, is drained: a view that has stood still for long may have missed its removal.
-        ids = [id for id in self._left.get((topic, partition), ()) if id not in self._outcomes]
-        left = [self._claims[topic][id] for id in ids]
-        return sorted(left, key=lambda claim: claim.ranges[partition])
+        ids = [id for id in left if id not in self._outcomes and not self.lacking(id)]
+        claims = [self._claims[topic][id] for id in ids]
+        return sorted(claims, key=lambda claim: claim.ranges[partition])
 
     def left(self) -> list[tuple[str, int]]:
         """The queue partitions, by topic and number, of which ranges are not drained."""
@@ -125,7 +129,8 @@ class LedgerView(CommandRecords):
         status = self.recorded_status(id)
         if status is None or id in self._outcomes:
             return status
-        if id in self._controls and can_be(self.state(id), "withdrawn"):
+        control = self._controls.get(id)
+        if control is not None and control.action == "withdraw" and can_be(self.state(id), "withdrawn"):
             status = status.model_copy(update={"detail": "to be withdrawn, at its turn"})
         claims = [self.claim(topic, id) for topic in self._waiting_of.get(id, ())]
         waits = [why for claim in claims if claim is not None for why in self._waits(claim)]
@@ -147,7 +152,7 @@ class LedgerView(CommandRecords):
 
     def become(self, other: "LedgerView") -> None:
         """Take over all that the other view holds, which is of no use afterwards."""
-        told = {name: value for name, value in vars(self).items() if name.startswith("on_")}
+        told = {name: value for name, value in vars(self).items() if name.startswith("on_") or name == "abilities"}
         vars(self).update(vars(other) | told)
         for name in self.pending.names():
             self.on_pending(name)
@@ -199,6 +204,7 @@ class LedgerView(CommandRecords):
             counts.remove(before)
         put(self._claims, topic, id, claim)
         put(self._topics_of, id, topic, None if claim is None else True)
+        put(self._needs, id, topic, (claim and claim.needs) or None)
         if claim is not None:
             counts.add(claim)
             for partition in claim.ranges:

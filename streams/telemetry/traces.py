@@ -16,7 +16,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from streams import __version__
 from streams.errors import Misconfigured, Revoked, XferqError
-from streams.settings.settings import Settings
+from streams.settings.watching import WatchingSettings
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _tracer: Tracer | None = None
 _shut_down: Callable[[], None] | None = None
 
 
-def open_traces(settings: Settings, service: str) -> None:
+def open_traces(settings: WatchingSettings, service: str) -> None:
     """Send the spans of this process where OpenTelemetry's variables say, if the settings want traces.
 
     Args:

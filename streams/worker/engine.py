@@ -23,6 +23,7 @@ from streams.drain.drainer import Drainer
 from streams.drain.drains import Drains
 from streams.errors import Revoked, XferqError
 from streams.ledger.ledger import Ledger
+from streams.ledger.results import Results
 from streams.ports import Kafka
 from streams.settings.settings import Settings
 from streams.telemetry.health import Health
@@ -61,15 +62,21 @@ class Engine:
         self._stopping = False
         self._shares: frozenset[int] = frozenset()
         self.ledger = Ledger(kafka, settings)
-        self.claimer = Claimer(kafka, self.ledger, settings, now)
-        self.commands = Commands(kafka, self.ledger, self.claimer, settings, now, self.health)
+        self._results = Results(kafka, settings, self.health)
+        self.claimer = Claimer(kafka, self.ledger, self._results, settings, now)
+        self.commands = Commands(kafka, self.ledger, self.claimer, self._results, settings, now, self.health)
         self.drainer = Drainer(kafka, self.ledger, settings, now, self.health)
         self.space = SpaceReclaimer(kafka, self.ledger, settings, self.owns_queue)
-        self.forgetting = Forgetting(self.ledger, settings, now, self.owns_queue)
+        self.forgetting = Forgetting(self.ledger, self._results, settings, now, self.owns_queue)
         self.maintenance = Maintenance(self._rounds(kafka, now))
         self._held_back = HeldBack(kafka, settings, self.health)
         self.drains = Drains(
-            self.drainer, self.ledger, self._drains_partition, settings.concurrent_drains, self.space.free_soon
+            self.drainer,
+            self.ledger,
+            self._drains_partition,
+            settings.concurrent_drains,
+            self.space.free_soon,
+            self.health,
         )
         self.pending = Pending(
             self.ledger,
@@ -97,6 +104,7 @@ class Engine:
     async def start(self) -> None:
         """Read the ledger, begin the standing work."""
         await self.ledger.start()
+        await self._results.look()
         self.drains.start()
         self.maintenance.start()
 
@@ -109,6 +117,7 @@ class Engine:
         await self.ledger.look()
         self.health.notes("ledger", self.ledger.held_up)
         self.pending.look()
+        await self._results.look()
         try:
             async with asyncio.timeout(_PATIENCE_OF_LOOKS_S):
                 await self._held_back.look()

@@ -26,7 +26,8 @@ from streams.ledger.keys import (
     waiting_key,
 )
 from streams.ledger.ledger import Ledger
-from streams.settings.settings import Settings
+from streams.ledger.results import Results
+from streams.settings.work import WorkSettings
 
 _log = logging.getLogger(__name__)
 _LATER_S = 7_200.0
@@ -40,9 +41,15 @@ class Forgetting:
     """Removes commands; `owns_queue` says whether one is this worker's, by its queue's topic or its id."""
 
     def __init__(
-        self, ledger: Ledger, settings: Settings, now: Callable[[], datetime], owns_queue: Callable[[str], bool]
+        self,
+        ledger: Ledger,
+        results: Results,
+        settings: WorkSettings,
+        now: Callable[[], datetime],
+        owns_queue: Callable[[str], bool],
     ) -> None:
         self._ledger = ledger
+        self._results = results
         self._settings = settings
         self._now = now
         self._owns_queue = owns_queue
@@ -75,9 +82,12 @@ class Forgetting:
 
     def _age_s(self, id: str) -> float:
         """Since the command's end, or its status, was written."""
+        return self._ledger.broker_s(self._name_of(id)) - self._ledger.recorded_ms(id) / 1000
+
+    def _name_of(self, id: str) -> str:
+        """Where the records of the command lie in the ledger."""
         status = self._ledger.recorded_status(id)
-        name = id if status is None else name_of(status)
-        return self._ledger.broker_s(name) - self._ledger.recorded_ms(id) / 1000
+        return id if status is None else name_of(status)
 
     def _is_under_way(self, id: str) -> bool:
         """Whether a range is to be drained, or a claim to be confirmed in its dispatchers' group."""
@@ -122,29 +132,31 @@ class Forgetting:
         return keep_s + min(_LATER_S, keep_s)
 
     async def _forget(self, id: str) -> None:
-        status = self._ledger.recorded_status(id)
-        name = id if status is None else name_of(status)
+        name = self._name_of(id)
         await self._forget_leftovers(id)
-        await self._ledger.record(name, [(key(id), None) for key in (control_key, command_key, outcome_key)])
-        await self._ledger.record(id, [(id_key(id, nonce), None) for nonce in self._ledger.wanted(id)])
+        await self._results.forget(id)
+        await self._ledger.remove(name, control_key(id), command_key(id), outcome_key(id))
+        await self._forget_id(id)
+
+    async def _forget_id(self, id: str) -> None:
+        await self._ledger.remove(id, *(id_key(id, nonce) for nonce in self._ledger.wanted(id)))
 
     async def _forget_leftovers(self, id: str) -> None:
         """Remove its claims and their progress, and what it has selected; its status, where its end is written."""
         for claim in self._ledger.claims_of(id):
             await self._ledger.forget_claim(claim)
         await self._forget_passed(id)
-        status = self._ledger.recorded_status(id)
-        name = id if status is None else name_of(status)
+        name = self._name_of(id)
         keys = [selection_key(name, id, *chunk) for chunk in self._ledger.selection(id).chunks]
         keys += [] if self._ledger.tally(id) is None else [tally_key(name, id)]
         keys += [] if self._ledger.outcome(id) is None else [command_key(id)]
-        await self._ledger.record(name, [(key, None) for key in keys])
+        await self._ledger.remove(name, *keys)
 
     async def _forget_unused_ids(self) -> None:
         for id, wanted_ms in self._ledger.unused_ids():
             # Twice as long: the status may just be on its way, of a command that comes again at the last moment.
             if self._owns_queue(id) and self._ledger.broker_s(id) - wanted_ms / 1000 > 2 * self._kept_s:
-                await self._ledger.record(id, [(id_key(id, nonce), None) for nonce in self._ledger.wanted(id)])
+                await self._forget_id(id)
 
     async def _forget_orphans(self) -> None:
         """Remove what is left of forgotten claims: a worker died before it had removed that, or wrote it late."""
@@ -153,13 +165,16 @@ class Forgetting:
         for topic in {orphan[0] for orphan in orphans} | {orphan[0] for orphan in waits}:
             await self._ledger.barrier(topic)
         for topic, partition, id in orphans:
-            # A claim that can't be understood is one: of a later version.
-            if self._ledger.claim(topic, id) is None and topic not in self._ledger.unreadable:
+            if self._is_gone(topic, id):
                 await self._ledger.forget_progress(topic, partition, id)
         for topic, id in waits:
-            if self._ledger.claim(topic, id) is None and topic not in self._ledger.unreadable:
+            if self._is_gone(topic, id):
                 keys = [waiting_key(topic, where, id) for where in self._ledger.waiting(topic, id)]
-                await self._ledger.record(topic, [(key, None) for key in keys])
+                await self._ledger.remove(topic, *keys)
+
+    def _is_gone(self, topic: str, id: str) -> bool:
+        """Whether there is no such claim. One that can't be understood is one: of a later version."""
+        return self._ledger.claim(topic, id) is None and topic not in self._ledger.unreadable
 
     async def _forget_passed(self, id: str) -> None:
         """Remove the queues that a transfer has passed by, which may be very many."""
@@ -169,4 +184,4 @@ class Forgetting:
         for some in topics.values():
             for start in range(0, len(some), _AT_ONCE):
                 batch = some[start : start + _AT_ONCE]
-                await self._ledger.record(batch[0], [(passed_key(topic, id), None) for topic in batch])
+                await self._ledger.remove(batch[0], *(passed_key(topic, id) for topic in batch))

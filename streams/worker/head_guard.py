@@ -14,7 +14,7 @@ from streams.errors import XferqError
 from streams.ledger.ledger import Ledger
 from streams.lookup import is_forgotten
 from streams.ports import Kafka
-from streams.settings.settings import Settings
+from streams.settings.topics import TopicSettings
 
 _LOOKS_AT_ONCE = 8
 _LATE_COMMIT_S = 600.0
@@ -51,7 +51,7 @@ class HeadGuard:
         kafka: Kafka,
         ledger: Ledger,
         claimer: Claimer,
-        settings: Settings,
+        settings: TopicSettings,
         now: Callable[[], datetime],
         owns_queue: Callable[[str], bool],
     ) -> None:

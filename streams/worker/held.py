@@ -5,7 +5,7 @@ is up to that producer. Every worker says so, but that is no reason to give a wo
 """
 
 from streams.ports import Kafka
-from streams.settings.settings import Settings
+from streams.settings.topics import TopicSettings
 from streams.telemetry.health import Health
 from streams.telemetry.metrics import OPEN_SECONDS
 from streams.telemetry.open_transactions import OpenTransactionAge
@@ -17,7 +17,7 @@ _SAID_AFTER_S = 4.0
 class HeldBack:
     """Looks at the topics that workers consume; tells metrics and `health`."""
 
-    def __init__(self, kafka: Kafka, settings: Settings, health: Health) -> None:
+    def __init__(self, kafka: Kafka, settings: TopicSettings, health: Health) -> None:
         self._kafka = kafka
         self._health = health
         self._inputs = (

@@ -14,7 +14,7 @@ from streams.domain.topic import is_queue_topic
 from streams.errors import XferqError
 from streams.kafka.cluster import Cluster
 from streams.kafka.unsafe_queues import unsafe_queues
-from streams.settings.settings import Settings
+from streams.settings.topics import TopicSettings
 from streams.telemetry.metrics import FOREIGN_GROUPS, GROUP_KINDS, UNSAFE_QUEUES
 
 _log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ _SHARE_OF_TIME = 0.1
 class QueueWatch:
     """The looks of one worker; `owns_queue` says whether a queue topic is this worker's to look after."""
 
-    def __init__(self, kafka: Cluster, settings: Settings, owns_queue: Callable[[str], bool]) -> None:
+    def __init__(self, kafka: Cluster, settings: TopicSettings, owns_queue: Callable[[str], bool]) -> None:
         self._kafka = kafka
         self._settings = settings
         self._owns_queue = owns_queue

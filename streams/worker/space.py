@@ -11,7 +11,7 @@ from streams.domain.topic import is_queue_topic
 from streams.errors import XferqError
 from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
-from streams.settings.settings import Settings
+from streams.settings.topics import TopicSettings
 from streams.telemetry.metrics import SPACE_FREED
 
 _log = logging.getLogger(__name__)
@@ -21,7 +21,9 @@ _PROGRESS_S = 3.0
 class SpaceReclaimer:
     """Frees queue topics; `owns_queue` says whether one is this worker's to look after."""
 
-    def __init__(self, kafka: Kafka, ledger: Ledger, settings: Settings, owns_queue: Callable[[str], bool]) -> None:
+    def __init__(
+        self, kafka: Kafka, ledger: Ledger, settings: TopicSettings, owns_queue: Callable[[str], bool]
+    ) -> None:
         self._kafka = kafka
         self._ledger = ledger
         self._settings = settings

@@ -10,7 +10,7 @@ from streams.commands.commands import Commands
 from streams.domain.claim import Claim
 from streams.domain.status import name_of
 from streams.ledger.ledger import Ledger
-from streams.settings.settings import Settings
+from streams.settings.work import WorkSettings
 from streams.telemetry.metrics import (
     CLAIMS_UNFINISHED,
     OLDEST_CLAIM_SECONDS,
@@ -39,7 +39,7 @@ class StalledClaims:
         self,
         ledger: Ledger,
         commands: Commands,
-        settings: Settings,
+        settings: WorkSettings,
         now: Callable[[], datetime],
         owns_queue: Callable[[str], bool],
     ) -> None:

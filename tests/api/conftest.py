@@ -27,10 +27,12 @@ def settings(broker: EmbeddedBroker) -> Iterator[Settings]:
         drains_topic=f"drains.{own}",
         ledger_topic=f"ledger.{own}",
         log_topic=f"log.{own}",
+        results_topic=f"results.{own}",
         commands_partitions=2,
         drains_partitions=2,
         ledger_partitions=3,
         log_partitions=2,
+        results_partitions=2,
         queue_partitions=2,
     )
     remove_topics(broker.bootstrap_servers, *given[first:])

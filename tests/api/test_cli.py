@@ -108,10 +108,12 @@ def world(broker: EmbeddedBroker, tmp_path_factory: pytest.TempPathFactory) -> I
         "XFERQ_DRAINS_TOPIC": f"drains.{own}",
         "XFERQ_LEDGER_TOPIC": f"ledger.{own}",
         "XFERQ_LOG_TOPIC": f"log.{own}",
+        "XFERQ_RESULTS_TOPIC": f"results.{own}",
         "XFERQ_COMMANDS_PARTITIONS": "2",
         "XFERQ_DRAINS_PARTITIONS": "2",
         "XFERQ_LEDGER_PARTITIONS": "2",
         "XFERQ_LOG_PARTITIONS": "2",
+        "XFERQ_RESULTS_PARTITIONS": "2",
         "XFERQ_QUEUE_PARTITIONS": "2",
     }
     env = environment(variables, tmp_path_factory.mktemp("home"))

@@ -56,6 +56,7 @@ class World:
             drains_topic=f"{name}.drains",
             ledger_topic=f"{name}.ledger",
             log_topic=f"{name}.log",
+            results_topic=f"{name}.results",
             worker_group=name,
             node_id=uuid.UUID(NODE_ID),
             log_partitions=_LOG_PARTITIONS,

@@ -64,10 +64,11 @@ class Program:
         """A signal to it and to what it has started."""
         os.killpg(self._process.pid, number)
 
-    def ends(self) -> None:
-        """Wait until it has given up by itself, with an error."""
-        assert self._process.wait(WAIT_S) > 0, self.errors
+    def ends(self) -> int:
+        """Wait until it has ended by itself; its exit status."""
+        status = self._process.wait(WAIT_S)
         self.has_ended = True
+        return status
 
     def kill(self) -> None:
         """SIGKILL."""

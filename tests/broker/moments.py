@@ -13,6 +13,8 @@ from streams.domain.command import CancelCommand
 from streams.domain.status import Status
 from streams.kafka.cluster import Cluster
 from streams.ledger.ledger import Ledger
+from streams.ledger.results import Results
+from streams.telemetry.health import Health
 from streams.worker.engine import utc_now
 from tests.broker.scene import Scene
 from tests.support.patience import stretched_ms
@@ -43,7 +45,7 @@ async def claimed(scene: Scene, id: str) -> Claim:
     async with Cluster(scene.settings) as kafka:
         ledger = Ledger(kafka, scene.settings)
         await ledger.start()
-        claimer = Claimer(kafka, ledger, scene.settings, utc_now)
+        claimer = Claimer(kafka, ledger, Results(kafka, scene.settings, Health()), scene.settings, utc_now)
         claim = await claimer.claim(request(scene, id))
         await claimer.stop()
         await ledger.stop()

@@ -48,6 +48,7 @@ _FAST: Mapping[str, Any] = {
     "drains_partitions": 8,
     "ledger_partitions": 4,
     "log_partitions": 2,
+    "results_partitions": 2,
     "worker_session_ms": stretched_ms(6_000, 30_000),
     "request_timeout_ms": stretched_ms(5_000),
     "transaction_timeout_ms": stretched_ms(10_000, 900_000),
@@ -166,6 +167,7 @@ class Scene:
             "drains_topic": f"{name}.drains",
             "ledger_topic": f"{name}.ledger",
             "log_topic": f"{name}.log",
+            "results_topic": f"{name}.results",
             "worker_group": f"{name}.worker",
             # Or a worker of another scene would free what this one's group has committed: it sees all queue topics.
             "group_template": f"{name}.dispatch.{{topic}}",
@@ -201,6 +203,7 @@ class Scene:
                 settings.drains_topic: settings.drains_partitions,
                 settings.ledger_topic: ledger_width(settings.ledger_partitions),
                 settings.log_topic: settings.log_partitions,
+                settings.results_topic: settings.results_partitions,
                 self.topic: settings.queue_partitions,
             }
         )

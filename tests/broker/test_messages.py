@@ -94,11 +94,17 @@ def test_the_log_record_is_complete(queue: XferQueue) -> None:
         queue.message(tenant="mytenant", key=None, value=None),
         queue.message(tenant="mytenant", key=b"a\xffb"),
     )
-    queue.cancelled(reason="scaling\ndown")
+    command_id = queue.cancelled(reason="scaling\ndown")["id"]
     records = {record.key: (record, line) for record, line in queue.log()}
     assert records.keys() == {message.key, None, odd.key}
     record, line = records[message.key]
-    assert record.headers == (("type", b"AdminRebind"),)
+    assert record.headers == (
+        ("type", b"AdminRebind"),
+        ("command_id", command_id.encode()),
+        ("kind", b"xfer.cancel"),
+        ("source", queue.name.encode()),
+        ("destination", f"mytenant@{queue.domain}".encode()),
+    )
     assert list(line) == LOG_FIELDS
     moments = {name: line.pop(name) for name in ("timestamp", "event_time")}
     assert int(datetime.fromisoformat(moments["event_time"]).timestamp()) == moments["timestamp"]

@@ -18,8 +18,11 @@ from tests.support.names import remove_topics
 from tests.wire.schemas import document
 
 ENVELOPE = jsonschema.Draft202012Validator(document("envelope"))
+RESULT = jsonschema.Draft202012Validator(document("result"))
 LOG_RECORD = jsonschema.Draft202012Validator(document("log-record"))
-CHANNELS = json.loads((ROOT / "docs" / "asyncapi.json").read_text(encoding="utf-8"))["channels"]
+ASYNCAPI = json.loads((ROOT / "docs" / "asyncapi.json").read_text(encoding="utf-8"))
+CHANNELS = ASYNCAPI["channels"]
+LOG_HEADERS = jsonschema.Draft202012Validator(ASYNCAPI["components"]["messages"]["rebind"]["headers"])
 
 
 def test_records_of_a_transfer_and_of_its_cancel(world: World) -> None:
@@ -41,6 +44,8 @@ def test_records_of_a_transfer_and_of_its_cancel(world: World) -> None:
         assert len(records) == 3  # back, there, back
         for record in records:
             check_log_record(record)
+    for record in world.records(world.settings.results_topic):
+        check_result(record)
     restored = queue.restored("mytenant")
     assert len(restored) == len(transferred) == 20
     for message in [*restored, *transferred]:
@@ -53,7 +58,17 @@ def check_log_record(record: Found) -> None:
     LOG_RECORD.validate(value)
     assert list(value) == list(document("log-record")["$defs"]["AdminRebind"]["properties"])
     assert value["id"] == (record.id or b"").decode()
-    assert record.headers == (("type", b"AdminRebind"),)
+    headers = {name: (value or b"").decode() for name, value in record.headers}
+    LOG_HEADERS.validate(headers)
+    assert list(headers) == list(LOG_HEADERS.schema["properties"])
+    assert headers["destination"] == value["queue"]
+
+
+def check_result(record: Found) -> None:
+    """Key and value as they are described."""
+    value = json.loads(record.value or b"")
+    RESULT.validate(value)
+    assert value["id"] == (record.id or b"").decode()
 
 
 async def test_the_topics_are_as_described(broker: EmbeddedBroker) -> None:
@@ -63,16 +78,23 @@ async def test_the_topics_are_as_described(broker: EmbeddedBroker) -> None:
             **{name: value for name, value in scene.values.items() if name != "log_level"},
             "commands_topic": f"{scene.name}.described.commands",
             "log_topic": f"{scene.name}.described.log",
+            "results_topic": f"{scene.name}.described.results",
             "drains_topic": f"{scene.name}.described.drains",
             "ledger_topic": f"{scene.name}.described.ledger",
             "commands_partitions": CHANNELS["commands"]["bindings"]["kafka"]["partitions"],
             "log_partitions": CHANNELS["deliveryLog"]["bindings"]["kafka"]["partitions"],
+            "results_partitions": CHANNELS["results"]["bindings"]["kafka"]["partitions"],
         }
     )
     connection = Connection(settings)
     reports = await apply_layout(connection, settings)
-    assert {settings.commands_topic, settings.log_topic} <= {report.topic for report in reports if report.is_good}
-    for topic, channel in ((settings.commands_topic, "commands"), (settings.log_topic, "deliveryLog")):
+    channels = {
+        settings.commands_topic: "commands",
+        settings.log_topic: "deliveryLog",
+        settings.results_topic: "results",
+    }
+    assert channels.keys() <= {report.topic for report in reports if report.is_good}
+    for topic, channel in channels.items():
         check_topic(scene, topic, CHANNELS[channel]["bindings"]["kafka"])
     remove_topics(scene.servers, scene.name)
 

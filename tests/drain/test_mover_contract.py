@@ -360,7 +360,8 @@ def test_what_is_moved_is_logged(implementation: Implementation, drain: Drain, s
         at_once = [record for record in moved if reason_of(drain, record)[0] in known]
         expected += [*at_once, *(record for record in moved if record not in at_once)]
         known |= {bound_for(strategy, record) for record in build}
-    lines = [Row(NOW_MS, record.key, strategy(record, NOW).log, (("type", b"AdminRebind"),)) for record in expected]
+    moved = [(record.key, strategy(record, NOW)) for record in expected]
+    lines = [Row(NOW_MS, key, message.log, tuple(message.log_headers)) for key, message in moved]
     rows = {where: there for where, there in result.rows().items() if where[0] == LOG}
     assert rows == ({(LOG, drain.partition % drain.there[LOG]): lines} if lines else {})
 

@@ -4,11 +4,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 from itertools import pairwise
+from typing import Any
 
 import orjson
 
 from streams.domain.claim import Claim, Progress
+from streams.domain.result import shown
+from streams.domain.status import Status
 from streams.domain.topic import is_queue_topic
+from streams.domain.transitions import ENDED
 from tests.engine.world import World
 from tests.fakes.broker import FakeTopic
 
@@ -108,6 +112,34 @@ class Checker:
         self.ranges_don_t_overlap()
         self.nothing_claimed_was_freed()
         self.nothing_claimed_is_dispatched()
+        self.results_are_true()
+
+    def results(self) -> dict[str, list[dict[str, Any] | None]]:
+        """What was published of each command, in order; None where it was removed."""
+        topic = self._world.broker.topics.get(self._world.settings.results_topic)
+        found: dict[str, list[dict[str, Any] | None]] = {}
+        for log in [] if topic is None else topic.logs:
+            for record in log.all_records():
+                value = None if record.value is None else orjson.loads(record.value)
+                found.setdefault((record.key or b"").decode(), []).append(value)
+        return found
+
+    def results_are_true(self) -> None:
+        """No end that is none, no late writer behind it, and no end that is never told."""
+        ledger = self._ledger(ever=True)
+        for id, values in self.results().items():
+            told = [value for value in values if value is not None]
+            assert [value["revision"] for value in told] == sorted(value["revision"] for value in told), values
+            outcome = ledger.get(f"outcome/{id}")
+            end = None if outcome is None else Status.model_validate_json(outcome)
+            for value in told:
+                assert value["id"] == id
+                assert "command" not in value
+                is_end = value["state"] in ENDED
+                assert not is_end or (end is not None and value["state"] == end.state), (id, values)
+            assert end is None or told[-1]["state"] == end.state, (id, values)
+            if end is not None and end.type is not None:
+                assert told[-1] == {**shown(end), "revision": told[-1]["revision"]}
 
     def each_message_is_in_one_place(self) -> None:
         """Exactly one; none where it was dispatched."""
@@ -128,8 +160,12 @@ class Checker:
         logs = self._world.broker.topics[self._world.settings.log_topic].logs
         records = [record for log in logs for record in log.all_records()]
         for record in records:
-            assert orjson.loads(record.value or b"")["id"].encode() == record.key
-            assert tuple(record.headers) == (("type", b"AdminRebind"),)
+            line = orjson.loads(record.value or b"")
+            assert line["id"].encode() == record.key
+            about = {name: (value or b"").decode() for name, value in record.headers}
+            assert list(about) == ["type", "command_id", "kind", "source", "destination"]
+            assert about["destination"] == line["queue"]
+            assert line["response"]["content"].startswith(f"Rebound from {about['source']} to {about['destination']}: ")
         restored = sum(step.restored for step in self._progress(ever=True).values())
         assert len(records) == restored
         assert sum(copies.values()) == len(self._world.injected) + restored + returned

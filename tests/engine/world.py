@@ -52,6 +52,7 @@ class World:
             "drains_partitions": 2,
             "ledger_partitions": 3,
             "log_partitions": 2,
+            "results_partitions": 2,
             "queue_partitions": partitions,
             "transaction_messages": 3,
             "transaction_timeout_ms": 5_000,
@@ -78,6 +79,7 @@ class World:
             (self.settings.drains_topic, self.settings.drains_partitions),
             (self.settings.ledger_topic, ledger_width(self.settings.ledger_partitions)),
             (self.settings.log_topic, self.settings.log_partitions),
+            (self.settings.results_topic, self.settings.results_partitions),
         ):
             self.broker.create(name, count)
 

@@ -165,17 +165,18 @@ class Reading:
 
     def _log(self, record: Record) -> None:
         *_, key, value, headers, _ = record
+        about = {name: (value or b"").decode() for name, value in headers}
         line = orjson.loads(value or b"")
         number = number_of(key)
         where = f"{record[0]}/{record[1]}@{record[2]}"
         to = self._queues.get(line.get("queue"))
         content = line.get("response", {}).get("content", "")
-        if number is None or line.get("type") != "AdminRebind" or headers != (("type", b"AdminRebind"),) or to is None:
+        if number is None or line.get("type") != "AdminRebind" or about["type"] != "AdminRebind" or to is None:
             self.history.problems.append((number, f"the log has in {where} {line}"))
         elif (
             line["id"].encode() != key
-            or not content.startswith("Rebound from ")
-            or not content.endswith(f" to {line['queue']}: a fault run")
+            or about["destination"] != line["queue"]
+            or content != f"Rebound from {about['source']} to {line['queue']}: a fault run"
         ):
             self.history.problems.append((number, f"the log has in {where} the id {line['id']} and {content!r}"))
         else:

@@ -86,6 +86,7 @@ class Installation:
             "xferq.drains": settings.drains_topic,
             "xferq.ledger": settings.ledger_topic,
             "delivery-log": settings.log_topic,
+            "xferq.results": settings.results_topic,
             "127.0.0.1:8001": f"127.0.0.1:{self.port}",
         }
         return Reader(self._folder, self.env, names | more)

@@ -1,4 +1,4 @@
-"""JSON Schemas of what others write and read: commands, envelopes, log records.
+"""JSON Schemas of what others write and read: commands, envelopes, log records, results.
 
 They are made from the models and patterns that xferq itself uses. Everything that xferq accepts, its schema accepts.
 The converse does not hold, as JSON Schema can't express everything: `UNSAID` lists the rest.
@@ -14,12 +14,14 @@ from typing import Any
 import orjson
 from pydantic import BaseModel
 
+from api.models import CommandStatus
 from streams.domain.command import TYPES
 from streams.domain.envelope import MAX_ATTEMPTS, SAVED_INFO
 from streams.domain.log_record import rebind_record
 from streams.domain.queue_name import MAX_NAME_BYTES
 from streams.domain.schedule import DAY_NUMBER, LOCAL_TIME, RESTRICTION
 from streams.domain.timestamp import TIME_SCHEMA
+from streams.domain.transitions import ENDED
 from tests.pages import ROOT
 
 Schema = dict[str, Any]
@@ -32,6 +34,7 @@ DOCUMENTS = {
     "command": tuple(model.__name__ for model in TYPES.values()),
     "envelope": ("Envelope",),
     "log-record": ("AdminRebind",),
+    "result": ("Result",),
 }
 """The documents by name: each describes a value that is one of these definitions."""
 
@@ -105,6 +108,7 @@ def definitions() -> dict[str, Schema]:
         },
         "Schedule": _schedule(),
         "AdminRebind": _log_record(),
+        "Result": _result(),
     }
 
 
@@ -204,6 +208,21 @@ def _log_record() -> Schema:
         "properties": {name: varying.get(name, _only(value)) for name, value in _some_record().items()},
         "required": list(_some_record()),
     }
+
+
+def _result() -> Schema:
+    status = CommandStatus.model_json_schema()
+    properties = status["properties"] | {
+        "state": {"enum": ["claimed", *sorted(ENDED)], "description": "nothing follows but after `claimed`"},
+        "revision": {"type": "integer", "minimum": 1, "description": "rises with each record of the command"},
+    }
+    found: Schema = _without_titles({
+        "description": "what has become of a command: the status as HTTP shows it, when it is claimed and at its end",
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+    })  # fmt: skip
+    return found
 
 
 def _some_record() -> dict[str, Any]:

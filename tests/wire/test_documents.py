@@ -4,13 +4,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jsonschema
 import pytest
 from hypothesis import given
 from jsonschema.validators import validator_for
 
+from streams.domain.claim import Kind
+from streams.domain.log_record import rebind_headers
 from streams.domain.queue_name import XFER_SUFFIX
 from streams.domain.topic import TOPIC_PREFIX, topic_of
 from streams.domain.trace import TRACEPARENT, TRACESTATE, parse_trace
@@ -26,7 +28,7 @@ DEFAULTS: Settings = Settings.model_construct()
 OURS: dict[str, Any] = json.loads((ROOT / "docs" / "asyncapi.json").read_text(encoding="utf-8"))
 """Written by hand, but for the schemas."""
 CHANNELS, MESSAGES = OURS["channels"], OURS["components"]["messages"]
-ROLES = {"commands": "commands", "deliveryLog": "log", "queue": "queues"}
+ROLES = {"commands": "commands", "deliveryLog": "log", "results": "results", "queue": "queues"}
 """Of the topics' file, by channel."""
 META_SCHEMA: dict[str, Any] = json.loads((Path(__file__).parent / "asyncapi" / "3.0.0.json").read_text())
 
@@ -77,11 +79,13 @@ def messages_of(channel: str) -> list[str]:
 def test_the_messages_of_a_topic_are_what_xferq_reads_and_writes_there() -> None:
     assert [payload(message) for message in messages_of("commands")] == list(DOCUMENTS["command"])
     assert [payload(message) for message in messages_of("deliveryLog")] == list(DOCUMENTS["log-record"])
+    assert [payload(message) for message in messages_of("results")] == list(DOCUMENTS["result"])
     assert messages_of("queue") == ["message"]
     assert sorted(MESSAGES) == sorted(message for channel in CHANNELS for message in messages_of(channel))
     for name, (channel, action) in {
         "carryOut": ("commands", "receive"),
         "log": ("deliveryLog", "send"),
+        "tell": ("results", "send"),
         "take": ("queue", "receive"),
         "put": ("queue", "send"),
     }.items():
@@ -102,7 +106,9 @@ def test_the_headers_are_those_that_xferq_reads_and_writes() -> None:
         assert MESSAGES[message]["headers"]["properties"].keys() == {TRACEPARENT, TRACESTATE}
         assert "required" not in MESSAGES[message]["headers"]
     rebind, message = MESSAGES["rebind"]["headers"], MESSAGES["message"]["headers"]
-    assert (rebind["properties"], rebind["required"]) == ({"type": {"const": "AdminRebind"}}, ["type"])
+    written = [name for name, _ in rebind_headers("c", "xfer.cancel", "a.example", "b.example")]
+    assert list(rebind["properties"]) == rebind["required"] == written
+    assert rebind["properties"]["kind"]["enum"] == list(get_args(Kind))
     assert (message["properties"].keys(), message["required"]) == ({"envelope"}, ["envelope"])
     assert message["properties"]["envelope"]["contentSchema"] == {"$ref": "#/components/schemas/Envelope"}
 
@@ -178,11 +184,13 @@ def test_the_topics_are_those_of_the_settings() -> None:
     assert {name: channel["address"] for name, channel in CHANNELS.items()} == {
         "commands": DEFAULTS.commands_topic,
         "deliveryLog": DEFAULTS.log_topic,
+        "results": DEFAULTS.results_topic,
         "queue": f"{TOPIC_PREFIX}{{name}}",
     }
     assert {name: channel["bindings"]["kafka"]["partitions"] for name, channel in CHANNELS.items()} == {
         "commands": DEFAULTS.commands_partitions,
         "deliveryLog": DEFAULTS.log_partitions,
+        "results": DEFAULTS.results_partitions,
         "queue": DEFAULTS.queue_partitions,
     }
     group = DEFAULTS.group_template.replace("{topic}", f"{TOPIC_PREFIX}{{name}}")

@@ -1,0 +1,180 @@
+"""What other services are told of commands: every change of state, no end that is none, and nothing late."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from streams.domain.topic import topic_of
+from streams.errors import Refused
+from tests.engine.checker import Checker
+from tests.engine.test_outcomes import inject, withdraw
+from tests.engine.world import QUEUES, XFER_QUEUE, World
+from tests.fakes.clock import skip, timeless
+from tests.fakes.faults import Faults
+
+TOPIC = topic_of(XFER_QUEUE)
+
+
+def told(world: World, id: str = "c") -> list[tuple[str, int]]:
+    """States and revisions, in order."""
+    return [(value["state"], value["revision"]) for value in Checker(world).results()[id] if value is not None]
+
+
+def last(world: World, id: str = "c") -> dict[str, Any]:
+    value = Checker(world).results()[id][-1]
+    assert value is not None
+    return value
+
+
+@timeless
+async def test_of_a_cancel() -> None:
+    async with World() as world:
+        world.inject(6)
+        world.worker()
+        world.cancel("c")
+        status = await world.ended("c")
+        assert told(world) == [("claimed", 1), ("done", 2)]
+        assert (last(world)["restored"], last(world)["total"]) == (6, 6)
+        assert last(world)["finished_at"] == status.finished_at
+        Checker(world).check()
+
+
+@timeless
+async def test_of_a_transfer() -> None:
+    async with World() as world:
+        world.inject(6, QUEUES[0])
+        world.worker()
+        world.transfer("c", queue_names=[QUEUES[0]])
+        await world.ended("c")
+        assert told(world) == [("claimed", 1), ("done", 2)]
+        assert (last(world)["queues"], last(world)["restored"]) == (1, 6)
+        Checker(world).check()
+
+
+@timeless
+async def test_of_commands_that_do_nothing() -> None:
+    async with World() as world:
+        world.queue()
+        world.worker()
+        world.cancel("empty")
+        world.cancel("unknown", queue="http://nowhere.example/.xfer.kumomta.internal")
+        world.publish({"type": "xfer.dance", "id": "none"})
+        await world.ended("empty", "unknown", "none")
+        assert told(world, "empty") == [("done", 1)]
+        assert told(world, "unknown") == told(world, "none") == [("refused", 1)]
+        assert last(world, "none")["type"] is None
+        Checker(world).check()
+
+
+@timeless
+async def test_of_what_was_withdrawn() -> None:
+    async with World() as world:
+        inject(world)
+        world.cancel("c")
+        await withdraw(world, "not now")
+        world.worker()
+        await world.ended("c")
+        assert told(world) == [("refused", 1)]
+        assert "not now" in last(world)["detail"]
+
+
+@pytest.mark.parametrize("before", ["", ".written"])
+@timeless
+async def test_a_worker_that_stood_still_has_never_the_last_word(before: str) -> None:
+    """It was about to say that the command is claimed; another worker has carried it out since."""
+    async with World(space_s=1e6) as world:
+        world.inject(6)
+        faults = Faults()
+        world.worker(faults)
+        await asyncio.sleep(3)
+        pause = faults.stand_still(f"transact:xferq.claim.{TOPIC}{before}")
+        world.cancel("c")
+        await pause.begun.wait()
+        world.worker()
+        await world.ended("c")
+        pause.over.set()
+        await asyncio.sleep(60)
+        assert told(world) == [("claimed", 1), ("done", 2)]
+        Checker(world).check()
+
+
+@timeless
+async def test_a_worker_that_stood_still_before_it_refuses_does_not_say_so() -> None:
+    async with World(space_s=1e6) as world:
+        world.inject(6)
+        world.dispatcher().join()
+        faults = Faults()
+        world.worker(faults)
+        faults.on("hold", Refused("by script"))
+        pause = faults.stand_still("transact:xferq.claim.")
+        world.cancel("c")
+        await pause.begun.wait()
+        world.worker()
+        await world.ended("c")
+        pause.over.set()
+        await asyncio.sleep(60)
+        assert told(world) == [("claimed", 1), ("done", 2)]
+        Checker(world).check()
+
+
+@timeless
+async def test_without_the_topic_workers_work_and_say_so() -> None:
+    async with World() as world:
+        settings = world.settings
+        world.broker.delete(settings.results_topic)
+        world.inject(6)
+        worker = world.worker()
+        world.cancel("c")
+        await world.ended("c")
+        assert any(settings.results_topic in note for note in worker.engine.health.noted)
+        world.broker.create(settings.results_topic, settings.results_partitions)
+        await worker.engine.look()
+        assert not any(settings.results_topic in note for note in worker.engine.health.noted)
+        world.inject(6)
+        world.cancel("d")
+        await world.ended("d")
+        assert Checker(world).results().keys() == {"d"}
+
+
+@timeless
+async def test_what_the_ledger_forgets_is_removed() -> None:
+    async with World(keep_commands_days=1.0) as world:
+        world.inject(6)
+        world.worker()
+        world.cancel("c")
+        await world.ended("c")
+        skip(timedelta(days=5))
+        await asyncio.sleep(2_800)
+        assert Checker(world).results()["c"][-1] is None
+        assert await world.status("c") is None
+
+
+@timeless
+async def test_an_end_is_told_by_whoever_comes_after_a_crash() -> None:
+    async with World() as world:
+        world.inject(6)
+        mortal = Faults()
+        mortal.on("transact:xferq.claim.", "crash", after=1)
+        world.worker(mortal)
+        world.cancel("c")
+        await world.until(lambda: mortal.dead)
+        world.worker()
+        await world.ended("c")
+        assert told(world) == [("claimed", 1), ("done", 2)]
+
+
+@timeless
+async def test_of_no_command_at_all_where_the_worker_dies_in_between() -> None:
+    """It has told of the end, but the ledger does not know it: the record comes again."""
+    async with World() as world:
+        mortal = Faults()
+        mortal.on("publish:xferq.ledger/outcome", "crash")
+        world.worker(mortal)
+        world.publish({"type": "xfer.dance", "id": "none"})
+        await world.until(lambda: mortal.dead)
+        world.worker()
+        await world.ended("none")
+        assert {state for state, _ in told(world, "none")} == {"refused"}
+        Checker(world).check()
