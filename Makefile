@@ -1,7 +1,8 @@
 # What a person needs to work with xferq. `make` alone lists it.
 
 VENV := .venv
-STAMP := $(VENV)/.installed
+INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.installed-tools
 BIN := $(VENV)/bin
 MAIL ?=
 MINUTES ?= 10
@@ -17,34 +18,34 @@ help: ## This list
 	@printf 'xferq: transfer queues on Kafka. Needs Python 3.11 or newer; everything else goes into %s.\n\n' '$(VENV)'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
-install: $(STAMP) ## Make .venv with everything; xferq is then .venv/bin/xferq
+install: $(INSTALLED) ## Make .venv with xferq and its Kafka; xferq is then .venv/bin/xferq
 
-demo: $(STAMP) ## Mail goes into an xfer queue and comes back, on a real Kafka (MAIL=mbox, maildir or .eml files)
+demo: $(INSTALLED) ## Mail goes into an xfer queue and comes back, on a real Kafka (MAIL=mbox, maildir or .eml files)
 	$(BIN)/xferq demo $(if $(MAIL),--mail '$(MAIL)')
 
-up: $(STAMP) ## Kafka, HTTP API and a worker on this machine, until Ctrl-C
+up: $(INSTALLED) ## Kafka, HTTP API and a worker on this machine, until Ctrl-C
 	$(BIN)/xferq up
 
-test: $(STAMP) ## All tests, stage by stage (PYTEST='--only broker -k cancel' for some of them)
+test: $(TOOLS) ## All tests, stage by stage (PYTEST='--only broker -k cancel' for some of them)
 	$(BIN)/python -m tests.support.run $(PYTEST)
 
-quick: $(STAMP) ## Everything without Kafka, with fewer examples, in a minute or so
+quick: $(TOOLS) ## Everything without Kafka, with fewer examples, in a minute or so
 	TEST_XFERQ_EXAMPLES=12 $(BIN)/python -m pytest --stage quick -n 2 --dist worksteal -q $(PYTEST)
 
-check: $(STAMP) ## Formatting, lint, types, architecture, docstrings, pages
+check: $(TOOLS) ## Formatting, lint, types, architecture, docstrings, pages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --stage check -q $$($(BIN)/python -c 'from tests.support.stages import CHECKS; print(*CHECKS)')
 
-format: $(STAMP) ## Format and fix what can be fixed by itself
+format: $(TOOLS) ## Format and fix what can be fixed by itself
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## The drain against others, claims, posts, new queues (BENCH='--only shapes' and others: BENCH=--help)
+bench: $(TOOLS) ## The drain against others, claims, posts, new queues (BENCH='--only shapes' and others: BENCH=--help)
 	$(BIN)/python -m tests.bench $(BENCH)
 
-faults: $(STAMP) ## Kills, pauses, cuts and delays for 10 minutes, then the verdict (MINUTES=60, SEED=1)
+faults: $(TOOLS) ## Kills, pauses, cuts and delays for 10 minutes, then the verdict (MINUTES=60, SEED=1)
 	$(BIN)/python -m tests.faults --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 pins: ## Newest versions that pyproject.toml permits into constraints.txt (then run the tests)
@@ -57,8 +58,17 @@ clean: ## Remove .venv and what tools left here (not the fetched Kafka in the us
 	rm -rf $(VENV) build dist test-results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+# Install what is asked for, and name what is fetched for it.
+comma := ,
+define pip
+	@echo 'installing $(2) into $(VENV)'
+	@{ $(BIN)/python -m pip install --disable-pip-version-check --progress-bar off --no-compile -c constraints.txt \
+	  -e '$(1)'; echo "ended $$?"; } | awk 'BEGIN{ended = 1} /^Collecting /{print "  " $$2; fflush()} /^ended /{ended = $$2} END{exit ended}'
+	@touch $@
+endef
+
 # Again only when dependencies have changed: the package itself is installed as a link to this folder.
-$(STAMP): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt
 	@set -e; \
 	for python in python3 python3.14 python3.13 python3.12 python3.11; do \
 	  if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$python; break; fi; \
@@ -73,6 +83,9 @@ $(STAMP): pyproject.toml constraints.txt
 	if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
 	  rm -rf $(VENV); echo "making $(VENV) with $$($$found --version)"; "$$found" -m venv $(VENV); \
 	fi
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
-	@touch $@
+	$(call pip,.[embedded],xferq$(comma) its Kafka client and a Java runtime for its own Kafka)
 	@echo 'installed: $(BIN)/xferq'
+
+# What only whoever changes xferq needs: three times as much.
+$(TOOLS): $(INSTALLED)
+	$(call pip,.[dev],what tests and checks need)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api import control_v1, health, xfer_status_v1
 from api.access import OPEN_PATH, Access, NoteCaller, RequireAccess
 from api.docs_page import render
-from api.endpoints import router_of_commands
+from api.endpoints import router_of_commands, router_of_own_paths
 from api.limits import LimitHeads, LimitRequests, RefuseControls
 from api.link import KafkaLink
 from api.models import EXAMPLE_STATUSES, ProblemDetails
@@ -93,6 +93,7 @@ def create_app(settings: Settings, kafka: Cluster | None = None, *, unprotected:
     app.add_middleware(CountRequests)
     app.add_middleware(ReadRequestLine)
     routers = [router_of_commands(), xfer_status_v1.router, control_v1.router, health.router]
+    routers.insert(-1, router_of_own_paths([*xfer_status_v1.router.routes, *control_v1.router.routes]))
     for router in routers:
         app.include_router(router)
     app.state.settings = settings

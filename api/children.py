@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
+from streams.settings.sources import inherited
+
 _KILL_AFTER_S = 15.0
 
 
@@ -32,6 +34,7 @@ class Children:
                 stdout=output,
                 stderr=output,
                 env={**os.environ, **variables},
+                pass_fds=inherited(),
                 start_new_session=True,  # Ctrl-C in a terminal is this process's to handle
             )
 

@@ -1,6 +1,10 @@
-"""The command line's way to the API: requests, and errors in words for the person who typed the command."""
+"""A client of the API, for the command line and for programs in Python: docs/examples/client.py. It needs no Kafka.
 
-import ipaddress
+Errors are those of `streams.errors`, in words for a person: `Refused` where asking again does not help, `Unavailable`
+where it may.
+"""
+
+import math
 import ssl
 import time
 import uuid
@@ -8,12 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
-
 from api.commands import ENDPOINTS, STATUS_PATH
 from api.embedded import api_url
 from api.models import CommandStatus
 from api.tls import client_context
+from api.transport import Answer, NoAnswer, NoAnswerInTime, NotReached, Transport
 from streams.domain.command import ID_RULE, is_command_id
 from streams.domain.transitions import ENDED
 from streams.errors import Refused, Unavailable, XferqError
@@ -23,6 +26,7 @@ _TIMEOUT_S = 60.0
 _CONNECT_S = 5.0
 _POLL_S = (0.1, 0.2, 0.5)
 _PATIENCE_S = 60.0
+_LATEST = 1000
 _READY_S = 2.0
 """A wait for an answer that is quick or none: what listens there may be no api."""
 
@@ -39,15 +43,8 @@ class ApiClient:
         """
         self.url = without_credentials(url)
         try:
-            # A proxy that the environment names is for the world outside.
-            self._http = httpx.Client(
-                base_url=url,
-                auth=user,
-                verify=True if tls is None else tls,
-                timeout=httpx.Timeout(_TIMEOUT_S, connect=_CONNECT_S),
-                trust_env=not _is_loopback(url),
-            )
-        except (httpx.InvalidURL, ValueError) as error:
+            self._transport = Transport(url, user=user, tls=tls)
+        except ValueError as error:
             # Where it has a password, a part of that may be what is wrong.
             why = "" if "@" in url else f": {error}"
             raise Unavailable(f"XFERQ_API_URL: {self.url} is not a URL{why}") from None
@@ -69,7 +66,7 @@ class ApiClient:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._http.close()
+        """Nothing stays open between requests."""
 
     def is_ready(self) -> bool:
         """Whether it can take commands now.
@@ -78,7 +75,7 @@ class ApiClient:
             Refused: it does not let us in.
         """
         try:
-            self._json("GET", "/readyz", timeout=_READY_S)
+            self._json("GET", "/readyz", timeout_s=_READY_S)
         except Unavailable:
             return False
         return True
@@ -92,24 +89,74 @@ class ApiClient:
         """
         key = id or uuid.uuid4().hex
         try:
-            self._json("POST", ENDPOINTS[type].path, json=body, headers={"Idempotency-Key": key})
+            self._json("POST", ENDPOINTS[type].path, body=body, headers={"Idempotency-Key": key})
         except Unavailable as error:
             raise Unavailable(f"{error}. To repeat exactly this command: --id {key}") from error
         return key
+
+    def cancel(self, queue_name: str, reason: str, *, id: str | None = None, **more: object) -> str:
+        """Ask for a cancel of this xfer queue; the command's id. Raises as `submit`.
+
+        Args:
+            id: makes it the same cancel, however often it is asked for; by default a new one.
+            more: other fields of the request, such as `expires_at`.
+        """
+        return self.submit("xfer.cancel", {"queue_name": queue_name, "reason": reason, **more}, id)
+
+    def transfer(self, target: str, reason: str, *, id: str | None = None, **criteria: object) -> str:
+        """Ask for a transfer to this target; the command's id. Raises as `submit`.
+
+        Args:
+            id: as of `cancel`.
+            criteria: which queues: `campaign`, `tenant`, `domain`, `routing_domain` or `queue_names`; and other fields
+                of the request, such as `expires_at`.
+        """
+        return self.submit("xfer.start", {"target": target, "reason": reason, **criteria}, id)
+
+    def wait(self, id: str, timeout_s: float = math.inf) -> CommandStatus:
+        """The status of the command once it is done or refused: the latter is no error here.
+
+        Raises:
+            Refused: the API knows no such command, or does not let us in.
+            Unavailable: it has not ended within the time, or the API is away for a minute. The command goes on.
+        """
+        ends_at = time.monotonic() + timeout_s
+        for status in self.statuses_until_done(id):
+            if status.state not in ENDED and time.monotonic() > ends_at:
+                raise Unavailable(f"{id} has not ended within {timeout_s:.0f} s: it is {status.state}")
+        return status
 
     def status(self, id: str) -> CommandStatus:
         """One command's status. Raises as `submit`."""
         return CommandStatus.model_validate(self._json("GET", self._path_of(id)))
 
+    def whole_id(self, id: str) -> str:
+        """The id of the one of the last thousand commands whose id begins so; what is the id of one is that one's.
+
+        Raises:
+            Refused: there is none, or more than one.
+        """
+        try:
+            return self.status(id).id
+        except Unavailable:
+            return id  # whoever asks next is told, or waits
+        except Refused:
+            found = [status.id for status in self.statuses(limit=_LATEST) if status.id.startswith(id)]
+            if not found:
+                raise
+            if len(found) > 1:
+                raise Refused(f"{len(found)} commands have an id that begins with {id}") from None
+            return found[0]
+
     def withdraw(self, id: str, reason: str | None) -> None:
         """See that a command does not begin any more. Raises as `submit`; Refused, too, where it has begun."""
         body = {"state": "withdrawn"} | ({} if reason is None else {"reason": reason})
-        self._json("PATCH", self._path_of(id), json=body)
+        self._json("PATCH", self._path_of(id), body=body)
 
     def statuses(self, *, limit: int, queue_name: str | None = None) -> list[CommandStatus]:
         """Statuses, newest first. Raises as `submit`."""
         query = {"limit": limit} | ({} if queue_name is None else {"queue_name": queue_name})
-        return [CommandStatus.model_validate(item) for item in self._json("GET", STATUS_PATH, params=query)]
+        return [CommandStatus.model_validate(item) for item in self._json("GET", STATUS_PATH, query=query)]
 
     def statuses_until_done(self, id: str) -> "StatusFeed":
         """The command's status again and again; see `StatusFeed`."""
@@ -121,25 +168,29 @@ class ApiClient:
             raise Refused(f"{id!r} can't be the id of a command: it {ID_RULE}")
         return f"{STATUS_PATH}/{id}"
 
-    def _json(self, method: str, path: str, **more: Any) -> Any:
+    def _json(self, method: str, path: str, *, timeout_s: float = _TIMEOUT_S, **more: Any) -> Any:
+        there, proxy = f"the api at {self.url}", self._transport.proxy
+        if proxy is not None:
+            there += f", by way of the proxy {proxy}"
         try:
-            answer = self._http.request(method, path, **more)
-        except httpx.ConnectError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise Refused(f"the api at {self.url}: {error} (XFERQ_CLIENT_CA)") from error
-            raise Unavailable(f"can't reach the api at {self.url}: is `xferq api` running? (XFERQ_API_URL)") from error
-        except httpx.TimeoutException as error:
-            raise Unavailable(f"the api at {self.url} did not answer in time") from error
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unavailable(f"the api at {self.url}: {error}") from error
-        except UnicodeError:
+            answer = self._transport.exchange(method, path, connect_s=_CONNECT_S, timeout_s=timeout_s, **more)
+        except NotReached as error:
+            if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+                raise Refused(f"{there}: {error} (XFERQ_CLIENT_CA)") from error
+            why = "is `xferq api` running? (XFERQ_API_URL)" if proxy is None else f"{error} (NO_PROXY names exceptions)"
+            raise Unavailable(f"can't reach {there}: {why}") from error
+        except NoAnswerInTime as error:
+            raise Unavailable(f"{there} did not answer in time") from error
+        except NoAnswer as error:
+            raise Unavailable(f"{there}: {error}") from error
+        except ValueError:
             raise Refused("the command line is not valid UTF-8, or --id is not ASCII") from None
         if answer.is_success:
             try:
                 return answer.json()
             except ValueError:
                 raise Unavailable(f"what answers at {self.url} is not xferq's api (XFERQ_API_URL)") from None
-        if answer.status_code == 401:
+        if answer.status == 401:
             raise Refused(
                 f"the api at {self.url} does not know you: XFERQ_CLIENT_USER and XFERQ_CLIENT_PASSWORD, or "
                 "XFERQ_CLIENT_CERT, say who you are"
@@ -181,15 +232,15 @@ class StatusFeed:
             return status
 
 
-def _error(answer: httpx.Response, url: str) -> XferqError:
+def _error(answer: Answer, url: str) -> XferqError:
     try:
         problem = answer.json()
         detail = str(problem["detail"])
         if problem.get("did_you_mean"):
             detail += f"; did you mean {problem['did_you_mean']}?"
     except (ValueError, KeyError, TypeError, AttributeError):
-        return Unavailable(f"what answers at {url} is not xferq's api: status {answer.status_code} (XFERQ_API_URL)")
-    return Unavailable(detail) if answer.status_code >= 500 else Refused(detail)
+        return Unavailable(f"what answers at {url} is not xferq's api: status {answer.status} (XFERQ_API_URL)")
+    return Unavailable(detail) if answer.status >= 500 else Refused(detail)
 
 
 def without_credentials(url: str) -> str:
@@ -207,13 +258,5 @@ def _is_url(text: str) -> bool:
     try:
         parts = urlsplit(text)
         return bool(parts.netloc) and (parts.port is None or parts.port >= 0)
-    except ValueError:
-        return False
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

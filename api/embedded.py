@@ -2,15 +2,18 @@
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from streams.broker.extra import not_installed
 from streams.errors import Misconfigured
 from streams.settings.hosts import EMBEDDED
+from streams.settings.places import user_folder
 from streams.settings.settings import Settings
+
+_LOOK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,13 +26,21 @@ class Running:
 
 
 def data_folder() -> Path:
-    """Where the embedded broker keeps its data by default: `xferq/kafka` in the user's XDG data folder."""
-    return _xdg("XDG_DATA_HOME", ".local/share") / "xferq" / "kafka"
+    """Where the embedded broker keeps its data by default: `xferq/kafka` in the user's XDG data folder.
+
+    Raises:
+        Misconfigured: there is no such folder, as the user has no home.
+    """
+    return user_folder("XDG_DATA_HOME", ".local/share") / "xferq" / "kafka"
 
 
 def state_file() -> Path:
-    """The file that says where it runs: `xferq/embedded.json` in the user's XDG state folder."""
-    return _xdg("XDG_STATE_HOME", ".local/state") / "xferq" / "embedded.json"
+    """The file that says where it runs: `xferq/embedded.json` in the user's XDG state folder.
+
+    Raises:
+        Misconfigured: there is no such folder, as the user has no home.
+    """
+    return user_folder("XDG_STATE_HOME", ".local/state") / "xferq" / "embedded.json"
 
 
 @contextmanager
@@ -60,8 +71,24 @@ def announced(bootstrap_servers: str, api_url: str | None = None) -> Iterator[No
 
 def find() -> Running | None:
     """The broker that runs now; what a process that was killed has left doesn't count."""
-    running = _read(state_file())
+    try:
+        running = _read(state_file())
+    except Misconfigured:  # who has no home has no broker in it
+        return None
     return running if running is not None and _is_alive(running.pid) else None
+
+
+def running_up() -> Running | None:
+    """What another `xferq up` has said of itself, if its Kafka can be reached."""
+    running = find()
+    if running is None or running.api_url is None:
+        return None
+    host, _, port = running.bootstrap_servers.rpartition(":")
+    try:
+        with socket.create_connection((host, int(port)), timeout=_LOOK_S):
+            return running
+    except (OSError, ValueError):
+        return None  # a process that was killed has left the file, and another one has its number
 
 
 def with_kafka(settings: Settings) -> Settings:
@@ -75,13 +102,11 @@ def with_kafka(settings: Settings) -> Settings:
     require_plain(settings)
     running = find()
     if running is None:
+        from streams.broker.extra import not_installed
+
         raise Misconfigured(
             "no Kafka to talk to: "
-            + (
-                not_installed()
-                or "XFERQ_BOOTSTRAP_SERVERS names none, and no `xferq up` or `xferq broker` is "
-                f"running ({state_file()} would say so)"
-            )
+            + (not_installed() or "XFERQ_BOOTSTRAP_SERVERS names none, and no `xferq up` or `xferq broker` is running")
         )
     return settings.model_copy(update={"bootstrap_servers": running.bootstrap_servers})
 
@@ -123,8 +148,3 @@ def _is_alive(pid: int) -> bool:
     except (PermissionError, OverflowError, TypeError):
         return isinstance(pid, int)
     return True
-
-
-def _xdg(variable: str, default: str) -> Path:
-    folder = os.environ.get(variable, "")
-    return Path(folder) if os.path.isabs(folder) else Path.home() / default

@@ -1,9 +1,11 @@
 """POST of a command, for each type: as KumoMTA's crates/kumod/src/xfer/cancel.rs and request.rs."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Request, Response
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute
 
 from api.access import caller_of
 from api.body import CheckedRoute
@@ -48,6 +50,22 @@ def router_of_commands() -> APIRouter:
     return router
 
 
+def router_of_own_paths(statuses: Iterable[BaseRoute]) -> APIRouter:
+    """What there is of a command under the path of cancels, for each other type under its own path, too."""
+    router = APIRouter()
+    routes = [route for route in statuses if isinstance(route, APIRoute) and route.path == f"{STATUS_PATH}/{{id}}"]
+    for endpoint in ENDPOINTS.values():
+        for route in routes if endpoint.path != STATUS_PATH else ():
+            router.add_api_route(
+                f"{endpoint.path}/{{id}}",
+                route.endpoint,
+                methods=[*(route.methods or ())],
+                route_class_override=type(route),
+                **{name: getattr(route, name) for name in ("summary", "tags", "response_model", "responses")},
+            )
+    return router
+
+
 def _post(endpoint: Endpoint) -> Callable[..., Awaitable[Done]]:
     async def post(
         request: Request,
@@ -69,7 +87,7 @@ def _post(endpoint: Endpoint) -> Callable[..., Awaitable[Done]]:
             raise invalid("body", "everything", UNASKED)
         await publisher.submit(command, is_new=not keys)
         response.headers["X-Command-Id"] = id
-        response.headers["Location"] = f"{STATUS_PATH}/{id}"
+        response.headers["Location"] = f"{endpoint.path}/{id}"
         return Done()
 
     return post

@@ -1,14 +1,15 @@
 """`xferq health`: whether what runs here can work, for whatever watches a container and has no curl."""
 
-from collections.abc import Iterator
+import ssl
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from typing import Annotated
 
-import httpx
 import typer
 
 from api.address import url_host
+from api.transport import Answer, NoAnswer, NotReached, Transport
 from streams.errors import Misconfigured, Unavailable
 from streams.settings.settings import Settings, load_settings
 
@@ -71,26 +72,30 @@ def _doors(settings: Settings) -> dict[Part, list[str]]:
 
 def _ask_all(urls: list[str]) -> list[_Answer]:
     # We ask ourselves, and tell nothing: the certificate is for the name that others know.
-    with httpx.Client(verify=False, timeout=_TIMEOUT_S, trust_env=False) as http:  # noqa: S501
-        return list(_ask(http, urls))
+    tls = ssl.create_default_context()
+    tls.check_hostname, tls.verify_mode = False, ssl.CERT_NONE
+    return [_ask(url, tls) for url in urls]
 
 
-def _ask(http: httpx.Client, urls: list[str]) -> Iterator[_Answer]:
-    for url in urls:
-        try:
-            answer = http.get(f"{url}/readyz")
-            if answer.status_code == httpx.codes.UNAUTHORIZED:
-                is_alive = http.get(f"{url}/livez").is_success
-                yield _Answer(url, True, is_alive, "alive; whether it can work it tells whom it lets in")
-            else:
-                yield _Answer(url, True, answer.is_success, _well(answer) if answer.is_success else _detail(answer))
-        except httpx.ConnectError as error:
-            yield _Answer(url, False, said=str(error) or "can't be reached")
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            yield _Answer(url, True, said=str(error) or type(error).__name__)
+def _ask(url: str, tls: ssl.SSLContext) -> _Answer:
+    transport = Transport(url, tls=tls, environment={})
+    try:
+        answer = _get(transport, "/readyz")
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            is_alive = _get(transport, "/livez").is_success
+            return _Answer(url, True, is_alive, "alive; whether it can work it tells whom it lets in")
+        return _Answer(url, True, answer.is_success, _well(answer) if answer.is_success else _detail(answer))
+    except NotReached as error:
+        return _Answer(url, False, said=str(error) or "can't be reached")
+    except NoAnswer as error:
+        return _Answer(url, True, said=str(error) or "no answer in time")
 
 
-def _well(answer: httpx.Response) -> str:
+def _get(transport: Transport, path: str) -> Answer:
+    return transport.exchange("GET", path, connect_s=_TIMEOUT_S, timeout_s=_TIMEOUT_S)
+
+
+def _well(answer: Answer) -> str:
     """What a worker notes although it can work."""
     try:
         return "; ".join(["ok", *map(str, answer.json().get("notes", ()))])
@@ -98,8 +103,8 @@ def _well(answer: httpx.Response) -> str:
         return "ok"
 
 
-def _detail(answer: httpx.Response) -> str:
+def _detail(answer: Answer) -> str:
     try:
         return str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
-        return f"status {answer.status_code}"
+        return f"status {answer.status}"

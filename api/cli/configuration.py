@@ -10,7 +10,6 @@ from typing import Annotated, Any
 import typer
 
 from api.cli.output import print_columns, print_json
-from streams.settings.settings import load_with_origins
 from streams.settings.sources import CONFIG
 
 ConfigFile = Annotated[
@@ -44,7 +43,8 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for
 
     Example: `xferq config --config /etc/xferq.toml`
     """
-    from api.client import without_credentials  # brings an HTTP client, which no other command needs for its options
+    from api.client import without_credentials
+    from streams.settings.settings import load_with_origins
 
     settings, origins = load_with_origins()
     values = settings.shown()

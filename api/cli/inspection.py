@@ -1,27 +1,20 @@
-"""`xferq queues`, `log`, `topics`: what is in Kafka."""
+"""`xferq queues`, `topics`: what is in Kafka."""
 
 import asyncio
-import sys
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
 from api.cli.kafka import open_kafka
-from api.cli.output import json_line, note, print_columns, print_json
+from api.cli.output import note, print_columns, print_json
 from streams.claim.heads import claimed_heads
 from streams.domain.queue_name import is_xfer
 from streams.domain.topic import is_queue_topic, queue_of
-from streams.errors import Misconfigured, XferqError
+from streams.errors import XferqError
 from streams.kafka.depths import Claimed, queue_depths
 from streams.kafka.layout import TopicReport, apply_layout, read_layout
-from streams.kafka.reader import open_tail
-from streams.lookup import read_to
-from streams.records import Record
-from streams.telemetry.logs import printable
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
@@ -59,59 +52,6 @@ async def _queues() -> list[tuple[str, int, int | None]]:
             note(f"xferq queues: by the offsets of the queues' groups alone, as the ledger can't be read: {error}")
         depths = await queue_depths(kafka.connection, settings, claimed)
     return [(item.topic, item.partitions, item.depth) for item in depths]
-
-
-def log(
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing what is written from now on.")] = False,
-    from_beginning: Annotated[
-        bool, typer.Option("--from-beginning", help="With --follow: first print everything that is there.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the records as they are, one per line.")] = False,
-) -> None:
-    """Print the delivery log: one AdminRebind record per moved message.
-
-    Without options it prints everything that is there; with --follow, what comes from now on, until Ctrl-C.
-
-    Example: `xferq log --follow --json | jq .queue`
-    """
-    with suppress(KeyboardInterrupt):
-        asyncio.run(_log(follow=follow, from_beginning=from_beginning or not follow, as_json=as_json))
-
-
-async def _log(*, follow: bool, from_beginning: bool, as_json: bool) -> None:
-    async with open_kafka() as (kafka, settings):
-        name = settings.log_topic
-        topic = await kafka.topic(name)
-        if topic is None:
-            raise Misconfigured(f"topic {name} (XFERQ_LOG_TOPIC) does not exist: create it with `xferq topics`")
-        partitions = range(topic.partitions)
-        ends = await kafka.stable_ends(name, partitions)
-        starts = await kafka.log_starts(name, partitions) if from_beginning else ends
-        tail = await open_tail(kafka.connection, name, starts, goes_on_at="earliest")
-        try:
-            if not follow:
-                async for record in read_to(tail, ends):
-                    if record.offset < ends[record.partition]:
-                        _print_record(record, as_json=as_json)
-            while follow:
-                for record in await tail.read(timeout_ms=500):
-                    _print_record(record, as_json=as_json)
-                sys.stdout.flush()
-        finally:
-            await tail.close()
-
-
-def _print_record(record: Record, *, as_json: bool) -> None:
-    raw = record.value or b""
-    if as_json:
-        print(json_line(raw))
-        return
-    try:
-        fields = orjson.loads(raw)
-        line = f"{fields['event_time']}  {fields['type']}  {fields['id']}  {fields['response']['content']}"
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        line = f"(partition {record.partition}, offset {record.offset}: not a log record)"
-    print(printable(line))
 
 
 def topics(

@@ -1,23 +1,61 @@
 """What the command line shows: data on standard output, everything else on standard error."""
 
+import errno
+import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from streams.telemetry.logs import complain, printable
 
-from streams.telemetry.logs import printable
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
+_OF_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF)
+"""What can be wrong with standard output: a full disk, and the like."""
 _BLANKS = dict.fromkeys(map(ord, "\t\r\n"), " ")
 _OF = re.compile(r"(\d+) of (\d+)")
 
 
+def open_output() -> None:
+    """See that standard output and error take every character: one that their encoding lacks is written as an escape.
+
+    One that is closed (`>&-`) takes it, too, and drops it.
+    """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def flushed() -> Iterator[None]:
+    """See that all that the block prints is written; what the system refuses is said in a line, with exit status 1.
+
+    Whoever reads it may have read enough (`| head`); that is said to nobody.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what could not be written is not tried again at the end
+        if error.errno != errno.EPIPE:
+            what = "can't write to standard output" if error.errno in _OF_OUTPUT else "failed"
+            complain("xferq", f"{error.filename or what}: {error.strerror or error}")
+        sys.exit(1)
+
+
 def note(text: str) -> None:
     """A line or more for the person at the terminal; never mixed with data."""
-    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
+    with suppress(OSError):  # it is no reason to fail that nobody can be told
+        print("\n".join(map(printable, text.split("\n"))), file=sys.stderr, flush=True)
 
 
 def print_json(value: object) -> None:
@@ -50,8 +88,11 @@ def print_columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         print(line.rstrip())
 
 
-def progress() -> Progress:
+def progress() -> "Progress":
     """Progress bars on standard error; none where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
     console = Console(stderr=True)
     return Progress(
         SpinnerColumn(),

@@ -16,7 +16,7 @@ from api.address import DEFAULT_HOST, require_guarded
 from api.children import Children, end_with_parent
 from api.cli.output import broker_progress, note
 from api.client import ApiClient
-from api.embedded import announced, data_folder, require_plain, with_kafka
+from api.embedded import announced, data_folder, require_plain, running_up, with_kafka
 from streams.broker import EmbeddedBroker, PortInUseError
 from streams.errors import Misconfigured, Unavailable
 from streams.kafka.cluster import Cluster
@@ -72,6 +72,9 @@ def up(
     Example: `xferq up`, and in another terminal `xferq inject mytenant@example.com mail.mbox`
     """
     settings = load_settings(api_listen_port=api_port)
+    if data is None and port == KAFKA_PORT and settings.bootstrap_servers == EMBEDDED and (it := running_up()):
+        note(f"xferq is up already, by process {it.pid}\nKafka:  {it.bootstrap_servers}\nAPI:    {it.api_url}/docs")
+        return
     with ExitStack() as stack:
         stack.enter_context(_ending_in_order())
         kafka: EmbeddedBroker | None = None

@@ -1,19 +1,24 @@
 """`xferq transfer`, `cancel` and all that `api.commands` has besides, and `status`: commands over HTTP."""
 
 import shlex
+import shutil
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from inspect import Parameter, Signature
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from api.cli.output import note, print_columns, print_json, progress
-from api.client import ApiClient
+from api.cli.output import note, print_json, progress
+from api.cli.status_table import status_table, wants_colour
 from api.commands import ENDPOINTS, Endpoint
-from api.models import CommandStatus
 from streams.domain.command import CRITERIA, Criteria
-from streams.settings.settings import load_settings
 from streams.telemetry.logs import printable
+
+if TYPE_CHECKING:
+    from api.client import ApiClient
+    from api.models import CommandStatus
 
 Wait = Annotated[bool, typer.Option("--wait", help="Show the progress until it is done, then print the counts.")]
 Id = Annotated[
@@ -31,7 +36,7 @@ def command_of(type: str) -> Callable[..., None]:
         body = {name: value for name, value in fields.items() if value not in (None, []) and value is not False}
         if issubclass(endpoint.model, Criteria):
             _require_asked(body)
-        with ApiClient.of(load_settings()) as client:
+        with _api() as client:
             _follow(client, client.submit(type, body, id), wait=wait, as_json=as_json)
 
     signature = Signature([*_parameters(endpoint)])
@@ -49,6 +54,13 @@ def _require_asked(body: Mapping[str, object]) -> None:
     if not given and "everything" not in body:
         options = ", ".join(ENDPOINTS["xfer.start"].option(name) for name in CRITERIA)
         raise typer.BadParameter(f"which queues? none of {options} is given. --everything takes every scheduled queue")
+
+
+def _api() -> "ApiClient":
+    from api.client import ApiClient  # not for --help
+    from streams.settings.settings import load_settings
+
+    return ApiClient.of(load_settings())
 
 
 def _parameters(endpoint: Endpoint) -> Iterator[Parameter]:
@@ -75,7 +87,8 @@ def _example(endpoint: Endpoint) -> str:
 
 def status(
     id: Annotated[
-        str | None, typer.Argument(metavar="ID", help="A command's id; without one, commands are listed.")
+        str | None,
+        typer.Argument(metavar="ID", help="A command's id, or how it begins; without one, commands are listed."),
     ] = None,
     queue: Annotated[str | None, typer.Option("--queue", help="List only commands about this xfer queue.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="List at most this many.")] = 20,
@@ -84,12 +97,15 @@ def status(
 ) -> None:
     """Show the status of a command, or list commands, newest first.
 
+    The list shows how ids begin, as much of each as tells it apart; `--json` has all of everything.
+
     Examples: `xferq status`, `xferq status 6f1f6d1c8a554c3f9f0a6f3a8a3f4a0e --wait`
     """
     if wait and id is None:
         raise typer.BadParameter("--wait needs the ID of a command")
-    with ApiClient.of(load_settings()) as client:
+    with _api() as client:
         if id is not None:
+            id = client.whole_id(id)
             found = _wait(client, id) if wait else client.status(id)
             _show(found, as_json=as_json)
             if wait:
@@ -99,29 +115,26 @@ def status(
     if as_json:
         print_json([item.model_dump() for item in listed])
         return
-    print_columns(
-        ["ID", "STATE", "RESTORED", "RETURNED", "REQUESTED", "TYPE", "QUEUE"],
-        [
-            [item.id, item.state, item.restored, item.returned, item.requested_at, item.type, item.queue_name]
-            for item in listed
-        ],
-    )
+    width, colour = shutil.get_terminal_size().columns, wants_colour(sys.stdout)
+    for line in status_table(listed, datetime.now(UTC), width, colour=colour):
+        print(line)
 
 
 def withdraw(
-    id: Annotated[str, typer.Argument(metavar="ID", help="A command's id.")],
+    id: Annotated[str, typer.Argument(metavar="ID", help="A command's id, or how it begins.")],
     reason: Annotated[str | None, typer.Option(help="Why; the command's status shows it.")] = None,
 ) -> None:
     """Withdraw a command that has not begun: a cancel before its claim, a transfer before it selects its queues.
 
     Its status is then `refused`. A command that begins at this very moment goes on. Example: `xferq withdraw c1`
     """
-    with ApiClient.of(load_settings()) as client:
+    with _api() as client:
+        id = client.whole_id(id)
         client.withdraw(id, reason)
     note(f"to be withdrawn; `xferq status {id}` shows whether it had begun")
 
 
-def _follow(client: ApiClient, id: str, *, wait: bool, as_json: bool) -> None:
+def _follow(client: "ApiClient", id: str, *, wait: bool, as_json: bool) -> None:
     if not wait:
         if as_json:
             _show(client.status(id), as_json=True)
@@ -134,7 +147,7 @@ def _follow(client: ApiClient, id: str, *, wait: bool, as_json: bool) -> None:
     _exit_with(found)
 
 
-def _wait(client: ApiClient, id: str) -> CommandStatus:
+def _wait(client: "ApiClient", id: str) -> "CommandStatus":
     try:
         with progress() as bars:
             task = bars.add_task("accepted", total=None)
@@ -147,7 +160,7 @@ def _wait(client: ApiClient, id: str) -> CommandStatus:
     return found
 
 
-def _show(found: CommandStatus, *, as_json: bool) -> None:
+def _show(found: "CommandStatus", *, as_json: bool) -> None:
     if as_json:
         print_json(found.model_dump())
         return
@@ -158,7 +171,7 @@ def _show(found: CommandStatus, *, as_json: bool) -> None:
             print(f"{name + ':':<18}{printable(str(value))}")
 
 
-def _exit_with(found: CommandStatus) -> None:
+def _exit_with(found: "CommandStatus") -> None:
     """A transfer that has found no queue to take is a failure, too: a criterion may be misspelt."""
     if found.state == "refused" or (found.type, found.state, found.queues) == ("xfer.start", "done", 0):
         raise typer.Exit(1)

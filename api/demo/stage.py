@@ -13,11 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
-
 from api.children import Children
 from api.demo.report import Report
 from api.embedded import require_plain
+from api.transport import NoAnswer, NotReached, Transport
 from streams.broker import EmbeddedBroker
 from streams.domain.ledger_partitions import ledger_width
 from streams.errors import Unavailable, XferqError
@@ -30,6 +29,7 @@ from streams.settings.hosts import EMBEDDED
 from streams.settings.settings import Settings
 
 _START_S = 60.0
+_ASK_S = 5.0
 _POLL_S = 0.05
 _TAIL_LINES = 12
 _LISTENING = re.compile(r"api\.listening url=(http://\S+)")
@@ -145,18 +145,18 @@ class Stage:
         deadline = time.monotonic() + _START_S
         missing = "it does not answer"
         # No proxy of the surroundings: the api is on loopback.
-        with httpx.Client(base_url=self.api_url, trust_env=False, timeout=5) as client:
-            while time.monotonic() < deadline:
-                self.check()
-                try:
-                    answer = client.get("/readyz")
-                except httpx.HTTPError as error:
-                    missing = str(error)
-                else:
-                    if answer.is_success:
-                        return
-                    missing = answer.text
-                time.sleep(_POLL_S)
+        transport = Transport(self.api_url, environment={})
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                answer = transport.exchange("GET", "/readyz", connect_s=_ASK_S, timeout_s=_ASK_S)
+            except (NotReached, NoAnswer) as error:
+                missing = str(error)
+            else:
+                if answer.is_success:
+                    return
+                missing = answer.body.decode(errors="replace")
+            time.sleep(_POLL_S)
         raise StageError(f"the api is not ready: {missing}. The end of its log:\n{self._tail('api')}")
 
     def _tail(self, name: str) -> str:

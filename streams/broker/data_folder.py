@@ -13,6 +13,7 @@ from pathlib import Path
 from streams.broker.failure import BrokerError
 from streams.broker.java import java_command
 from streams.broker.process import java_environment
+from streams.settings.places import expanded
 
 _FORMAT_TIMEOUT_S = 60.0
 _LOCKED_S = 3.0
@@ -31,7 +32,7 @@ class DataFolder:
     """A broker's folder: a given one, which is kept, or a temporary one."""
 
     def __init__(self, given: Path | None) -> None:
-        self._given = given.expanduser().absolute() if given else None
+        self._given = expanded(given) if given else None
         self._temporary: Path | None = None
 
     @property

@@ -13,6 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from streams.broker.failure import BrokerError
+from streams.settings.places import expanded, user_folder
 
 KAFKA_VERSION = "4.4.0"
 # The second one lets Kafka's log messages reach log4j2; Kafka's distribution adds it too. The "!" keeps
@@ -29,11 +30,14 @@ Progress = Callable[[str], None]
 
 
 def cache_dir() -> Path:
-    """The folder of what is fetched once: XFERQ_CACHE_DIR, else `xferq` in the user's XDG cache folder."""
+    """The folder of what is fetched once: XFERQ_CACHE_DIR, else `xferq` in the user's XDG cache folder.
+
+    Raises:
+        Misconfigured: there is no such folder, as the user has no home.
+    """
     if own := os.environ.get("XFERQ_CACHE_DIR"):
-        return Path(own).expanduser().absolute()
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache") / "xferq"
+        return expanded(Path(own))
+    return user_folder("XDG_CACHE_HOME", ".cache") / "xferq"
 
 
 def kafka_jars(on_progress: Progress) -> list[Path]:

@@ -20,8 +20,9 @@ _STOP_S = 5.0
 
 
 def java_environment() -> dict[str, str]:
-    """This process's environment without what would change how Java runs."""
-    return {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
+    """This process's environment without what would change how Java runs; paths are UTF-8, whatever the locale."""
+    kept = {name: value for name, value in os.environ.items() if name not in _NOT_PASSED_ON}
+    return kept | {"LC_ALL": "C.UTF-8"}
 
 
 class BrokerProcess:

@@ -111,6 +111,22 @@ class TopicTail:
             async with asyncio.timeout(self._timeout_s):
                 return int(await self._consumer.position(TopicPartition(self._topic, partition)))
 
+    async def offsets_since(self, timestamp_ms: int, ends: Mapping[int, int]) -> dict[int, int]:
+        """By partition, the first offset whose record is as young as that; its end, where there is none."""
+        wanted = {TopicPartition(self._topic, partition): timestamp_ms for partition in ends}
+        with translating(f"reading {self._topic}", f"Read on topic {self._topic}"):
+            async with asyncio.timeout(self._timeout_s):
+                found = await self._consumer.offsets_for_times(wanted)
+        return {
+            where.partition: ends[where.partition] if first is None else min(first.offset, ends[where.partition])
+            for where, first in found.items()
+        }
+
+    def go_to(self, offsets: Mapping[int, int]) -> None:
+        """Go on reading at these offsets, by partition."""
+        for partition, offset in offsets.items():
+            self._consumer.seek(TopicPartition(self._topic, partition), offset)
+
     def leave(self, partition: int) -> None:
         """Fetch this partition no more."""
         self._consumer.pause(TopicPartition(self._topic, partition))

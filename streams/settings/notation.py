@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr
-from pydantic_settings import NoDecode
 
 from streams.domain.network import Network, parse_network
 
@@ -50,8 +49,8 @@ def _if_any(value: object) -> object:
     return None if value == "" else value
 
 
-Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
-Networks = Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_networks)]
+Words = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Networks = Annotated[tuple[Network, ...], BeforeValidator(_networks)]
 Template = Annotated[str, AfterValidator(_template)]
 MaybeFile = Annotated[Path | None, BeforeValidator(_if_any)]
 MaybeText = Annotated[str | None, BeforeValidator(_if_any)]

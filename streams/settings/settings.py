@@ -4,45 +4,25 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import SecretStr, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import ConfigDict, SecretStr, ValidationError
 
 from streams.errors import InvalidSettings
 from streams.settings.api import ApiSettings, ClientSettings
 from streams.settings.kafka import KafkaSettings
-from streams.settings.sources import PREFIX, Sources, config_file, variable
+from streams.settings.sources import Sources, variable
 from streams.settings.topics import TopicSettings
 from streams.settings.watching import WatchingSettings
 from streams.settings.work import WorkSettings
 
 
-class Settings(
-    ClientSettings, ApiSettings, WatchingSettings, WorkSettings, TopicSettings, KafkaSettings, BaseSettings
-):  # fmt: skip
+class Settings(ClientSettings, ApiSettings, WatchingSettings, WorkSettings, TopicSettings, KafkaSettings):
     """All settings; each is `XFERQ_` and its name in upper case in the environment, its name alone in a file.
 
     Code that needs only a part of them takes that part, by its class. Units stand in the names: `_ms`, `_s`, `_bytes`,
     `_days`. What is secret is a `SecretStr`: it never shows.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Where values come from, the first one first."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=config_file())
+    model_config = ConfigDict(extra="ignore", frozen=True, validate_default=True)
 
     def as_variables(self) -> dict[str, str]:
         """What a child process needs besides this process's environment to have the same settings.
@@ -75,7 +55,7 @@ def load_with_origins(**overrides: object) -> tuple[Settings, Mapping[str, str]]
     given = {name: value for name, value in overrides.items() if value is not None}
     sources = Sources.read(Settings.model_fields, given)
     try:
-        settings = Settings(**given)  # type: ignore[arg-type]
+        settings = Settings.model_validate(sources.values)
     except ValidationError as error:
         problems = [
             f"{sources.place_of(str(item['loc'][0]))}: {_said(item['msg'])}" if item["loc"] else _said(item["msg"])

@@ -2,10 +2,10 @@
 
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 
 from streams.errors import InvalidSettings
@@ -23,6 +23,7 @@ DEFAULT = "default"
 # Kubernetes tells every container of each Service in its namespace, maybe one called xferq or xferq-api.
 _SERVICE_LINK = re.compile(r"XFERQ\w*_(SERVICE_(HOST|PORT\w*)|PORT_\d+_(TCP|UDP|SCTP)\w*)")
 _SERVICE_PORT = re.compile(r"XFERQ\w*_PORT")
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d+)")
 _SERVICE_URL = re.compile(r"(tcp|udp|sctp)://")
 
 
@@ -31,22 +32,18 @@ def variable(name: str) -> str:
     return f"{PREFIX}{name.upper()}"
 
 
-def config_file() -> Path | None:
-    """The file that XFERQ_CONFIG names, if it does."""
-    name = os.environ.get(CONFIG, "")
-    return Path(name) if name else None
-
-
 @dataclass(frozen=True)
 class Sources:
-    """Where each setting stands, by name."""
+    """Where each setting stands, by name, and what it is there."""
 
     origins: Mapping[str, str]
     """By setting: `--flag`, `XFERQ_...`, the file's path, or `default`."""
+    values: Mapping[str, object]
+    """By setting that stands anywhere: the value, as it is written there."""
 
     @classmethod
-    def read(cls, known: Collection[str], flags: Collection[str] = ()) -> "Sources":
-        """Look at all sources, for settings of these names.
+    def read(cls, known: Collection[str], flags: Mapping[str, object]) -> "Sources":
+        """Look at all sources, each once, for settings of these names.
 
         Args:
             flags: the settings that the command line has given.
@@ -54,14 +51,14 @@ class Sources:
         Raises:
             InvalidSettings: the file can't be read, or something is set that there is not.
         """
-        file = config_file()
-        in_file = () if file is None else _keys_in(file, known)
-        in_environment = _names_in_environment(known)
+        file = _config_file()
+        in_file = {} if file is None else _values_in(file, known)
+        in_environment = _values_in_environment(known)
         origins = dict.fromkeys(known, DEFAULT)
         origins |= dict.fromkeys(in_file, str(file))
         origins |= {name: variable(name) for name in in_environment}
         origins |= {name: FLAGS.get(name, name) for name in flags}
-        return cls(origins)
+        return cls(origins, {**in_file, **in_environment, **flags})
 
     def place_of(self, name: str) -> str:
         """The setting and where it stands, for a message about its value."""
@@ -71,12 +68,41 @@ class Sources:
         return variable(name) if origin in (DEFAULT, name) else f"{name} in {origin} ({variable(name)})"
 
 
-def _keys_in(file: Path, known: Collection[str]) -> Collection[str]:
+def inherited() -> Collection[int]:
+    """The descriptors that a process started by this one must get, to read the file that XFERQ_CONFIG names."""
+    found = _DESCRIPTOR.fullmatch(os.environ.get(CONFIG, ""))
+    return [] if found is None else [int(found[1])]
+
+
+def _config_file() -> Path | None:
+    """The file that XFERQ_CONFIG names, which can be read again, also by processes that this one starts.
+
+    A pipe (`--config <(sops -d xferq.toml)`) gives what is in it once, and that may be secret. It is kept in memory,
+    under a descriptor that the variable names from then on.
+    """
+    name = os.environ.get(CONFIG, "")
+    if not name:
+        return None
+    file = Path(name)
+    try:
+        if stat.S_ISREG(file.stat().st_mode) or file.is_dir():
+            return file
+        if not hasattr(os, "memfd_create"):
+            raise InvalidSettings(f"{CONFIG} or --config: {file} is a pipe; on this system it has to be a file")
+        number = os.memfd_create("xferq.toml")
+        os.write(number, file.read_bytes())
+    except OSError as error:
+        raise _unreadable(file, error) from None
+    os.environ[CONFIG] = f"/dev/fd/{number}"
+    return Path(os.environ[CONFIG])
+
+
+def _values_in(file: Path, known: Collection[str]) -> Mapping[str, object]:
     try:
         with file.open("rb") as opened:
             found = tomllib.load(opened)
     except OSError as error:
-        raise InvalidSettings(f"{CONFIG} or --config: {file} can't be read: {error.strerror}") from None
+        raise _unreadable(file, error) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{file} is not valid TOML: {error}") from None
     for key, value in found.items():
@@ -86,15 +112,19 @@ def _keys_in(file: Path, known: Collection[str]) -> Collection[str]:
     return found
 
 
-def _names_in_environment(known: Collection[str]) -> list[str]:
-    found = []
+def _unreadable(file: Path, error: OSError) -> InvalidSettings:
+    return InvalidSettings(f"{CONFIG} or --config: {file} can't be read: {error.strerror}")
+
+
+def _values_in_environment(known: Collection[str]) -> Mapping[str, str]:
+    found = {}
     for key, value in os.environ.items():
         upper = key.upper()
         if not upper.startswith(PREFIX) or upper in NOT_SETTINGS:
             continue
         name = upper.removeprefix(PREFIX).lower()
         if name in known:
-            found.append(name)
+            found[name] = value
         elif not _is_from_kubernetes(upper, value):
             raise InvalidSettings(f"there is no setting {key} (environment){_meant(name, known, PREFIX)}")
     return found
@@ -106,6 +136,8 @@ def _is_from_kubernetes(key: str, value: str) -> bool:
 
 
 def _meant(name: str, known: Collection[str], prefix: str = "") -> str:
+    from difflib import get_close_matches  # only for what is wrong
+
     close = get_close_matches(name.lower(), known, n=1)
     if not close:
         return "; docs/settings.md lists those that there are"

@@ -1,6 +1,5 @@
 """Settings of the work: how long a worker waits, how much it does at once, and what it logs of it."""
 
-import os
 import socket
 import uuid
 from typing import Literal
@@ -8,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from streams.settings.notation import Words
+from streams.settings.processors import processors
 
 
 class WorkSettings(BaseModel):
@@ -61,10 +61,10 @@ class WorkSettings(BaseModel):
         "none", description="compression of xferq's writes"
     )
     worker_processes: int = Field(
-        default_factory=lambda: min(os.cpu_count() or 1, 4),
+        default_factory=lambda: min(processors(), 4),
         ge=1,
         le=64,
-        description="processes of `xferq worker`; by default one per core, at most 4",
+        description="processes of `xferq worker`; by default one per core it may use, at most 4",
     )
     concurrent_claims: int = Field(16, ge=1, description="queues that one worker claims concurrently")
     concurrent_drains: int = Field(4, ge=1, description="queue partitions that one worker drains concurrently")

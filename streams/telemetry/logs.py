@@ -11,6 +11,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any
@@ -142,7 +143,8 @@ def complain(program: str, why: object) -> None:
     if any(isinstance(handler.formatter, JsonLine) for handler in logging.root.handlers):
         logging.getLogger(__name__).critical("process.ended program=%s why=%s", program, why)
     else:
-        print(f"{program}: {printable(str(why))}", file=sys.stderr, flush=True)
+        with suppress(OSError):
+            print(f"{program}: {printable(str(why))}", file=sys.stderr, flush=True)
 
 
 def quiet_libraries(*, is_quiet: bool = True) -> None:

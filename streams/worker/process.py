@@ -117,13 +117,25 @@ async def _run(settings: Settings, supervised: bool) -> int:
         show_health(health)
     turning = asyncio.create_task(_turn(probes))
     try:
-        with TemporaryDirectory(prefix="xferq-worker-") as scratch:
+        with _scratch_folder() as scratch:
             return await _work(settings, stop, health, scratch)
     finally:
         turning.cancel()
         await close_traces(min(_TRACES_S, max(0.0, ends_at - loop.time() - 0.2)))
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # this process ends
+
+
+def _scratch_folder() -> "TemporaryDirectory[str]":
+    """A folder for Faust, which wants one.
+
+    Raises:
+        Misconfigured: none can be made.
+    """
+    try:
+        return TemporaryDirectory(prefix="xferq-worker-", ignore_cleanup_errors=True)
+    except OSError as error:
+        raise Misconfigured(f"TMPDIR has to name a folder that can be written: {error.strerror}") from error
 
 
 async def _turn(probes: Probes) -> None:

@@ -15,6 +15,7 @@ from contextlib import suppress
 from types import FrameType
 
 from streams.settings.settings import Settings, load_settings
+from streams.settings.sources import inherited
 from streams.telemetry.logs import set_up_logging
 from streams.worker.process import CAN_T_START, run_worker
 
@@ -74,6 +75,7 @@ class _Supervisor:
             env=os.environ | settings.as_variables() | {"XFERQ_WORKER_PROCESSES": "1", "XFERQ_METRICS_PORT": str(port)},
             # Our end of this pipe closes when we end, however: a process that reads its end ends then.
             stdin=subprocess.PIPE,
+            pass_fds=inherited(),
             # Ctrl-C on a terminal is for us; we pass it on.
             start_new_session=True,
         )

@@ -384,9 +384,11 @@ def test_the_list(world: World) -> None:
     world.create(queue)
     world.run("cancel", queue, "--reason", "r", "--id", id)
     head, row = world.run("status", "--queue", queue).stdout.splitlines()
-    assert head.split() == ["ID", "STATE", "RESTORED", "RETURNED", "REQUESTED", "TYPE", "QUEUE"]
-    assert row.split()[0] == id
-    assert row.split()[-1] == queue
+    assert head.split() == ["ID", "STATE", "MOVED", "AGE", "WHAT"]
+    assert row.split()[0] == id[:8]
+    assert row.split()[-2:] == ["cancel", queue.removeprefix("http://").partition("/")[0]]
+    assert f"id:               {id}" in world.run("status", id[:8]).stdout
+    assert "is not a known command" in world.run("status", id[:8] + "x", status=1).stderr
     listed = json.loads(world.run("status", "--queue", queue, "--json").stdout)
     assert [item["id"] for item in listed] == [id]
     assert len(json.loads(world.run("status", "--limit", "1", "--json").stdout)) == 1
@@ -570,6 +572,22 @@ def test_following_the_log(world: World, from_beginning: bool) -> None:
         reading.join()
     assert after in "".join(seen)
     assert (before in "".join(seen)) == from_beginning
+
+
+def test_a_part_of_the_log(world: World) -> None:
+    old, new = uuid.uuid4().hex, uuid.uuid4().hex
+    world.publish(world.settings.log_topic, [a_log_record(old)])
+    world.publish(world.settings.log_topic, [a_log_record(new)])
+    wait_until(lambda: new in world.run("log", "--json").stdout)  # committed, and perhaps not yet to be read
+    assert old in world.run("log", "--since", "1h").stdout
+    assert world.run("log", "--since", "2999-01-01T00:00:00Z").stdout == ""
+    (line,) = world.run("log", "--tail", "1").stdout.splitlines()
+    assert new in line
+    (line,) = world.run("log", "--id", old).stdout.splitlines()
+    assert old in line
+    assert world.run("log", "--id", old, "--queue", "c").stdout == ""
+    assert len(world.run("log", "--queue", "a").stdout.splitlines()) >= 2
+    assert world.run("log", "--since", "never", status=2).stdout == ""
 
 
 def test_topics_are_checked(world: World) -> None:

@@ -14,7 +14,7 @@ from streams.kafka.cluster import Cluster
 from streams.ledger.keys import claim_key, command_key, progress_key
 from streams.ledger.ledger import Ledger
 from streams.settings.settings import Settings
-from tests.api.running import CANCEL, problem_of, running
+from tests.api.running import CANCEL, START, problem_of, running
 
 FIELDS = [
     *("id", "type", "queue_name", "reason", "state", "detail", "queues"),
@@ -160,6 +160,17 @@ async def test_the_counts_are_those_of_the_moment(
         assert (shown["restored"], shown["returned"], shown["total"]) == (3, 1, None)
         assert (shown["offsets_done"], shown["offsets_total"]) == (4, 15)
         assert shown["returned_reasons"] == {"no_saved_info": 1}
+
+
+async def test_a_transfer_has_a_path_of_its_own(client: httpx.AsyncClient) -> None:
+    body = {"target": "http://own.example/", "reason": "r", "queue_names": ["x.example"]}
+    answer = await client.post(START, json=body)
+    path = answer.headers["location"]
+    assert path == f"{START}/{answer.headers['x-command-id']}"
+    found = await client.get(path)
+    assert found.json() == (await client.get(path.replace(START, CANCEL))).json()
+    assert (await client.patch(path, json={"state": "withdrawn"})).json() == {}
+    problem_of(await client.get(f"{START}/nope"), 404, "unknown-command")
 
 
 @pytest.mark.parametrize("id", ["nope", "x" * 3000, "a%20b", "%ff", "a%2Fb", "..%2f"])

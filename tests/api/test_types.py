@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from api.app import create_app
 from api.cli.transfers import command_of
-from api.commands import ENDPOINTS, STATUS_PATH, Endpoint
+from api.commands import ENDPOINTS, Endpoint
 from api.link import KafkaLink
 from api.submission import CommandPublisher
 from streams.commands.commands import HANDLERS, Commands
@@ -105,7 +105,7 @@ async def test_a_new_type_from_the_request_to_its_end(example: Endpoint) -> None
             assert refused.json()["detail"] == "note must be a string; reason is missing"
             answer = await client.post(example.path, json=example.examples[0], headers={"Idempotency-Key": "k"})
             assert (answer.status_code, answer.json()) == (200, {})
-            assert answer.headers["location"] == f"{STATUS_PATH}/k"
+            assert answer.headers["location"] == f"{example.path}/k"
             (record,) = (
                 record
                 for log in world.broker.topics[world.settings.commands_topic].logs

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from api.embedded import Running, announced, api_url, data_folder, find, state_file, with_kafka
+from api.embedded import Running, announced, api_url, data_folder, find, running_up, state_file, with_kafka
 from streams.broker import EmbeddedBroker
 from streams.errors import Misconfigured
 from streams.settings.settings import Settings
@@ -79,6 +79,12 @@ def test_up_is_all_that_is_needed(env: dict[str, str], tmp_path: Path) -> None:
         assert xferq("topics", "--check", env=env).stdout
         log = xferq("log", env=env).stdout
         assert log.count(f"Rebound from {XFER_QUEUE} to mytenant@example.com: mx2 is full") == 3
+
+        again = xferq("up", env=env).stderr
+        assert again == (
+            f"xferq is up already, by process {process.pid}\nKafka:  {running.bootstrap_servers}\n"
+            f"API:    {running.api_url}/docs\n"
+        )
 
         below = children_of(process.pid)
         assert len(below) >= 4  # api, worker, Java and its watchdog
@@ -179,6 +185,19 @@ def test_the_last_one_that_was_announced_counts(home: Path) -> None:
         state_file().write_text(json.dumps({"pid": 1, "bootstrap_servers": "127.0.0.1:9", "api_url": None}))
         assert find() == later
     assert find() == later  # another one's announcement is not ours to remove
+
+
+def test_what_a_killed_one_has_left_is_not_up(home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with announced(f"127.0.0.1:{port}", "http://127.0.0.1:2"):
+            assert running_up() == find()
+        with announced(f"127.0.0.1:{port}"):
+            assert running_up() is None  # a broker alone
+    with announced(f"127.0.0.1:{port}", "http://127.0.0.1:2"):
+        assert running_up() is None  # its number is that of another process now
+    with announced("nonsense", "http://127.0.0.1:2"):
+        assert running_up() is None
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"pid": 1}', '{"pid": "x", "bootstrap_servers": "k:1"}'])

@@ -32,7 +32,8 @@ XFERQ = str(Path(sys.executable).parent / "xferq")
 _SUBREAPER = 36
 _IMPORTS = (
     *("api.app", "api.server", "api.cli.checkup", "api.cli.configuration", "api.cli.injecting", "api.cli.inspection"),
-    *("api.cli.keeping", "api.cli.passwords", "api.cli.processes", "api.cli.transfers"),
+    "api.cli.delivery_log",
+    *("api.cli.keeping", "api.cli.passwords", "api.cli.processes", "api.cli.transfers", "api.client", "rich.progress"),
     *("streams.worker.process", "streams.worker.supervisor", "uvicorn", "tests.broker.orphan"),
 )
 _READ_AT_THE_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "FAKETIME")
