@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
+from streams.domain.depth import Depth
 from streams.telemetry.logs import printable
 
 _BLANKS = dict.fromkeys(map(ord, "\t\r\n"), " ")
@@ -39,7 +40,7 @@ def print_columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     cells = [[printable("-" if cell is None else str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [head, *cells]) for column in range(len(head))]
     numeric = [
-        bool(rows) and all(row[column] is None or isinstance(row[column], int) for row in rows)
+        bool(rows) and all(row[column] is None or isinstance(row[column], int | Depth) for row in rows)
         for column in range(len(head))
     ]
     for row in [head, *cells]:
