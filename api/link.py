@@ -5,7 +5,9 @@ import logging
 from collections.abc import Iterable
 
 from api.failures import Failures
+from api.workers import Workers
 from streams.concurrency.ending import end
+from streams.domain.status import Status
 from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.kafka.cluster import Cluster
 from streams.kafka.elections import require_clean_elections
@@ -34,6 +36,7 @@ class KafkaLink:
         self._ledger_id = LedgerId(kafka, settings)
         self._task: asyncio.Task[None] | None = None
         self.failures = Failures()
+        self.workers = Workers(kafka, settings)
         self.missing: str | None = f"still connecting to Kafka at {kafka.connection.bootstrap_servers}"
         """What is missing for work, in words; None when nothing is."""
 
@@ -70,7 +73,16 @@ class KafkaLink:
     def notes(self) -> list[str]:
         """What is not as it should be although commands are taken."""
         held_up = None if self._ledger is None else self._ledger.held_up
-        return self.failures.notes + ([] if held_up is None else [held_up])
+        return self.failures.notes + self.workers.notes + ([] if held_up is None else [held_up])
+
+    def status(self, id: str) -> Status | None:
+        """The command's status with the counts of the moment, as of the last contact where Kafka is away.
+
+        Raises:
+            Unavailable: the ledger has never been read.
+        """
+        status = self.ledger.status(id)
+        return None if status is None else self.workers.told(status)
 
     def require(self) -> Ledger:
         """The ledger's view, for work that needs Kafka.
@@ -117,6 +129,7 @@ class KafkaLink:
             await self._ledger_id.look()
             await self._ledger.look()
             await self.failures.look(self._ledger.barrier)
+            await self.workers.look()
             return
         await require_permissions(self.kafka, self._settings, "api")
         await require_topics(self.kafka, self._settings)
@@ -128,6 +141,7 @@ class KafkaLink:
         except BaseException:
             await ledger.stop()
             raise
+        await self.workers.look()
         self._ledger = ledger
 
     def _set_missing(self, missing: str | None) -> None:

@@ -72,6 +72,6 @@ async def read_to(tail: Tail, ends: Mapping[int, int]) -> AsyncIterator[Record]:
     It waits for transactions that are open below an end, without bound.
     """
     for partition, end in ends.items():
-        while await tail.position(partition) < end:
+        while (await tail.positions([partition]))[partition] < end:
             for record in await tail.read(timeout_ms=500):
                 yield record

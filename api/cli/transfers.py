@@ -7,6 +7,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from api.cli.headline import headline
 from api.cli.output import note, print_columns, print_json, progress
 from api.client import ApiClient
 from api.commands import ENDPOINTS, Endpoint
@@ -83,9 +84,11 @@ def status(
                 _exit_with(found)
             return
         listed = client.statuses(limit=limit, queue_name=queue)
+        first_line = "" if as_json else headline(client)
     if as_json:
         print_json([item.model_dump() for item in listed])
         return
+    print(printable(first_line))
     print_columns(
         ["ID", "STATE", "RESTORED", "RETURNED", "REQUESTED", "TYPE", "QUEUE"],
         [
@@ -126,7 +129,9 @@ def _wait(client: ApiClient, id: str) -> CommandStatus:
         with progress() as bars:
             task = bars.add_task("accepted", total=None)
             for found in client.statuses_until_done(id):
-                text = found.state if found.detail is None else f"{found.state}: {printable(found.detail)[:80]}"
+                moved = found.restored + found.returned
+                text = f"{found.state} {moved} messages" if moved else found.state
+                text = text if found.detail is None else f"{text}: {printable(found.detail)[:80]}"
                 bars.update(task, description=text, completed=found.offsets_done or 0, total=found.offsets_total)
     except KeyboardInterrupt:
         note(f"\nstopped waiting; the command goes on: `xferq status {id} --wait`")

@@ -15,6 +15,7 @@ from streams.domain.depth import Claimed, Claims, Depth, QueueDepth, Span
 from streams.domain.head import heads_of
 from streams.domain.topic import is_queue_topic
 from streams.errors import Unavailable
+from streams.kafka.answers import all_answered
 from streams.kafka.connection import Connection
 from streams.kafka.counting import MessageCounter
 from streams.kafka.groups import Groups
@@ -106,8 +107,9 @@ class Depths:
                         isolation_level=isolation,
                         request_timeout=timeout_s,
                     )
+                    await all_answered(futures.values())
                     for where, future in futures.items():
-                        if (offset := await _offset(future)) is not None:
+                        if (offset := _offset(future)) is not None:
                             found[where.topic, where.partition] = offset
             wanted = [where for where in wanted if (where.topic, where.partition) not in found]
             if deadline.is_over:
@@ -144,10 +146,10 @@ class _Look:
         return QueueDepth(self.topic, self.partitions, depth, held, self.stable, self.written)
 
 
-async def _offset(future: Future[Any]) -> int | None:
+def _offset(future: Future[Any]) -> int | None:
     """What was answered; None: nobody leads that partition just now."""
     try:
-        offset = int((await asyncio.wrap_future(future)).offset)
+        offset = int(future.result().offset)
     except KafkaException as error:
         if error.args[0].code() in _NOT_LED:
             return None

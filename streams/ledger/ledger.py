@@ -87,7 +87,7 @@ class Ledger(LedgerView):
         OPEN_SECONDS.labels(where="ledger").set(self._open_age.look(ends, written))
         if not self._reader.is_open:
             raise Unavailable("reading the ledger: it is being opened")
-        positions = {partition: await self._reader.position(partition) for partition in self._partitions}
+        positions = await self._reader.positions(self._partitions)
         behind = {partition: at for partition, at in positions.items() if at < ends[partition]}
         LEDGER_LAG.set(sum(ends[partition] - at for partition, at in behind.items()))
         now = time.monotonic()

@@ -9,6 +9,8 @@ The only file that imports Faust. What it works around, each with a test on a re
   the partition's next owner gets them again; that may be this worker.
 - By default Faust waits without bound for events on shutdown and rebalance: `stream_wait_empty=False`.
 - A worker without a partition leaves the group for good after the poll interval: it is set to years.
+- It looks every second or two at each partition and at statistics that nobody asks for, and logs an error for each
+  partition on which nothing has come for five minutes: both are left out (`_Consumer`, `_Monitor`).
 - Records that arrive while a rebalance has stopped the flow are thrown away, and read again only from a
   committed offset: where there is none yet, they would be lost (`_ConsumerThread`).
 """
@@ -178,8 +180,20 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """None is kept."""
 
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _commit_livelock_detector(self) -> None:
+        """Nothing: what stands still, `streams.telemetry.health` tells."""
+
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _Monitor(faust.Monitor):  # type: ignore[misc]
+    """Faust's statistics without what it samples once a second."""
+
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _sampler(self) -> None:
+        """Nothing."""
 
 
 def create_app(settings: Settings, engine: Engine, connection: Connection, acks: AckQueue, scratch: str) -> faust.App:
@@ -197,6 +211,7 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, acks:
 def _new_app(settings: Settings, connection: Connection, scratch: str) -> faust.App:
     return faust.App(
         settings.worker_group,
+        monitor=_Monitor(),
         broker=[f"kafka://{server.strip()}" for server in connection.bootstrap_servers.split(",")],
         broker_credentials=_credentials(connection.security.aiokafka()),
         key_serializer="raw",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -367,7 +368,8 @@ def test_the_list(world: World) -> None:
     queue, id = a_queue(), uuid.uuid4().hex
     world.create(queue)
     world.run("cancel", queue, "--reason", "r", "--id", id)
-    head, row = world.run("status", "--queue", queue).stdout.splitlines()
+    first, head, row = world.run("status", "--queue", queue).stdout.splitlines()
+    assert re.fullmatch(r"\d+ workers? \S api ok \S \d+ running", first)
     assert head.split() == ["ID", "STATE", "RESTORED", "RETURNED", "REQUESTED", "TYPE", "QUEUE"]
     assert row.split()[0] == id
     assert row.split()[-1] == queue

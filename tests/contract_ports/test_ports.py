@@ -136,14 +136,14 @@ async def test_a_tail_stops_at_what_is_open_and_goes_on_then(rig: Rig) -> None:
     tail = await rig.kafka.tail(topic, {0: 0, 1: 0})
     found: list[bytes | None] = []
 
-    async def follow() -> tuple[int, int]:
+    async def follow() -> dict[int, int]:
         found.extend(record.key for record in await tail.read(100))
-        return await tail.position(0), await tail.position(1)
+        return await tail.positions([0, 1])
 
-    await eventually(follow, (1, 1))
+    await eventually(follow, {0: 1, 1: 1})
     assert sorted(found, key=str) == [b"a", b"z"]
     await transaction.commit()
-    await eventually(follow, (4, 1))
+    await eventually(follow, {0: 4, 1: 1})
     assert [key for key in found if key != b"z"] == [b"a", b"b", b"c"]
     await tail.close()
 
@@ -403,7 +403,7 @@ async def test_a_mark_is_there_once_it_is_written_behind_all_that_was_there(rig:
 
     async def follow() -> int:
         found.extend((r.partition, r.key, r.value, *map(tuple, r.headers)) for r in await tail.read(100))
-        return await tail.position(1)
+        return (await tail.positions([1]))[1]
 
     await eventually(follow, 2)
     assert found == [(1, b"a", b"v"), (1, b"k", None, ("number", b"7"))]
@@ -441,7 +441,7 @@ async def test_a_tail_says_which_logs_do_not_hold_where_it_stands_and_leaves_wha
         return found
 
     await eventually(follow, [b"z"])
-    assert await tail.position(0) == 2
+    assert await tail.positions([0]) == {0: 2}
     await tail.close()
 
 
