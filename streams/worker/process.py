@@ -157,7 +157,7 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
         wrong = looking.exception() if looking is not None and looking.done() else None
         crashed = not stop.is_set() and wrong is None
         if crashed:
-            _log.error("worker.crashed: Faust has ended by itself")
+            _log.error("worker.crashed error=%r: Faust has ended by itself", app.crash_reason)
         if looking is not None:
             looking.cancel()
         _log.info("worker.stopping")
