@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 
 from api.failures import Failures
@@ -23,6 +24,9 @@ from streams.telemetry.metrics import STALLED
 _log = logging.getLogger(__name__)
 _RETRY_S = 0.5
 _LOOK_S = 2.0
+_IDLE_LOOK_S = 5.0
+"""The pause between two looks where nobody has asked for anything for a while."""
+_IDLE_S = 60.0
 _FRESH_S = 2.0
 
 
@@ -37,6 +41,7 @@ class KafkaLink:
         self._task: asyncio.Task[None] | None = None
         self.failures = Failures()
         self.workers = Workers(kafka, settings)
+        self._asked = time.monotonic()
         self.missing: str | None = f"still connecting to Kafka at {kafka.connection.bootstrap_servers}"
         """What is missing for work, in words; None when nothing is."""
 
@@ -81,6 +86,7 @@ class KafkaLink:
         Raises:
             Unavailable: the ledger has never been read.
         """
+        self._asked = time.monotonic()
         status = self.ledger.status(id)
         return None if status is None else self.workers.told(status)
 
@@ -90,6 +96,7 @@ class KafkaLink:
         Raises:
             Unavailable: something is missing now.
         """
+        self._asked = time.monotonic()
         if self.missing is not None:
             raise Unavailable(self.missing)
         return self.ledger
@@ -119,7 +126,8 @@ class KafkaLink:
                 self._set_missing(f"{type(error).__name__}: {error}")
             else:
                 self._set_missing(None)
-            await asyncio.sleep(_RETRY_S if self.missing else _LOOK_S)
+            is_idle = time.monotonic() - self._asked > _IDLE_S
+            await asyncio.sleep(_RETRY_S if self.missing else _IDLE_LOOK_S if is_idle else _LOOK_S)
 
     async def _check(self) -> None:
         await require_reachable(self.kafka.connection)

@@ -16,8 +16,8 @@ from streams.records import Record
 
 _CLOSE_S = 2.0
 _WAIT_MS = 500
-_IDLE_WAIT_MS = 2_000
-"""How long a fetch of a tail waits at the broker, and how long where nothing has come for a while."""
+_IDLE_WAIT_MS = 5_000
+"""How long a fetch of a tail waits at the broker, and how long at most where nothing has come for a while."""
 _IDLE_READS = 5
 
 
@@ -104,8 +104,8 @@ class TopicTail:
         self._idle_reads = 0 if found else self._idle_reads + 1
         # For what comes next, the fetch that waits is over as soon as something has come. But it leaves out a partition
         # of which something is still to be taken out here; that one waits for its end.
-        is_idle = self._idle_reads >= _IDLE_READS
-        self._consumer._fetcher._fetch_max_wait_ms = _IDLE_WAIT_MS if is_idle else _WAIT_MS
+        wait_ms = min(_IDLE_WAIT_MS, int(self._timeout_s * 1000 / 3)) if self._idle_reads >= _IDLE_READS else _WAIT_MS
+        self._consumer._fetcher._fetch_max_wait_ms = wait_ms
         for record in found:
             if is_unreadable(record):
                 raise _unreadable(record)

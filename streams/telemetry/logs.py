@@ -118,7 +118,7 @@ class _WithoutLogins(logging.Filter):
 
 
 class _WithoutTheirTasks(logging.Filter):
-    """asyncio logs an error of a task that nobody has asked for; of a library's own task, the engine hears otherwise."""
+    """asyncio logs errors of tasks that nobody has asked for; of a library's own task, the engine hears otherwise."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return _THEIRS.search(_message(record)) is None

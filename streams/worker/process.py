@@ -45,6 +45,8 @@ _START_S = 60.0
 _TURN_S = 1.0
 _LOOK_S = 2.0
 """The pause between two looks whether Kafka answers."""
+_IDLE_LOOK_S = 5.0
+"""The same where nothing has come for a while."""
 _SOUND_S = 60.0
 """The pause between two looks whether the settings of topics are still what the guarantees rest on."""
 _RENEW_S = 6 * 3600.0
@@ -251,7 +253,7 @@ async def _check(engine: Engine, kafka: Cluster, settings: Settings, ledger_id: 
             engine.health.lacks("kafka", _no_answer(kafka, await _reason(kafka, error)))
         else:
             engine.health.has("kafka")
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_IDLE_LOOK_S if engine.health.is_idle else _LOOK_S)
 
 
 async def _require_sound(kafka: Cluster, settings: Settings) -> None:
