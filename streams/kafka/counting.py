@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiokafka import errors as aio
 from aiokafka.client import AIOKafkaClient, ConnectionGroup
@@ -58,11 +58,13 @@ class _Queue:
     """The spans of one topic; `bytes_left` may still be read of them."""
 
     bytes_left: float
-    parts: list[_Part] = field(default_factory=list)
+    is_given_up: bool = False
+    """Something of it can't be counted, and a part of a sum is of no use."""
 
-    def give_up(self) -> None:
-        """Not to be counted: a part of a sum is of no use."""
-        self.bytes_left = 0
+    @property
+    def is_over(self) -> bool:
+        """Whether no more is to be read of it."""
+        return self.is_given_up or self.bytes_left <= 0
 
 
 class MessageCounter:
@@ -102,17 +104,18 @@ class MessageCounter:
             id = ids.get(part.span.topic, "")
             if part.is_done:
                 self._counted[id, part.span] = part.count
-            elif part.queue.bytes_left < 0:
+            elif part.queue.bytes_left <= 0:
                 self._long.add(_from(id, part.span))
         return {span: count for (_, span), count in self._counted.items()}
 
     def _to_read(self, spans: Collection[Span], ids: Mapping[str, str]) -> list[_Part]:
         """What of a queue has to be read, if it is short enough."""
         offsets = sum(span.offsets for span in spans)
-        queue = _Queue(float("inf") if offsets <= _SHORT_OFFSETS else _QUEUE_BYTES)
+        is_short = offsets <= _SHORT_OFFSETS
         found = [(ids.get(span.topic, ""), span) for span in spans if span.offsets]
-        if offsets > _MOST_OFFSETS or any(_from(id, span) in self._long for id, span in found):
+        if offsets > _MOST_OFFSETS or not is_short and any(_from(id, span) in self._long for id, span in found):
             return []
+        queue = _Queue(float("inf") if is_short else _QUEUE_BYTES)
         return [_Part(span, queue, span.start) for id, span in found if (id, span) not in self._counted]
 
 
@@ -159,7 +162,7 @@ async def _read(client: AIOKafkaClient, node: int, parts: list[_Part], budget: _
             # The first of them that has anything is given it, whatever its size: so none of these has. What was there
             # has been compacted away; or the node does not know yet what it has told.
             left = [part for part in left if part not in asked.values()]
-        left = [part for part in left if not part.is_done and part.queue.bytes_left > 0]
+        left = [part for part in left if not part.is_done and not part.queue.is_over]
 
 
 async def _fetch(client: AIOKafkaClient, node: int, asked: Mapping[Where, _Part], limit: int) -> int:
@@ -175,7 +178,7 @@ async def _fetch(client: AIOKafkaClient, node: int, asked: Mapping[Where, _Part]
     for where, (_, code, _, stable, _, aborted, *_, raw) in told.items():
         part, error = asked[where], aio.for_code(code)
         if error is not aio.NoError:
-            part.queue.give_up()
+            part.queue.is_given_up = True
             if error is aio.TopicAuthorizationFailedError:
                 _log.info("depth.not_counted error=%r", not_permitted(f"Read on topic {where[0]}"))
             continue
@@ -184,7 +187,7 @@ async def _fetch(client: AIOKafkaClient, node: int, asked: Mapping[Where, _Part]
         try:
             count, part.position = count_committed(raw or b"", aborted or (), part.position, part.span.end)
         except Uncountable:
-            part.queue.give_up()
+            part.queue.is_given_up = True
         else:
             part.count += count
     return used
