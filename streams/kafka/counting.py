@@ -113,7 +113,7 @@ class MessageCounter:
         offsets = sum(span.offsets for span in spans)
         is_short = offsets <= _SHORT_OFFSETS
         found = [(ids.get(span.topic, ""), span) for span in spans if span.offsets]
-        if offsets > _MOST_OFFSETS or not is_short and any(_from(id, span) in self._long for id, span in found):
+        if offsets > _MOST_OFFSETS or (not is_short and any(_from(id, span) in self._long for id, span in found)):
             return []
         queue = _Queue(float("inf") if is_short else _QUEUE_BYTES)
         return [_Part(span, queue, span.start) for id, span in found if (id, span) not in self._counted]
