@@ -9,8 +9,8 @@ The only file that imports Faust. What it works around, each with a test on a re
   the partition's next owner gets them again; that may be this worker.
 - By default Faust waits without bound for events on shutdown and rebalance: `stream_wait_empty=False`.
 - A worker without a partition leaves the group for good after the poll interval: it is set to years.
-- It looks every second or two at each partition and at statistics that nobody asks for, and logs an error for each
-  partition on which nothing has come for five minutes: both are left out (`_Consumer`, `_Monitor`).
+- Every second or two it looks at partitions, threads and statistics, and logs an error for each partition on which
+  nothing has come for five minutes: all of that is left out (`_commit_livelock_detector`, `_keepalive2`, `_Monitor`).
 - Records that arrive while a rebalance has stopped the flow are thrown away, and read again only from a
   committed offset: where there is none yet, they would be lost (`_ConsumerThread`).
 """
@@ -84,8 +84,7 @@ class AckQueue:
                 try:
                     item.done = await work(lambda: item.live, item.wanted)
                     break
-                except Exception:  # noqa: BLE001 - Faust would acknowledge the event and lose it
-                    # A bug in xferq: say so, keep the event, and keep the others going.
+                except Exception:  # noqa: BLE001 - a bug in xferq, and Faust would acknowledge the event and lose it
                     _log.exception("worker.failed topic=%s", item.event.message.topic)
                     await asyncio.sleep(_RETRY_S)
         finally:
@@ -136,6 +135,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
         consumer._partition_assignment_strategy = [_Assignor]
         return consumer
 
+    async def _keepalive2(self) -> None:
+        """Nothing: it would say that the event loop is busy, which the probes tell."""
+
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek, however often it takes: Faust would log a failure, and go on behind what it has thrown away."""
         while True:
@@ -158,10 +160,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 class _Consumer(driver.Consumer):  # type: ignore[misc]
     """Commits the offset behind the last event that was acknowledged, whatever lies between the events.
 
-    Faust acknowledges out of order, so it looks for the first offset without an event: each one of a gap is put in a
-    list, which an aborted transaction of millions of records would stop the event loop with; and a gap of two or more
-    behind the committed offset, an aborted record and its marker, is not seen as one: nothing would be committed any
-    more. The queue acknowledges in order: an offset below that was not acknowledged is no record for a worker.
+    Faust acknowledges out of order, so it looks for the first offset without an event: it lists each one of a gap, and
+    an aborted transaction of millions would stop the event loop; and a gap of two or more behind the committed offset,
+    an aborted record and its marker, is not seen as one: nothing would be committed any more. The queue acknowledges
+    in order: an offset below that was not acknowledged is no record for a worker.
     """
 
     def ack(self, message: Any) -> bool:
@@ -241,8 +243,7 @@ def _new_app(settings: Settings, connection: Connection, scratch: str) -> faust.
 def _add_agents(app: faust.App, settings: Settings, engine: Engine, acks: AckQueue) -> None:
     """Hand what comes on the commands and the drains topic to the engine."""
 
-    def raw_topic(name: str) -> Any:
-        return app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    raw_topic = partial(app.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     @app.agent(raw_topic(settings.commands_topic), concurrency=1, name="xferq.commands")  # type: ignore[untyped-decorator]
     async def commands(stream: Any) -> None:
