@@ -19,6 +19,8 @@ _WAIT_MS = 500
 _IDLE_WAIT_MS = 5_000
 """How long a fetch of a tail waits at the broker, and how long at most where nothing has come for a while."""
 _IDLE_READS = 5
+LOOK_MS = 1_000
+"""How often aiokafka looks at each partition while nothing happens (every 200 by itself)."""
 
 
 class RangeReader:
@@ -172,6 +174,7 @@ async def open_tail(
         enable_auto_commit=False,
         auto_offset_reset=goes_on_at,
         fetch_max_wait_ms=_WAIT_MS,
+        consumer_timeout_ms=LOOK_MS,
     )
     timeout_s = connection.settings.request_timeout_ms / 1000
     await _start(consumer, f"opening {topic}", timeout_s)

@@ -31,6 +31,7 @@ from faust.types import TP, EventT
 from streams.commands.command_record import CommandRecord
 from streams.concurrency.ending import Background
 from streams.kafka.connection import Connection
+from streams.kafka.reader import LOOK_MS
 from streams.kafka.worker_group import ASSIGNOR
 from streams.settings.settings import Settings
 from streams.worker.engine import Engine
@@ -130,9 +131,9 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        # Not by Faust's `processing_guarantee`, which would bring transactions of its own.
-        consumer._isolation_level = "read_committed"
+        consumer._isolation_level = "read_committed"  # `processing_guarantee` would bring transactions of its own
         consumer._partition_assignment_strategy = [_Assignor]
+        consumer._consumer_timeout = LOOK_MS / 1000
         return consumer
 
     async def _keepalive2(self) -> None:
@@ -262,9 +263,8 @@ def _add_agents(app: faust.App, settings: Settings, engine: Engine, acks: AckQue
     @app.agent(raw_topic(settings.drains_topic), concurrency=1, name="xferq.drains")  # type: ignore[untyped-decorator]
     async def drains(stream: Any) -> None:
         async for event in stream.noack().events():
-            # Acknowledged at once: what there is to drain stands in the ledger, where this share's owner sees it.
             engine.on_task(event.message.value)
-            event.ack()
+            event.ack()  # at once: what there is to drain stands in the ledger, where this share's owner sees it
 
 
 def _follow_shares(app: faust.App, settings: Settings, engine: Engine, acks: AckQueue) -> None:
