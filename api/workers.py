@@ -1,15 +1,17 @@
 """Whether workers are at work: as Kafka's coordinator of their group says, since without one nobody else would."""
 
+import asyncio
 import logging
 import time
 
 from streams.domain.status import Status
 from streams.domain.transitions import ENDED
-from streams.errors import Refused
+from streams.errors import XferqError
 from streams.kafka.cluster import Cluster
 from streams.settings.settings import Settings
 
 _log = logging.getLogger(__name__)
+_PATIENCE_S = 3.0
 _SAID_AFTER_S = 3.0
 """Workers that are back within this time are nobody's business."""
 
@@ -26,17 +28,15 @@ class Workers:
         """How many there were at the last look; None where Kafka does not say."""
 
     async def look(self) -> None:
-        """Count them.
-
-        Raises:
-            Unavailable: Kafka does not answer.
-        """
+        """Count them, if that is quick: commands are taken whether this can be told or not."""
         try:
-            self.count = len(await self._kafka.members(self._group))
-        except Refused as error:
+            async with asyncio.timeout(_PATIENCE_S):
+                self.count = len(await self._kafka.members(self._group))
+        except (XferqError, TimeoutError) as error:
+            why = str(error) or f"no answer about group {self._group} in time"
             if self._unknown is None:
-                _log.warning("api.workers_unknown error=%s", error)
-            self.count, self._unknown = None, f"whether workers are at work is not known: {error}"
+                _log.warning("api.workers_unknown error=%s", why)
+            self.count, self._unknown = None, f"whether workers are at work is not known: {why}"
         else:
             self._unknown = None
         if self.count != 0:

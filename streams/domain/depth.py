@@ -69,8 +69,8 @@ class QueueDepth:
     """A queue topic, by its number of partitions.
 
     `depth` is what is in it, from its head to the last stable offset; `held` is what commands have claimed of it and
-    not drained yet. Each is None where a partition has no leader that would tell. `stable` and `written` are the last
-    stable offsets and the ends of the logs, by partition.
+    not drained yet. Each is None where Kafka does not tell: a partition has no leader just now, say. `stable` and
+    `written` are the last stable offsets and the ends of the logs, by partition.
     """
 
     topic: str

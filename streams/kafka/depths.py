@@ -1,6 +1,7 @@
 """How full queues are, all of them in few requests: `xferq queues` and the metrics both ask here."""
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
@@ -22,6 +23,7 @@ from streams.kafka.groups import Groups
 from streams.kafka.places import Where
 from streams.kafka.topics import Topics
 
+_log = logging.getLogger(__name__)
 _SIDE_BY_SIDE = 32
 _PARTITIONS_AT_ONCE = 5_000
 _TRIES = 5
@@ -76,15 +78,20 @@ class Depths:
         return [look.result(counted) for look in looks]
 
     async def _place(self, look: "_Look", claimed: Claimed) -> None:
-        """Where the queue's content begins, and what of it is claimed."""
+        """Where the queue's content begins, and what of it is claimed; neither where Kafka does not tell now."""
         topic, ends = look.topic, look.stable
-        async with self._slots:
-            committed = await self._committed(self._connection.settings.group_of(topic), topic, ends)
-            # Another topic of the name has other messages at the same offsets.
-            there = await self._topics.describe(topic) if any(ends.values()) or topic in claimed else None
+        try:
+            async with self._slots:
+                committed = await self._committed(self._connection.settings.group_of(topic), topic, ends)
+                # Another topic of the name has other messages at the same offsets.
+                there = await self._topics.describe(topic) if any(ends.values()) or topic in claimed else None
+        except Unavailable as error:
+            _log.info("depth.unknown topic=%s error=%s", topic, error)
+            return
         look.id = "" if there is None else there.id
         claims = claimed[topic](look.id) if topic in claimed and there is not None else Claims({}, {})
         heads = heads_of(look.starts, committed, claims.heads)
+        look.is_known = len(look.written) == look.partitions
         look.content = [Span(topic, p, head, ends[p]) for p, head in heads.items()]
         look.held = [
             Span(topic, p, max(start, look.starts[p]), min(end, ends[p]))
@@ -136,13 +143,13 @@ class _Look:
     stable: dict[int, int] = field(default_factory=dict)
     written: dict[int, int] = field(default_factory=dict)
     id: str = ""
+    is_known: bool = False
     content: list[Span] = field(default_factory=list)
     held: list[Span] = field(default_factory=list)
 
     def result(self, counted: Mapping[Span, int]) -> QueueDepth:
         """What there is to say of it."""
-        is_known = len(self.written) == self.partitions
-        depth, held = (Depth.of(spans, counted) if is_known else None for spans in (self.content, self.held))
+        depth, held = (Depth.of(spans, counted) if self.is_known else None for spans in (self.content, self.held))
         return QueueDepth(self.topic, self.partitions, depth, held, self.stable, self.written)
 
 

@@ -7,9 +7,12 @@ from contextlib import suppress
 import pytest
 from aiokafka.partitioner import murmur2
 
+from streams.broker import EmbeddedBroker
 from streams.errors import Conflict, Fenced, OutOfRange, Rejected, Unavailable, XferqError
+from streams.kafka.cluster import Cluster
 from streams.ports import GroupOffsets, Producer
 from streams.records import Reader, Write
+from streams.settings.settings import Settings
 from tests.contract_ports.rigs import BrokerRig, FakeRig, Rig, eventually
 from tests.support.names import own_name
 
@@ -443,6 +446,27 @@ async def test_a_tail_says_which_logs_do_not_hold_where_it_stands_and_leaves_wha
     await eventually(follow, [b"z"])
     assert await tail.positions([0]) == {0: 2}
     await tail.close()
+
+
+@pytest.mark.broker
+async def test_a_tail_that_waits_asks_less_often_until_something_comes(broker: EmbeddedBroker) -> None:
+    async with Cluster(Settings(bootstrap_servers=broker.bootstrap_servers)) as kafka:
+        rig = BrokerRig(broker.bootstrap_servers)
+        topic = await rig.topic()
+        tail = await kafka.tail(topic, {0: 0})
+        fetcher = tail._consumer._fetcher
+        waits = []
+        for _ in range(6):
+            assert list(await tail.read(10)) == []
+            waits.append(fetcher._fetch_max_wait_ms)
+        assert waits == [500, 500, 500, 500, 5_000, 5_000]
+        await rig.write(topic, [b"a"])
+        while not (found := list(await tail.read(1_000))):
+            pass
+        assert [record.key for record in found] == [b"a"]
+        assert fetcher._fetch_max_wait_ms == 500
+        await tail.close()
+        await rig.close()
 
 
 # ---- topics
