@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,7 +25,6 @@ from streams.kafka.topics import Topics
 _log = logging.getLogger(__name__)
 _SIDE_BY_SIDE = 32
 _PARTITIONS_AT_ONCE = 5_000
-_TRIES = 5
 _PATIENCE_S = 3.0
 """With a partition that has no leader: most get one sooner."""
 _PAUSE_S = 0.2
@@ -126,11 +124,14 @@ class Depths:
 
     async def _committed(self, group: str, topic: str, partitions: Iterable[int]) -> dict[int, int]:
         """The group's offsets as they are to be seen now, whatever is pending; tries again while its node moves."""
-        for _ in range(_TRIES - 1):
-            with suppress(Unavailable):
+        deadline = Deadline(self._connection.settings.request_timeout_ms / 1000)
+        while True:
+            try:
                 return await self._groups.committed(group, topic, partitions, stable=False)
+            except Unavailable:
+                if deadline.is_over:
+                    raise
             await asyncio.sleep(_PAUSE_S)
-        return await self._groups.committed(group, topic, partitions, stable=False)
 
 
 @dataclass(slots=True)
