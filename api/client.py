@@ -75,10 +75,20 @@ class ApiClient:
             Refused: it does not let us in.
         """
         try:
-            self._json("GET", "/readyz", timeout_s=_READY_S)
+            self.health()
         except Unavailable:
             return False
         return True
+
+    def health(self) -> Mapping[str, Any]:
+        """What /readyz says of an API that can take commands: see `api.health.Health`.
+
+        Raises:
+            Refused: it does not let us in.
+            Unavailable: it is not there, or can't take commands now.
+        """
+        found: Mapping[str, Any] = self._json("GET", "/readyz", timeout_s=_READY_S)
+        return found
 
     def submit(self, type: str, body: Mapping[str, object], id: str | None = None) -> str:
         """Ask for a command of this type; its id.

@@ -1,7 +1,7 @@
 """GET /livez, /readyz, /metrics: for whatever watches over this server."""
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from api.link import KafkaLink
 from api.problem import Problem
@@ -14,9 +14,13 @@ router = APIRouter(tags=["Health"])
 class Health(BaseModel):
     """It can work; `notes` say what is not as it should be all the same."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok", "workers": 2, "running": 1}]})
 
     status: str = "ok"
+    workers: int | None = Field(
+        default=None, description="how many worker processes are at work; left out where not known"
+    )
+    running: int | None = Field(default=None, description="how many commands have not ended")
     notes: list[str] | None = None
 
 
@@ -40,12 +44,15 @@ async def livez() -> Health:
     responses=problems("unavailable"),
 )
 async def readyz(request: Request) -> Health:
-    """Whether commands can be accepted now; if not, `detail` says what is missing."""
+    """Whether commands can be accepted now; if not, `detail` says what is missing.
+
+    They are accepted without a worker too, which then finds them; so that nobody is at work is a note.
+    """
     link: KafkaLink = request.app.state.link
     problem = link.missing or link.failures.problem
     if problem is not None:
         raise Problem("unavailable", problem)
-    return Health(notes=link.notes or None)
+    return Health(workers=link.workers.count, running=link.ledger.running, notes=link.notes or None)
 
 
 @router.get(

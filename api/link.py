@@ -2,10 +2,13 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 
 from api.failures import Failures
+from api.workers import Workers
 from streams.concurrency.ending import end
+from streams.domain.status import Status
 from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.kafka.cluster import Cluster
 from streams.kafka.elections import require_clean_elections
@@ -21,6 +24,9 @@ from streams.telemetry.metrics import STALLED
 _log = logging.getLogger(__name__)
 _RETRY_S = 0.5
 _LOOK_S = 2.0
+_IDLE_LOOK_S = 5.0
+"""The pause between two looks where nobody has asked for anything for a while."""
+_IDLE_S = 60.0
 _FRESH_S = 2.0
 
 
@@ -34,6 +40,8 @@ class KafkaLink:
         self._ledger_id = LedgerId(kafka, settings)
         self._task: asyncio.Task[None] | None = None
         self.failures = Failures()
+        self.workers = Workers(kafka, settings)
+        self._asked = time.monotonic()
         self.missing: str | None = f"still connecting to Kafka at {kafka.connection.bootstrap_servers}"
         """What is missing for work, in words; None when nothing is."""
 
@@ -70,7 +78,17 @@ class KafkaLink:
     def notes(self) -> list[str]:
         """What is not as it should be although commands are taken."""
         held_up = None if self._ledger is None else self._ledger.held_up
-        return self.failures.notes + ([] if held_up is None else [held_up])
+        return self.failures.notes + self.workers.notes + ([] if held_up is None else [held_up])
+
+    def status(self, id: str) -> Status | None:
+        """The command's status with the counts of the moment, as of the last contact where Kafka is away.
+
+        Raises:
+            Unavailable: the ledger has never been read.
+        """
+        self._asked = time.monotonic()
+        status = self.ledger.status(id)
+        return None if status is None else self.workers.told(status)
 
     def require(self) -> Ledger:
         """The ledger's view, for work that needs Kafka.
@@ -78,6 +96,7 @@ class KafkaLink:
         Raises:
             Unavailable: something is missing now.
         """
+        self._asked = time.monotonic()
         if self.missing is not None:
             raise Unavailable(self.missing)
         return self.ledger
@@ -107,7 +126,8 @@ class KafkaLink:
                 self._set_missing(f"{type(error).__name__}: {error}")
             else:
                 self._set_missing(None)
-            await asyncio.sleep(_RETRY_S if self.missing else _LOOK_S)
+            is_idle = time.monotonic() - self._asked > _IDLE_S
+            await asyncio.sleep(_RETRY_S if self.missing else _IDLE_LOOK_S if is_idle else _LOOK_S)
 
     async def _check(self) -> None:
         await require_reachable(self.kafka.connection)
@@ -117,6 +137,7 @@ class KafkaLink:
             await self._ledger_id.look()
             await self._ledger.look()
             await self.failures.look(self._ledger.barrier)
+            await self.workers.look()
             return
         await require_permissions(self.kafka, self._settings, "api")
         await require_topics(self.kafka, self._settings)
@@ -128,6 +149,7 @@ class KafkaLink:
         except BaseException:
             await ledger.stop()
             raise
+        await self.workers.look()
         self._ledger = ledger
 
     def _set_missing(self, missing: str | None) -> None:

@@ -22,6 +22,7 @@ from streams.telemetry.logs import complain, set_up_logging
 _log = logging.getLogger(__name__)
 _KEEP_ALIVE_S = 5
 _STOP_S = 5
+_TICK_S = 1.0
 _SHUTDOWN_S = 2.0
 
 
@@ -83,6 +84,22 @@ class _Loop(asyncio.SelectorEventLoop):
 class _Server(uvicorn.Server):
     """uvicorn's server, which here leaves signals alone: it would raise them again after a clean end."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End, once what is being answered is."""
+        self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """Look at the clock, which answers tell the date by, once a second; uvicorn's own wakes up ten times for it."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TICK_S):
+                    await self._stopping.wait()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -114,13 +131,9 @@ def connection_config(app: FastAPI, settings: Settings) -> ConnectionConfig:
 
 async def _serve(config: ConnectionConfig, listener: socket.socket) -> None:
     server = _Server(config)
-
-    def stop() -> None:
-        server.should_exit = True
-
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, server.stop)
     # Its warnings are of what clients send, a line each without its name: any client could fill the log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     _log.info("api.listening url=%s", url_of(listener, is_tls=config.is_ssl))

@@ -55,7 +55,7 @@ async def list_statuses(
     if start + limit < len(statuses):
         query = {"limit": limit, "before": page[-1].id} | ({} if queue_name is None else {"queue_name": queue_name})
         response.headers["Link"] = f'<{STATUS_PATH}?{urlencode(query)}>; rel="next"'
-    return [CommandStatus.of(ledger.status(status.id) or status) for status in page]
+    return [CommandStatus.of(link.status(status.id) or status) for status in page]
 
 
 @router.get(
@@ -69,10 +69,10 @@ async def get_status(
 ) -> CommandStatus:
     """How far the command has come, with the current counts."""
     link: KafkaLink = request.app.state.link
-    status = link.ledger.status(id)
+    status = link.status(id)
     if status is None:
         is_fresh = await link.refresh()  # it may have been taken a moment ago, by this server or another one
-        status = link.ledger.status(id)
+        status = link.status(id)
         if status is None and not is_fresh:
             raise Unavailable(link.missing or "the ledger can't be read to its end now")
     if status is None:

@@ -5,10 +5,10 @@ then. What is refused or given up for a topic's absence can't be taken back.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
 from streams.errors import Misconfigured, Unavailable
-from streams.ports import Topic, Topics
+from streams.ports import Log, Topic, Topics
 from streams.records import Record, Tail
 
 QUICK_LOOKS_S = (0.0, 0.1, 0.5)
@@ -46,6 +46,34 @@ async def believe(check: Callable[[], Awaitable[None]]) -> None:
     raise wrong
 
 
+class LogEnds:
+    """Where the logs of a topic's partitions end, and how far readers of committed records get; looked at for ever."""
+
+    def __init__(self, kafka: Log, topic: str, partitions: Iterable[int]) -> None:
+        self._kafka = kafka
+        self._topic = topic
+        self._partitions = list(partitions)
+        self.stable: dict[int, int] = {}
+        """The last stable offsets, by partition."""
+        self.written: dict[int, int] = {}
+        """The ends of the logs."""
+
+    async def look(self) -> None:
+        """Ask for the ends, and for the stable ones where they may be others than before.
+
+        In that order: what is stable up to below an end that was read before, is held there by an open transaction.
+        Where nothing was open, and nothing was written since, all is as it was: so an idle topic costs one request.
+
+        Raises:
+            Unavailable: Kafka does not answer.
+        """
+        written = await self._kafka.high_watermarks(self._topic, self._partitions)
+        asked = [p for p, end in written.items() if not self.written.get(p) == end == self.stable.get(p)]
+        if asked:
+            self.stable |= await self._kafka.stable_ends(self._topic, asked)
+        self.written = written
+
+
 async def require_gone(kafka: Topics, name: str) -> None:
     """See that a topic that was not found is not there by the controller's word either.
 
@@ -72,6 +100,6 @@ async def read_to(tail: Tail, ends: Mapping[int, int]) -> AsyncIterator[Record]:
     It waits for transactions that are open below an end, without bound.
     """
     for partition, end in ends.items():
-        while await tail.position(partition) < end:
+        while (await tail.positions([partition]))[partition] < end:
             for record in await tail.read(timeout_ms=500):
                 yield record

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from dataclasses import dataclass
 from typing import Protocol
 
+from streams.domain.depth import Claimed, QueueDepth
 from streams.records import Batch, Header, Reader, Tail, Write
 
 
@@ -122,6 +123,17 @@ class Topics(Protocol):
 
         Raises:
             Refused: it does not say.
+        """
+        ...
+
+    async def depths(self, claimed: Claimed, is_wanted: Callable[[str], bool]) -> list[QueueDepth]:
+        """How full the queue topics are that are wanted by name, in the order of their names.
+
+        What is short is counted, and the rest is not: all of this takes a second more at most.
+
+        Args:
+            claimed: what is not in a queue any more, whatever its group's offsets say; see `streams.domain.head`.
+            is_wanted: asked once for each queue topic that there is.
         """
         ...
 

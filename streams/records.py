@@ -84,8 +84,8 @@ class Tail(Protocol):
         """
         ...
 
-    async def position(self, partition: int) -> int:
-        """The next offset to read: everything below was returned by `read` or is no record."""
+    async def positions(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The next offsets to read: everything below was returned by `read` or is no record."""
         ...
 
     def leave(self, partition: int) -> None:

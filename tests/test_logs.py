@@ -100,6 +100,35 @@ def test_nothing_in_a_value_is_a_line_or_a_field(written: io.StringIO, name: str
         assert not {"event", "queue", "reason"} & line.keys()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("faust.transport.drivers.aiokafka", "[^--AIOKafkaConsumerThread]: Aiokafka has not sent fetch request for TP"),
+        ("mode.services", "Crashed reason=KafkaError()"),
+        ("aiokafka.consumer.fetcher", "Failed fetch messages from 1: KafkaConnectionError"),
+        ("asyncio", "Unclosed AIOKafkaConsumer\nconsumer: <aiokafka.consumer.consumer.AIOKafkaConsumer object>"),
+        ("asyncio", "Task exception was never retrieved\nfuture: <Task coro=<f() at /x/aiokafka/conn.py:529>>"),
+    ],
+)
+def test_libraries_keep_to_themselves_what_is_dealt_with_anyway(written: io.StringIO, name: str, said: str) -> None:
+    logging.getLogger(name).error(said)
+    assert lines(written.getvalue()) == []
+    set_up_logging("DEBUG", "json")
+    handler = logging.root.handlers[0]
+    assert isinstance(handler, logging.StreamHandler)
+    handler.setStream(written)
+    logging.getLogger(name).error(said)
+    (line,) = lines(written.getvalue())
+    assert line["message"] == said
+
+
+def test_a_task_of_ours_that_fails_is_told(written: io.StringIO) -> None:
+    logging.getLogger("asyncio").error(
+        "Task exception was never retrieved\nfuture: <Task coro=<f() at /x/api/link.py:5>>"
+    )
+    assert len(lines(written.getvalue())) == 1
+
+
 def test_a_traceback_is_in_its_line(written: io.StringIO) -> None:
     try:
         raise ValueError(ESCAPES.encode(errors="ignore").decode())  # pytest keeps what is logged, in UTF-8

@@ -1,7 +1,8 @@
 """`xferq queues`, `topics`: what is in Kafka."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,11 +10,12 @@ import typer
 
 from api.cli.kafka import open_kafka
 from api.cli.output import note, print_columns, print_json
-from streams.claim.heads import claimed_heads
+from streams.claim.heads import read_claimed
+from streams.domain.depth import Claimed, QueueDepth
 from streams.domain.queue_name import is_xfer
+from streams.domain.timestamp import format_time
 from streams.domain.topic import is_queue_topic, queue_of
 from streams.errors import XferqError
-from streams.kafka.depths import Claimed, queue_depths
 from streams.kafka.layout import TopicReport, apply_layout, read_layout
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
@@ -25,33 +27,41 @@ def queues(
 ) -> None:
     """List the queues, and how full they are.
 
-    The depth counts Kafka's offsets from the queue's head to its end: at least the number of
-    messages, as transaction markers take offsets too. It is - (null in JSON) where one of the
-    queue's partitions has no leader just now.
+    DEPTH is how many messages are in a queue, HELD how many more of it commands have claimed and
+    not moved yet. What is too much to be counted (more than about 1 MiB, and 1,000 messages)
+    shows as <=N: at most so many. Both are - (null in JSON) where one of the queue's partitions
+    has no leader just now.
 
     Example: `xferq queues --xfer`
     """
-    found = asyncio.run(_queues())
-    rows = [(queue_of(topic), topic, partitions, depth) for topic, partitions, depth in found]
-    if xfer:
-        rows = [row for row in rows if row[0] is not None and is_xfer(row[0])]
+
+    def is_wanted(topic: str) -> bool:
+        name = queue_of(topic)
+        return not xfer or (name is not None and is_xfer(name))
+
+    as_of = format_time(datetime.now(UTC))
+    found = asyncio.run(_queues(is_wanted))
     if as_json:
-        keys = ("queue_name", "topic", "partitions", "depth")
-        print_json([dict(zip(keys, row, strict=True)) for row in rows])
+        print_json([_as_json_queue(queue, as_of) for queue in found])
         return
     # A topic that only has a digest of a long name does not tell it.
-    print_columns(["QUEUE", "DEPTH"], [[name or topic, depth] for name, topic, _, depth in rows])
+    rows = [[queue_of(queue.topic) or queue.topic, queue.depth, queue.held] for queue in found]
+    print_columns(["QUEUE", "DEPTH", "HELD"], rows)
 
 
-async def _queues() -> list[tuple[str, int, int | None]]:
+def _as_json_queue(queue: QueueDepth, as_of: str) -> dict[str, object]:
+    shown = {name: depth and depth.as_json(as_of) for name, depth in (("depth", queue.depth), ("held", queue.held))}
+    return {"queue_name": queue_of(queue.topic), "topic": queue.topic, "partitions": queue.partitions, **shown}
+
+
+async def _queues(is_wanted: Callable[[str], bool]) -> list[QueueDepth]:
     async with open_kafka() as (kafka, settings):
         claimed: Claimed = {}
         try:
-            claimed = await claimed_heads(kafka, settings)
+            claimed = await read_claimed(kafka, settings)
         except XferqError as error:
             note(f"xferq queues: by the offsets of the queues' groups alone, as the ledger can't be read: {error}")
-        depths = await queue_depths(kafka.connection, settings, claimed)
-    return [(item.topic, item.partitions, item.depth) for item in depths]
+        return await kafka.depths(claimed, is_wanted)
 
 
 def topics(

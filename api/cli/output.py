@@ -15,6 +15,8 @@ from streams.telemetry.logs import complain, printable
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from streams.domain.depth import Depth
+
 _OF_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF)
 """What can be wrong with standard output: a full disk, and the like."""
 _BLANKS = dict.fromkeys(map(ord, "\t\r\n"), " ")
@@ -77,7 +79,7 @@ def print_columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None
     cells = [[printable("-" if cell is None else str(cell)) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [head, *cells]) for column in range(len(head))]
     numeric = [
-        bool(rows) and all(row[column] is None or isinstance(row[column], int) for row in rows)
+        bool(rows) and all(row[column] is None or isinstance(row[column], int | Depth) for row in rows)
         for column in range(len(head))
     ]
     for row in [head, *cells]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
+from api.cli.headline import headline
 from api.cli.output import note, print_json, progress
 from api.cli.status_table import status_table, wants_colour
 from api.commands import ENDPOINTS, Endpoint
@@ -112,9 +113,11 @@ def status(
                 _exit_with(found)
             return
         listed = client.statuses(limit=limit, queue_name=queue)
+        first_line = "" if as_json else headline(client)
     if as_json:
         print_json([item.model_dump() for item in listed])
         return
+    print(printable(first_line))
     width, colour = shutil.get_terminal_size().columns, wants_colour(sys.stdout)
     for line in status_table(listed, datetime.now(UTC), width, colour=colour):
         print(line)
@@ -152,7 +155,9 @@ def _wait(client: "ApiClient", id: str) -> "CommandStatus":
         with progress() as bars:
             task = bars.add_task("accepted", total=None)
             for found in client.statuses_until_done(id):
-                text = found.state if found.detail is None else f"{found.state}: {printable(found.detail)[:80]}"
+                moved = found.restored + found.returned
+                text = f"{found.state} {moved} messages" if moved else found.state
+                text = text if found.detail is None else f"{text}: {printable(found.detail)[:80]}"
                 bars.update(task, description=text, completed=found.offsets_done or 0, total=found.offsets_total)
     except KeyboardInterrupt:
         note(f"\nstopped waiting; the command goes on: `xferq status {id} --wait`")

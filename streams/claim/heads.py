@@ -2,15 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 from streams.concurrency.deadline import Deadline
 from streams.domain.claim import Claim
+from streams.domain.depth import Claimed
 from streams.domain.head import heads_of, unknown_heads
 from streams.errors import Conflict, Refused, Unavailable
 from streams.ledger.ledger import Ledger
+from streams.ledger.range_progress import PROGRESS_KINDS
 from streams.ledger.view import LedgerView
 from streams.lookup import read_to
 from streams.ports import GroupOffsets, Kafka, Producer, Topic
@@ -19,6 +20,8 @@ from streams.telemetry.metrics import HEADS_RESTORED
 
 _log = logging.getLogger(__name__)
 _POLL_S = 0.005
+_OF_CLAIMS = tuple(f"{kind}/".encode() for kind in ("head", "claim", *PROGRESS_KINDS))
+"""What keys of the ledger begin with that tell of claims."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +50,8 @@ class Rewound:
     """Those that they have; -1 for none."""
 
 
-async def claimed_heads(kafka: Kafka, settings: Settings) -> dict[str, Callable[[str], dict[int, int]]]:
-    """The heads that the ledger knows now, by a topic's name, then its id: for processes that do not follow it.
+async def read_claimed(kafka: Kafka, settings: Settings) -> Claimed:
+    """What the ledger knows of queues now: for processes that do not follow it.
 
     Raises:
         Refused: Kafka does not permit to read the ledger.
@@ -62,11 +65,11 @@ async def claimed_heads(kafka: Kafka, settings: Settings) -> dict[str, Callable[
         tail = await kafka.tail(ledger.name, await kafka.log_starts(ledger.name, partitions))
         try:
             async for record in read_to(tail, ends):
-                if (record.key or b"").startswith(b"head/"):
+                if (record.key or b"").startswith(_OF_CLAIMS):
                     view.apply(record)
         finally:
             await tail.close()
-    return {topic: partial(view.heads, topic) for topic in view.claimed_topics()}
+    return view.all_claimed()
 
 
 class Heads:

@@ -18,14 +18,6 @@ def heads_of(starts: Mapping[int, int], committed: Mapping[int, int], claimed: M
     return {p: max(start, committed.get(p, 0), claimed.get(p, 0)) for p, start in starts.items()}
 
 
-def depth_of(heads: Mapping[int, int], ends: Mapping[int, int]) -> int:
-    """How many offsets a queue holds: at least as many as messages, as transaction markers take offsets too.
-
-    A head beyond the end is of an earlier topic of the same name, and counts as none.
-    """
-    return sum(max(0, ends[p] - head) for p, head in heads.items())
-
-
 def freeable(
     heads: Mapping[int, int], starts: Mapping[int, int], ends: Mapping[int, int], undrained: Iterable[Mapping[int, int]]
 ) -> dict[int, int]:

@@ -96,6 +96,7 @@ def acls(settings: TopicSettings) -> list[Acl]:
 
     same = "checks that the ledger is the one that was used so far"
     found.append(Acl("api", "group", ledger_group(settings), "Describe", same))
+    found.append(Acl("api", "group", settings.worker_group, "Describe", "sees whether workers are at work"))
     elects = {"DescribeConfigs": "checks that no leader is elected that would not know what is committed"}
     for part in ("api", "worker"):
         for name in KAFKAS_OWN:
@@ -133,6 +134,7 @@ def acls(settings: TopicSettings) -> list[Acl]:
     queues(
         "operator",
         {
+            "Read": "`xferq queues`: counts messages",
             "Write": "`xferq inject`, `queues`",
             "Create": "`xferq inject`",
             "AlterConfigs": "`xferq topics`, `inject`",

@@ -1,12 +1,14 @@
 """A Kafka cluster as the engine sees it: `streams.ports.Kafka` on aiokafka and confluent-kafka."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from aiokafka import AIOKafkaProducer
 
+from streams.domain.depth import Claimed, QueueDepth
 from streams.errors import OutcomeUnknown, Unavailable, XferqError
 from streams.kafka.connection import Connection
+from streams.kafka.depths import Depths
 from streams.kafka.groups import Groups
 from streams.kafka.hold import ClassicHold, Kip848Hold, take_hold
 from streams.kafka.marker import Marker
@@ -31,6 +33,7 @@ class Cluster:
         self._topics = Topics(self.connection)
         self._groups = Groups(self.connection)
         self._marker = Marker(self.connection)
+        self._depths = Depths(self.connection, self._groups, self._topics)
         self._publisher: AIOKafkaProducer | None = None
         self._publisher_lock = asyncio.Lock()
 
@@ -75,6 +78,9 @@ class Cluster:
 
     async def delete_before(self, topic: str, offsets: Mapping[int, int]) -> None:
         await self._topics.delete_before(topic, offsets)
+
+    async def depths(self, claimed: Claimed, is_wanted: Callable[[str], bool]) -> list[QueueDepth]:
+        return await self._depths.look(claimed, is_wanted)
 
     async def max_message_bytes(self, topic: str) -> int:
         config = await self._topics.config(topic)

@@ -15,6 +15,12 @@ from streams.kafka.wire.records import is_unreadable, unopened
 from streams.records import Record
 
 _CLOSE_S = 2.0
+_WAIT_MS = 500
+_IDLE_WAIT_MS = 5_000
+"""How long a fetch of a tail waits at the broker, and how long at most where nothing has come for a while."""
+_IDLE_READS = 5
+LOOK_MS = 1_000
+"""How often aiokafka looks at each partition while nothing happens (every 200 by itself)."""
 
 
 class RangeReader:
@@ -83,6 +89,7 @@ class TopicTail:
         self._consumer = consumer
         self._topic = topic
         self._timeout_s = timeout_s
+        self._idle_reads = 0
 
     async def read(self, timeout_ms: int) -> Iterable[Record]:
         """What has come since, or nothing after `timeout_ms`."""
@@ -96,20 +103,25 @@ class TopicTail:
                         f"{self._topic}: no such offsets (by partition): {places}", places.keys()
                     ) from error
         found = [record for records in fetched.values() for record in records]
+        self._idle_reads = 0 if found else self._idle_reads + 1
+        # For what comes next, the fetch that waits is over as soon as something has come. But it leaves out a partition
+        # of which something is still to be taken out here; that one waits for its end.
+        wait_ms = min(_IDLE_WAIT_MS, int(self._timeout_s * 1000 / 3)) if self._idle_reads >= _IDLE_READS else _WAIT_MS
+        self._consumer._fetcher._fetch_max_wait_ms = wait_ms
         for record in found:
             if is_unreadable(record):
                 raise _unreadable(record)
         return found
 
-    async def position(self, partition: int) -> int:
-        """The next offset to read: below it everything was returned by `read`, or is a marker.
+    async def positions(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The next offsets to read: below them everything was returned by `read`, or is a marker.
 
         getmany passes over a fetch that holds markers only and waits on, so the position moves on
         although `read` has not returned.
         """
         with translating(f"reading {self._topic}", f"Read on topic {self._topic}"):
             async with asyncio.timeout(self._timeout_s):
-                return int(await self._consumer.position(TopicPartition(self._topic, partition)))
+                return {p: int(await self._consumer.position(TopicPartition(self._topic, p))) for p in partitions}
 
     async def offsets_since(self, timestamp_ms: int, ends: Mapping[int, int]) -> dict[int, int]:
         """By partition, the first offset whose record is as young as that; its end, where there is none."""
@@ -177,7 +189,8 @@ async def open_tail(
         isolation_level="read_committed",
         enable_auto_commit=False,
         auto_offset_reset=goes_on_at,
-        fetch_max_wait_ms=500,
+        fetch_max_wait_ms=_WAIT_MS,
+        consumer_timeout_ms=LOOK_MS,
     )
     timeout_s = connection.settings.request_timeout_ms / 1000
     await _start(consumer, f"opening {topic}", timeout_s)

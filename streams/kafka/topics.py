@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
 from streams.concurrency.coalescer import Coalescer
 from streams.concurrency.deadline import comes_true
 from streams.errors import Unavailable, XferqError
+from streams.kafka.answers import all_answered
 from streams.kafka.connection import Connection
 from streams.kafka.leaders import highest_epochs, require_latest
 from streams.kafka.metadata import Told, ask_all
@@ -234,12 +235,11 @@ class Topics:
         with self._connection.asking(
             f"reading the offsets of topic {topic}", f"Describe (or Read or Write) on topic {topic}"
         ):
-            futures: dict[TopicPartition, Any] = self._admin.list_offsets(
-                request, isolation_level=isolation, request_timeout=self._timeout_s
-            )
+            futures = self._admin.list_offsets(request, isolation_level=isolation, request_timeout=self._timeout_s)
+            await all_answered(futures.values())
             found = {}
             for where, future in futures.items():
-                answer = await asyncio.wrap_future(future)
+                answer = future.result()
                 if answer.offset < 0:  # librdkafka's "none" (-1001), with no error, where a leader gave no answer
                     raise Unavailable(f"reading the offsets of topic {topic}: none of partition {where.partition}")
                 epoch = -1 if answer.leader_epoch is None else answer.leader_epoch

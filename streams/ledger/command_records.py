@@ -33,6 +33,7 @@ class CommandRecords:
         self._tallies: dict[str, TransferCount] = {}
         self._selections: dict[str, Selection] = {}
         self._counts: dict[str, Counts] = {}
+        self._running: set[str] = set()
         self._recorded_ms: dict[str, int] = {}
         """By command, when its status, or its end, was last written, by the broker's clock."""
 
@@ -47,6 +48,11 @@ class CommandRecords:
     def outcomes(self) -> list[str]:
         """The commands whose end is written."""
         return list(self._outcomes)
+
+    @property
+    def running(self) -> int:
+        """How many commands have not ended, as far as their statuses say."""
+        return len(self._running)
 
     def without_outcome(self) -> list[str]:
         """The commands that have claimed, and of which no end is written; nor by an earlier version, as a status."""
@@ -152,8 +158,13 @@ class CommandRecords:
             set_value(self._outcomes, id, status)
         elif status is None or id not in self._statuses or self._can_be(id, status.state):
             set_value(self._statuses, id, status)
+        recorded = self.recorded_status(id)
+        if recorded is None or recorded.state in ENDED:
+            self._running.discard(id)
+        else:
+            self._running.add(id)
         if kind == "outcome" or id not in self._outcomes:
-            set_value(self._recorded_ms, id, written_ms if self.recorded_status(id) else None)
+            set_value(self._recorded_ms, id, written_ms if recorded else None)
 
     def _can_be(self, id: str, state: State) -> bool:
         return state in ENDED or can_be(self.state(id), _EVENTS[state])

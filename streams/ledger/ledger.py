@@ -18,6 +18,7 @@ from streams.ledger.barrier import Marks
 from streams.ledger.keys import claim_key, command_key, earlier_progress_key, progress_key, waiting_key
 from streams.ledger.reader import LedgerReader, read_again
 from streams.ledger.view import LedgerView
+from streams.lookup import LogEnds
 from streams.ports import Kafka, Producer
 from streams.records import Record, Write
 from streams.settings.settings import Settings
@@ -47,6 +48,7 @@ class Ledger(LedgerView):
         self._rereading: asyncio.Task[None] | None = None
         self._topic_id: str | None = None
         self._stuck: dict[int, tuple[int, float]] = {}
+        self._ends = LogEnds(kafka, settings.ledger_topic, self._partitions)
         self._open_age = OpenTransactionAge[int]()
 
     def _new_reader(self, apply: Callable[[Record], None]) -> LedgerReader:
@@ -82,12 +84,12 @@ class Ledger(LedgerView):
         Raises:
             Unavailable: Kafka does not answer, or the view does not follow.
         """
-        ends = await self._kafka.stable_ends(self._settings.ledger_topic, self._partitions)
-        written = await self._kafka.high_watermarks(self._settings.ledger_topic, self._partitions)
-        OPEN_SECONDS.labels(where="ledger").set(self._open_age.look(ends, written))
+        await self._ends.look()
+        ends = self._ends.stable
+        OPEN_SECONDS.labels(where="ledger").set(self._open_age.look(ends, self._ends.written))
         if not self._reader.is_open:
             raise Unavailable("reading the ledger: it is being opened")
-        positions = {partition: await self._reader.position(partition) for partition in self._partitions}
+        positions = await self._reader.positions(self._partitions)
         behind = {partition: at for partition, at in positions.items() if at < ends[partition]}
         LEDGER_LAG.set(sum(ends[partition] - at for partition, at in behind.items()))
         now = time.monotonic()

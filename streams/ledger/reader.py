@@ -96,16 +96,17 @@ class LedgerReader:
         """Whether all partitions are being read."""
         return len(self._next) == self._count and all(part.tail is not None for part in self._parts.values())
 
-    async def position(self, partition: int) -> int:
-        """The next offset to read: all below it was applied, or is no record; 0 before anything is known."""
-        part = self._parts[partition]
-        if part.tail is None or partition not in part.partitions:
-            return self._next.get(partition, 0)
-        return await part.tail.position(partition)
+    async def positions(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The next offsets to read: all below them was applied, or is no record; 0 before anything is known."""
+        found = {partition: self._next.get(partition, 0) for partition in partitions}
+        for part in {id(part): part for part in map(self._parts.__getitem__, found)}.values():
+            if part.tail is not None:
+                found |= await part.tail.positions(part.partitions & found.keys())
+        return found
 
     async def reach(self, partition: int, offset: int) -> None:
         """Wait until it stands at the offset."""
-        while await self.position(partition) < offset:  # noqa: ASYNC110 - it moves on over what is no record
+        while (await self.positions([partition]))[partition] < offset:  # noqa: ASYNC110 - also over what is no record
             await asyncio.sleep(_POLL_S)
 
     def has_delivered(self, partition: int, number: int) -> bool:
@@ -194,8 +195,8 @@ class LedgerReader:
                 # move on sees the records applied as well.
                 for record in await tail.read(timeout_ms=1_000):
                     self._take(part, record)
-                for partition in list(part.partitions):
-                    self._next[partition] = max(self._next[partition], await tail.position(partition))
+                for partition, at in (await tail.positions(list(part.partitions))).items():
+                    self._next[partition] = max(self._next[partition], at)
         finally:
             part.tail = None
             await tail.close()

@@ -4,11 +4,13 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from pydantic import ValidationError
 
 from streams.domain.claim import Claim, Head, Progress, StallReason
 from streams.domain.counts import Counts
+from streams.domain.depth import Claimed, Claims
 from streams.domain.status import Status
 from streams.domain.transitions import can_be
 from streams.ledger.command_records import CommandRecords
@@ -92,6 +94,20 @@ class LedgerView(CommandRecords):
             for partition, head in self._heads.get(topic, {}).items()
             if head.topic_id == topic_id
         }
+
+    def claimed(self, topic: str, topic_id: str) -> Claims:
+        """What of the topic is not in the queue any more, and what of that is not drained."""
+        undrained: dict[int, list[tuple[int, int]]] = {}
+        for claim in self.claims(topic):
+            is_over = claim.topic_id != topic_id or claim.id in self._outcomes
+            for partition in () if is_over else self.unfinished_partitions(claim):
+                step, (start, end) = self.progress(topic, partition, claim.id), claim.ranges[partition]
+                undrained.setdefault(partition, []).append((start if step is None else step.offset, end))
+        return Claims(self.heads(topic, topic_id), undrained)
+
+    def all_claimed(self) -> Claimed:
+        """The same for all topics."""
+        return {topic: partial(self.claimed, topic) for topic in self.claimed_topics()}
 
     def unfinished(self, topic: str, partition: int) -> list[Claim]:
         """The claims whose range in this partition is to be drained here, in the order of their offsets.

@@ -8,6 +8,7 @@ _STALLED_S = 10.0
 """Errors that pass by themselves within this time are nobody's business."""
 _LATE_S = 4.0
 """`Health.noted` tells of work that has waited for so long."""
+_IDLE_S = 60.0
 _MOST_SHOWN = 1_000
 
 
@@ -80,6 +81,11 @@ class Health:
     def idle_s(self) -> float:
         """How long ago the last piece of work got on, or this began."""
         return self._clock() - self._progress
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing has got on for a while, and nothing waits or is wrong: looks may then be rarer."""
+        return self.idle_s > _IDLE_S and not (self._missing or self._waits or self._notes)
 
     def problem(self) -> str | None:
         """Why the worker can't get on, in words; None where it can."""

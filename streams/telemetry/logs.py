@@ -18,12 +18,14 @@ from typing import Any
 
 _QUIET = {
     "aiokafka": logging.CRITICAL,
-    "faust": logging.ERROR,
-    "mode": logging.ERROR,
+    "faust": logging.CRITICAL,
+    "mode": logging.CRITICAL,
     "asyncio": logging.ERROR,
     "opentelemetry": logging.CRITICAL,
 }
 """Libraries that log what the engine deals with anyway, and says itself."""
+_THEIRS = re.compile(r"\bUnclosed AIOKafka|[\\/](?:aiokafka|faust|mode)[\\/]")
+"""In what asyncio says of a task or an object that is one of those libraries'."""
 _OURS = ("streams.", "api.")
 _EVENT = re.compile(r"[a-z]+\.[a-z_]+(?![\w.])")
 _CONVERSION = re.compile(r"(?:\b(\w+)=)?%(?:%|[-#0 +]*\d*(?:\.\d+)?([a-zA-Z]))")
@@ -116,6 +118,16 @@ class _WithoutLogins(logging.Filter):
         return not any(type(part).__name__.startswith("Sasl") for part in record.args or ())
 
 
+class _WithoutTheirTasks(logging.Filter):
+    """asyncio logs errors of tasks that nobody has asked for; of a library's own task, the engine hears otherwise."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return _THEIRS.search(_message(record)) is None
+
+
+_THEIR_TASKS = _WithoutTheirTasks()
+
+
 def set_up_logging(level: str = "INFO", format: str = "text") -> None:
     """Log to standard error from this level on, by its name; what libraries say of it only if that is DEBUG.
 
@@ -151,3 +163,5 @@ def quiet_libraries(*, is_quiet: bool = True) -> None:
     """Let libraries keep to themselves what is dealt with anyway; where nothing is set up they write to stderr."""
     for name, quiet in _QUIET.items():
         logging.getLogger(name).setLevel(quiet if is_quiet else logging.NOTSET)
+    loops = logging.getLogger("asyncio")
+    (loops.addFilter if is_quiet else loops.removeFilter)(_THEIR_TASKS)

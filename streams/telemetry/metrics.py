@@ -176,11 +176,26 @@ TASKS_REPUBLISHED = _counter(
 
 # ---- queues
 
+_DEEPEST: Labels = {
+    "queue": f"an xfer queue: the XFERQ_METRICS_QUEUES deepest of each process; `{OTHER}`: all others together"
+}
 DEPTH = _gauge(
     "xferq_xfer_queue_depth",
-    "offsets",
-    "What is in an xfer queue, from its head to its end; each process reports its share of the queues",
-    {"queue": f"an xfer queue: the XFERQ_METRICS_QUEUES deepest of each process; `{OTHER}`: all others together"},
+    "messages",
+    "What is in an xfer queue, from its head to its end; an upper bound where it was too much to be counted. Each "
+    "process reports its share of the queues",
+    _DEEPEST,
+)
+HELD = _gauge(
+    "xferq_xfer_queue_held",
+    "messages",
+    "What commands have claimed of an xfer queue and not drained yet, which is in no queue meanwhile; as for its depth",
+    _DEEPEST,
+)
+UNCOUNTED = _gauge(
+    "xferq_uncounted_xfer_queues",
+    "queues",
+    "Xfer queues of this process of which the depth, or what is held, is an upper bound and no count",
 )
 SPACE_FREED = _counter("xferq_offsets_freed_total", "offsets", "Offsets freed in queue topics, below heads and claims")
 

@@ -20,7 +20,7 @@ class OpenTransactionAge(Generic[_Where]):
     def look(self, stable: Mapping[_Where, int], written: Mapping[_Where, int]) -> float:
         """For how long, in seconds, the oldest has been seen; 0 where none is open.
 
-        `stable` is to be read before `written`; both for all partitions that are looked at.
+        Both are for all partitions that are looked at.
         """
         now = time.monotonic()
         self._since = {

@@ -9,6 +9,8 @@ The only file that imports Faust. What it works around, each with a test on a re
   the partition's next owner gets them again; that may be this worker.
 - By default Faust waits without bound for events on shutdown and rebalance: `stream_wait_empty=False`.
 - A worker without a partition leaves the group for good after the poll interval: it is set to years.
+- Every second or two it looks at partitions, threads and statistics, and logs an error for each partition on which
+  nothing has come for five minutes: all of that is left out (`_commit_livelock_detector`, `_keepalive2`, `_Monitor`).
 - Records that arrive while a rebalance has stopped the flow are thrown away, and read again only from a
   committed offset: where there is none yet, they would be lost (`_ConsumerThread`).
 """
@@ -29,6 +31,7 @@ from faust.types import TP, EventT
 from streams.commands.command_record import CommandRecord
 from streams.concurrency.ending import Background
 from streams.kafka.connection import Connection
+from streams.kafka.reader import LOOK_MS
 from streams.kafka.worker_group import ASSIGNOR
 from streams.settings.settings import Settings
 from streams.worker.engine import Engine
@@ -82,8 +85,7 @@ class AckQueue:
                 try:
                     item.done = await work(lambda: item.live, item.wanted)
                     break
-                except Exception:  # noqa: BLE001 - Faust would acknowledge the event and lose it
-                    # A bug in xferq: say so, keep the event, and keep the others going.
+                except Exception:  # noqa: BLE001 - a bug in xferq, and Faust would acknowledge the event and lose it
                     _log.exception("worker.failed topic=%s", item.event.message.topic)
                     await asyncio.sleep(_RETRY_S)
         finally:
@@ -129,10 +131,13 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
-        # Not by Faust's `processing_guarantee`, which would bring transactions of its own.
-        consumer._isolation_level = "read_committed"
+        consumer._isolation_level = "read_committed"  # `processing_guarantee` would bring transactions of its own
         consumer._partition_assignment_strategy = [_Assignor]
+        consumer._consumer_timeout = LOOK_MS / 1000
         return consumer
+
+    async def _keepalive2(self) -> None:
+        """Nothing: it would say that the event loop is busy, which the probes tell."""
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek, however often it takes: Faust would log a failure, and go on behind what it has thrown away."""
@@ -156,10 +161,10 @@ class _ConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
 class _Consumer(driver.Consumer):  # type: ignore[misc]
     """Commits the offset behind the last event that was acknowledged, whatever lies between the events.
 
-    Faust acknowledges out of order, so it looks for the first offset without an event: each one of a gap is put in a
-    list, which an aborted transaction of millions of records would stop the event loop with; and a gap of two or more
-    behind the committed offset, an aborted record and its marker, is not seen as one: nothing would be committed any
-    more. The queue acknowledges in order: an offset below that was not acknowledged is no record for a worker.
+    Faust acknowledges out of order, so it looks for the first offset without an event: it lists each one of a gap, and
+    an aborted transaction of millions would stop the event loop; and a gap of two or more behind the committed offset,
+    an aborted record and its marker, is not seen as one: nothing would be committed any more. The queue acknowledges
+    in order: an offset below that was not acknowledged is no record for a worker.
     """
 
     def ack(self, message: Any) -> bool:
@@ -178,8 +183,20 @@ class _Consumer(driver.Consumer):  # type: ignore[misc]
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """None is kept."""
 
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _commit_livelock_detector(self) -> None:
+        """Nothing: what stands still, `streams.telemetry.health` tells."""
+
     def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+
+class _Monitor(faust.Monitor):  # type: ignore[misc]
+    """Faust's statistics without what it samples once a second."""
+
+    @faust.Service.task  # type: ignore[untyped-decorator]
+    async def _sampler(self) -> None:
+        """Nothing."""
 
 
 def create_app(settings: Settings, engine: Engine, connection: Connection, acks: AckQueue, scratch: str) -> faust.App:
@@ -197,6 +214,7 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, acks:
 def _new_app(settings: Settings, connection: Connection, scratch: str) -> faust.App:
     return faust.App(
         settings.worker_group,
+        monitor=_Monitor(),
         broker=[f"kafka://{server.strip()}" for server in connection.bootstrap_servers.split(",")],
         broker_credentials=_credentials(connection.security.aiokafka()),
         key_serializer="raw",
@@ -226,8 +244,7 @@ def _new_app(settings: Settings, connection: Connection, scratch: str) -> faust.
 def _add_agents(app: faust.App, settings: Settings, engine: Engine, acks: AckQueue) -> None:
     """Hand what comes on the commands and the drains topic to the engine."""
 
-    def raw_topic(name: str) -> Any:
-        return app.topic(name, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    raw_topic = partial(app.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     @app.agent(raw_topic(settings.commands_topic), concurrency=1, name="xferq.commands")  # type: ignore[untyped-decorator]
     async def commands(stream: Any) -> None:
@@ -246,9 +263,8 @@ def _add_agents(app: faust.App, settings: Settings, engine: Engine, acks: AckQue
     @app.agent(raw_topic(settings.drains_topic), concurrency=1, name="xferq.drains")  # type: ignore[untyped-decorator]
     async def drains(stream: Any) -> None:
         async for event in stream.noack().events():
-            # Acknowledged at once: what there is to drain stands in the ledger, where this share's owner sees it.
             engine.on_task(event.message.value)
-            event.ack()
+            event.ack()  # at once: what there is to drain stands in the ledger, where this share's owner sees it
 
 
 def _follow_shares(app: faust.App, settings: Settings, engine: Engine, acks: AckQueue) -> None:

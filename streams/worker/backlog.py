@@ -1,23 +1,17 @@
-"""What the xfer queues hold, shown as metrics.
+"""What the xfer queues hold, shown as metrics: each worker process shows the queues of its share."""
 
-Each worker process shows the queues of its share. It reads no message for that.
-"""
-
-import asyncio
 import time
 from collections.abc import Callable
 
-from streams.domain.head import depth_of, heads_of
+from streams.domain.depth import QueueDepth
 from streams.domain.queue_name import is_xfer
 from streams.domain.topic import queue_of
-from streams.errors import XferqError
 from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
 from streams.settings.settings import Settings
-from streams.telemetry.metrics import DEPTH, OPEN_SECONDS, OTHER
+from streams.telemetry.metrics import DEPTH, HELD, OPEN_SECONDS, OTHER, UNCOUNTED
 from streams.telemetry.open_transactions import OpenTransactionAge
 
-_LOOKS_AT_ONCE = 8
 _PAUSES = 9
 """A look at the queues is followed by a pause of so many times what it took, at least."""
 
@@ -29,9 +23,8 @@ class Backlog:
         self._kafka = kafka
         self._ledger = ledger
         self._settings = settings
-        self._depths: dict[str, int] = {}
+        self._last: dict[str, QueueDepth] = {}
         self._shown: set[str] = set()
-        self._ends: dict[str, tuple[dict[int, int], dict[int, int]]] = {}
         self._open_age = OpenTransactionAge[tuple[str, int]]()
         self._next_look = 0.0
 
@@ -44,22 +37,22 @@ class Backlog:
         began = time.monotonic()
         if not self._settings.metrics_queues or began < self._next_look:
             return
-        names = {topic: self._name(topic) for topic in await self._kafka.topics() if owns_queue(topic)}
-        ours = {topic: name for topic, name in names.items() if name is not None and is_xfer(name)}
-        for known in (self._depths, self._ends):
-            for topic in known.keys() - ours.keys():
-                del known[topic]
-        slots = asyncio.Semaphore(_LOOKS_AT_ONCE)
+        names: dict[str, str] = {}
 
-        async def look(topic: str) -> None:
-            async with slots:
-                try:
-                    await self._measure(topic)
-                except XferqError:
-                    return  # as it was at the last look; its claim or drain says what is wrong
+        def is_wanted(topic: str) -> bool:
+            name = self._name(topic) if owns_queue(topic) else None
+            if name is None or not is_xfer(name):
+                return False
+            names[topic] = name
+            return True
 
-        await asyncio.gather(*(look(topic) for topic in ours))
-        self._show_depths({ours[topic]: depth for topic, depth in self._depths.items()})
+        found = {queue.topic: queue for queue in await self._kafka.depths(self._ledger.all_claimed(), is_wanted)}
+        # Without a leader, as it was at the last look; its claim or drain says what is wrong.
+        known = {
+            topic: self._last.get(topic, queue) if queue.depth is None else queue for topic, queue in found.items()
+        }
+        self._last = known
+        self._show({names[topic]: queue for topic, queue in known.items() if queue.depth is not None})
         self._show_open()
         self._next_look = time.monotonic() + _PAUSES * (time.monotonic() - began)
 
@@ -69,35 +62,24 @@ class Backlog:
             return name
         return next((claim.queue for claim in self._ledger.claims(topic)), None)
 
-    async def _measure(self, topic: str) -> None:
-        there = await self._kafka.topic(topic)
-        if there is None:
-            return
-        partitions = range(there.partitions)
-        # Heads as they are to be seen now: no look waits for a transaction that moves them.
-        committed = await self._kafka.committed(self._settings.group_of(topic), topic, partitions, stable=False)
-        starts, ends = await asyncio.gather(
-            self._kafka.log_starts(topic, partitions), self._kafka.stable_ends(topic, partitions)
-        )
-        self._depths[topic] = depth_of(heads_of(starts, committed, self._ledger.heads(topic, there.id)), ends)
-        self._ends[topic] = ends, await self._kafka.high_watermarks(topic, partitions)
-
-    def _show_depths(self, depths: dict[str, int]) -> None:
+    def _show(self, queues: dict[str, QueueDepth]) -> None:
+        depths = {name: queue.depth for name, queue in queues.items() if queue.depth is not None}
+        held = {name: queue.held for name, queue in queues.items() if queue.held is not None}
         # In the order of their names where two are as deep, so that they don't take turns.
         most = self._settings.metrics_queues
-        deepest = sorted(depths, key=lambda name: (-depths[name], name))
-        shown = {name: depths[name] for name in deepest[:most]}
-        shown[OTHER] = sum(depths[name] for name in deepest[most:])
-        for name in self._shown - shown.keys():
+        deepest = sorted(depths, key=lambda name: (-depths[name].at_most, name))
+        for name in self._shown - set(deepest[:most]):
             DEPTH.remove(name)
-        for name, depth in shown.items():
-            DEPTH.labels(queue=name).set(depth)
-        self._shown = set(shown)
+            HELD.remove(name)
+        self._shown = set(deepest[:most])
+        for gauge, of in ((DEPTH, depths), (HELD, held)):
+            for name in deepest[:most]:
+                gauge.labels(queue=name).set(of[name].at_most)
+            gauge.labels(queue=OTHER).set(sum(of[name].at_most for name in deepest[most:]))
+        UNCOUNTED.set(sum(not (depths[name].exact and held[name].exact) for name in deepest))
 
     def _show_open(self) -> None:
-        stable: dict[tuple[str, int], int] = {}
-        written: dict[tuple[str, int], int] = {}
-        for topic, (ends, marks) in self._ends.items():
-            stable |= {(topic, partition): end for partition, end in ends.items()}
-            written |= {(topic, partition): end for partition, end in marks.items()}
+        last = self._last.items()
+        stable = {(topic, p): end for topic, queue in last for p, end in queue.stable.items()}
+        written = {(topic, p): end for topic, queue in last for p, end in queue.written.items()}
         OPEN_SECONDS.labels(where="xfer_queues").set(self._open_age.look(stable, written))

@@ -4,6 +4,7 @@ Workers read committed records only. So what lies behind such a transaction in i
 is up to that producer. Every worker says so, but that is no reason to give a worker up.
 """
 
+from streams.lookup import LogEnds
 from streams.ports import Kafka
 from streams.settings.topics import TopicSettings
 from streams.telemetry.health import Health
@@ -18,13 +19,15 @@ class HeldBack:
     """Looks at the topics that workers consume; tells metrics and `health`."""
 
     def __init__(self, kafka: Kafka, settings: TopicSettings, health: Health) -> None:
-        self._kafka = kafka
         self._health = health
-        self._inputs = (
-            ("commands", settings.commands_topic, range(settings.commands_partitions)),
-            ("drains", settings.drains_topic, range(settings.drains_partitions)),
+        inputs = (
+            ("commands", settings.commands_topic, settings.commands_partitions),
+            ("drains", settings.drains_topic, settings.drains_partitions),
         )
-        self._open_age = {where: OpenTransactionAge[int]() for where, _, _ in self._inputs}
+        self._inputs = [
+            (where, topic, LogEnds(kafka, topic, range(count)), OpenTransactionAge[int]())
+            for where, topic, count in inputs
+        ]
 
     async def look(self) -> None:
         """To be called every few seconds.
@@ -32,14 +35,12 @@ class HeldBack:
         Raises:
             Unavailable: Kafka does not answer.
         """
-        for where, topic, partitions in self._inputs:
-            open_age = self._open_age[where]
-            stable = await self._kafka.stable_ends(topic, partitions)
-            open_s = open_age.look(stable, await self._kafka.high_watermarks(topic, partitions))
-            OPEN_SECONDS.labels(where=where).set(open_s)
+        for where, topic, ends, open_age in self._inputs:
+            await ends.look()
+            OPEN_SECONDS.labels(where=where).set(open_age.look(ends.stable, ends.written))
             held = sorted(open_age.open_for(_SAID_AFTER_S))
             if held:
-                places = ", ".join(f"{partition} from offset {stable[partition]}" for partition in held)
+                places = ", ".join(f"{partition} from offset {ends.stable[partition]}" for partition in held)
                 self._health.notes(where, f"a transaction is open in {topic}: what lies behind it waits ({places})")
             else:
                 self._health.notes(where, None)

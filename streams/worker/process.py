@@ -45,6 +45,8 @@ _START_S = 60.0
 _TURN_S = 1.0
 _LOOK_S = 2.0
 """The pause between two looks whether Kafka answers."""
+_IDLE_LOOK_S = 5.0
+"""The same where nothing has come for a while."""
 _SOUND_S = 60.0
 """The pause between two looks whether the settings of topics are still what the guarantees rest on."""
 _RENEW_S = 6 * 3600.0
@@ -169,7 +171,7 @@ async def _work(settings: Settings, stop: asyncio.Event, health: Health, scratch
         wrong = looking.exception() if looking is not None and looking.done() else None
         crashed = not stop.is_set() and wrong is None
         if crashed:
-            _log.error("worker.crashed: Faust has ended by itself")
+            _log.error("worker.crashed error=%r: Faust has ended by itself", app.crash_reason)
         if looking is not None:
             looking.cancel()
         _log.info("worker.stopping")
@@ -263,7 +265,7 @@ async def _check(engine: Engine, kafka: Cluster, settings: Settings, ledger_id: 
             engine.health.lacks("kafka", _no_answer(kafka, await _reason(kafka, error)))
         else:
             engine.health.has("kafka")
-        await asyncio.sleep(_LOOK_S)
+        await asyncio.sleep(_IDLE_LOOK_S if engine.health.is_idle else _LOOK_S)
 
 
 async def _require_sound(kafka: Cluster, settings: Settings) -> None:

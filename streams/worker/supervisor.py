@@ -21,7 +21,7 @@ from streams.worker.process import CAN_T_START, run_worker
 
 _log = logging.getLogger(__name__)
 _PROGRAM = "from streams.worker.supervisor import main; main()"
-_LOOK_S = 0.1
+_LOOK_S = 0.5
 _RETRY_S = 2.0
 _END_S = 10.0
 

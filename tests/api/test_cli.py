@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -383,7 +384,8 @@ def test_the_list(world: World) -> None:
     queue, id = a_queue(), uuid.uuid4().hex
     world.create(queue)
     world.run("cancel", queue, "--reason", "r", "--id", id)
-    head, row = world.run("status", "--queue", queue).stdout.splitlines()
+    first, head, row = world.run("status", "--queue", queue).stdout.splitlines()
+    assert re.fullmatch(r"\d+ workers? \S api ok \S \d+ running", first)
     assert head.split() == ["ID", "STATE", "MOVED", "AGE", "WHAT"]
     assert row.split()[0] == id[:8]
     assert row.split()[-2:] == ["cancel", queue.removeprefix("http://").partition("/")[0]]
@@ -523,12 +525,19 @@ def test_the_depths_of_queues(world: World) -> None:
     world.run("inject", full, "-", stdin=b"Subject: s\n\n")
     world.create(empty, long_name)
     listed = {item["queue_name"] or item["topic"]: item for item in json.loads(world.run("queues", "--json").stdout)}
-    assert listed[full]["depth"] >= 1
-    assert listed[full] | {"depth": 0} == {"queue_name": full, "topic": topic_of(full), "partitions": 2, "depth": 0}
-    assert listed[empty]["depth"] == 0
+    as_of = listed[full]["depth"]["as_of"]
+    depth, none = ({"messages": n, "exact": True, "at_most": n, "as_of": as_of} for n in (1, 0))  # and a marker
+    assert listed[full] == {
+        "queue_name": full,
+        "topic": topic_of(full),
+        "partitions": 2,
+        "depth": depth,
+        "held": none,
+    }
+    assert listed[empty]["depth"] == none
     assert listed[topic_of(long_name)]["queue_name"] is None
     lines = world.run("queues").stdout.splitlines()
-    assert any(line.split() == [full, str(listed[full]["depth"])] for line in lines)
+    assert any(line.split() == [full, "1", "0"] for line in lines)
     xfer = json.loads(world.run("queues", "--xfer", "--json").stdout)
     assert empty in {item["queue_name"] for item in xfer}
     assert full not in {item["queue_name"] for item in xfer}

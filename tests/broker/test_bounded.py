@@ -17,7 +17,6 @@ from streams.broker.ports import free_ports
 from streams.domain.topic import topic_of
 from streams.errors import OutcomeUnknown, Unavailable
 from streams.kafka.cluster import Cluster
-from streams.kafka.depths import queue_depths
 from streams.kafka.dispatcher import Dispatcher
 from streams.kafka.layout import apply_layout
 from streams.ledger.ledger import Ledger
@@ -71,7 +70,7 @@ CALLS: Mapping[str, Call] = {
     "publish": lambda kafka: kafka.publish("t", [(b"k", b"v")]),
     "mark": lambda kafka: kafka.mark("t", 0, b"k", []),
     "apply_layout": lambda kafka: apply_layout(kafka.connection, kafka.settings),
-    "queue_depths": lambda kafka: queue_depths(kafka.connection, kafka.settings, {}),
+    "depths": lambda kafka: kafka.depths({}, lambda _: True),
     "dispatch": dispatch,
 }
 

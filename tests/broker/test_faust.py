@@ -61,3 +61,18 @@ async def test_a_command_that_comes_while_a_rebalance_stops_the_flow(
                     await asyncio.sleep(0.05)
         finally:
             await app.stop()
+
+
+async def test_what_faust_looks_for_again_and_again_is_left_out(broker: EmbeddedBroker, tmp_path: Path) -> None:
+    """Where it is not, each partition on which nothing comes is an error in the log, after five minutes."""
+    engine: Any = Noting()
+    with Scene(broker.bootstrap_servers) as scene:
+        app = create_app(scene.settings, engine, Connection(scene.settings), AckQueue(), str(tmp_path))
+        await app.start()
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await engine.has_place.wait()
+                await app.consumer._commit_livelock_detector(app.consumer)
+                await app.monitor._sampler(app.monitor)
+        finally:
+            await app.stop()

@@ -24,15 +24,15 @@ from confluent_kafka.admin import (
 from confluent_kafka.admin import ResourceType as Kind
 
 from api.app import create_app
-from streams.claim.heads import claimed_heads
+from streams.claim.heads import read_claimed
 from streams.commands.command_record import CommandRecord
+from streams.domain.depth import Depth
 from streams.domain.queue_name import XFER_SUFFIX
 from streams.domain.topic import topic_of
 from streams.errors import XferqError
 from streams.kafka.acls import HOLD_TOPIC, Acl, Part, acl_tables, acls
 from streams.kafka.cluster import Cluster
 from streams.kafka.connection import Connection
-from streams.kafka.depths import queue_depths
 from streams.kafka.dispatcher import Dispatcher
 from streams.kafka.layout import apply_layout
 from streams.kafka.ledger_id import LedgerId
@@ -156,9 +156,10 @@ async def test_the_whole_job(secured: Secured) -> None:
             await dispatcher.stop()
         assert (status["total"], status["restored"]) == (COUNT, COUNT)
         async with stage.cluster("operator") as kafka:
-            claimed = await claimed_heads(kafka, kafka.settings)
-            depths = {item.topic: item.depth for item in await queue_depths(kafka.connection, kafka.settings, claimed)}
-        assert depths[topic_of(queue)] >= COUNT
+            found = await kafka.depths(
+                await read_claimed(kafka, kafka.settings), lambda topic: topic == topic_of(queue)
+            )
+        assert [item.depth for item in found] == [Depth(COUNT, True)]
         assert len(await asyncio.to_thread(read_log, stage)) == COUNT * 2
         freed = checker.log_ends(secured.plain, scene.topic)
         await asyncio.to_thread(wait_until, lambda: checker.log_starts(secured.plain, scene.topic) == freed)
@@ -337,7 +338,7 @@ async def _operator(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         with saying():
             await inject(kafka, f"t@{stage.scene.name}.example", 1)
         with saying():
-            await queue_depths(kafka.connection, kafka.settings, await claimed_heads(kafka, kafka.settings))
+            await kafka.depths(await read_claimed(kafka, kafka.settings), lambda _: True)
 
 
 async def _dispatcher(stage: Stage, missing: Acl, is_said: IsSaid) -> None:

@@ -7,9 +7,12 @@ from contextlib import suppress
 import pytest
 from aiokafka.partitioner import murmur2
 
+from streams.broker import EmbeddedBroker
 from streams.errors import Conflict, Fenced, OutOfRange, Rejected, Unavailable, XferqError
+from streams.kafka.cluster import Cluster
 from streams.ports import GroupOffsets, Producer
 from streams.records import Reader, Write
+from streams.settings.settings import Settings
 from tests.contract_ports.rigs import BrokerRig, FakeRig, Rig, eventually
 from tests.support.names import own_name
 
@@ -136,14 +139,14 @@ async def test_a_tail_stops_at_what_is_open_and_goes_on_then(rig: Rig) -> None:
     tail = await rig.kafka.tail(topic, {0: 0, 1: 0})
     found: list[bytes | None] = []
 
-    async def follow() -> tuple[int, int]:
+    async def follow() -> dict[int, int]:
         found.extend(record.key for record in await tail.read(100))
-        return await tail.position(0), await tail.position(1)
+        return await tail.positions([0, 1])
 
-    await eventually(follow, (1, 1))
+    await eventually(follow, {0: 1, 1: 1})
     assert sorted(found, key=str) == [b"a", b"z"]
     await transaction.commit()
-    await eventually(follow, (4, 1))
+    await eventually(follow, {0: 4, 1: 1})
     assert [key for key in found if key != b"z"] == [b"a", b"b", b"c"]
     await tail.close()
 
@@ -403,7 +406,7 @@ async def test_a_mark_is_there_once_it_is_written_behind_all_that_was_there(rig:
 
     async def follow() -> int:
         found.extend((r.partition, r.key, r.value, *map(tuple, r.headers)) for r in await tail.read(100))
-        return await tail.position(1)
+        return (await tail.positions([1]))[1]
 
     await eventually(follow, 2)
     assert found == [(1, b"a", b"v"), (1, b"k", None, ("number", b"7"))]
@@ -441,8 +444,29 @@ async def test_a_tail_says_which_logs_do_not_hold_where_it_stands_and_leaves_wha
         return found
 
     await eventually(follow, [b"z"])
-    assert await tail.position(0) == 2
+    assert await tail.positions([0]) == {0: 2}
     await tail.close()
+
+
+@pytest.mark.broker
+async def test_a_tail_that_waits_asks_less_often_until_something_comes(broker: EmbeddedBroker) -> None:
+    async with Cluster(Settings(bootstrap_servers=broker.bootstrap_servers)) as kafka:
+        rig = BrokerRig(broker.bootstrap_servers)
+        topic = await rig.topic()
+        tail = await kafka.tail(topic, {0: 0})
+        fetcher = tail._consumer._fetcher
+        waits = []
+        for _ in range(6):
+            assert list(await tail.read(10)) == []
+            waits.append(fetcher._fetch_max_wait_ms)
+        assert waits == [500, 500, 500, 500, 5_000, 5_000]
+        await rig.write(topic, [b"a"])
+        while not (found := list(await tail.read(1_000))):
+            pass
+        assert [record.key for record in found] == [b"a"]
+        assert fetcher._fetch_max_wait_ms == 500
+        await tail.close()
+        await rig.close()
 
 
 # ---- topics

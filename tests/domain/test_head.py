@@ -1,9 +1,9 @@
-"""Where a queue's content begins, how much it holds, and what of it may be freed."""
+"""Where a queue's content begins, and what of it may be freed."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.domain.head import depth_of, freeable, heads_of, unknown_heads
+from streams.domain.head import freeable, heads_of, unknown_heads
 
 PARTITIONS = range(3)
 offsets = st.integers(0, 12)
@@ -23,21 +23,13 @@ def test_nothing_below_a_head_is_there_and_nothing_behind_it_is_gone(
             assert is_over == (offset < heads[partition])
 
 
-@given(everywhere, everywhere, everywhere, somewhere)
+@given(everywhere, everywhere, somewhere)
 def test_a_rewound_group_changes_no_head_of_what_was_claimed(
-    starts: dict[int, int], ends: dict[int, int], claimed: dict[int, int], rewound: dict[int, int]
+    starts: dict[int, int], claimed: dict[int, int], rewound: dict[int, int]
 ) -> None:
     """A claim commits its heads to the group; whoever sets its offsets back to before that brings nothing back."""
     lower = {p: min(offset, claimed[p]) for p, offset in rewound.items()}
     assert heads_of(starts, lower, claimed) == heads_of(starts, claimed, claimed)
-    assert depth_of(heads_of(starts, lower, claimed), ends) == depth_of(heads_of(starts, claimed, claimed), ends)
-
-
-@given(everywhere, everywhere)
-def test_the_depth_is_the_number_of_offsets_from_the_heads_to_the_ends(
-    heads: dict[int, int], ends: dict[int, int]
-) -> None:
-    assert depth_of(heads, ends) == sum(heads[p] <= offset < ends[p] for p in PARTITIONS for offset in range(13))
 
 
 @given(everywhere, everywhere, everywhere, st.lists(somewhere, max_size=3))

@@ -387,3 +387,22 @@ async def test_a_drain_gets_on_behind_a_ledger_that_is_always_slow() -> None:
         status = await world.ended("c1")
         assert status.restored == 20
         Checker(world).check()
+
+
+def test_where_nothing_comes_and_nothing_is_wrong_looks_may_be_rarer() -> None:
+    now_s = 0.0
+    health = Health(lambda: now_s)
+    assert not health.is_idle
+    now_s = 61.0
+    assert health.is_idle
+    for begins, ends in (
+        (lambda: health.lacks("kafka", "why"), lambda: health.has("kafka")),
+        (lambda: health.waits("a", "why"), lambda: health.leaves("a")),
+        (lambda: health.notes("a", "why"), lambda: health.notes("a", None)),
+    ):
+        begins()
+        assert not health.is_idle
+        ends()
+        assert health.is_idle
+    health.goes_on("a")
+    assert not health.is_idle

@@ -1,10 +1,13 @@
 """`streams.ports.Kafka` over a `Broker`: what one process sees of the cluster."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from aiokafka.partitioner import murmur2
 
+from streams.domain.depth import Claimed, Claims, Depth, QueueDepth, Span
+from streams.domain.head import heads_of
+from streams.domain.topic import is_queue_topic
 from streams.errors import Refused, Unavailable
 from streams.ports import Topic
 from streams.records import Header
@@ -65,6 +68,23 @@ class FakeKafka:
         failures = {name: self.broker.create(name, self._settings.queue_partitions) for name in sorted(names)}
         await self.faults.point("create.done")
         return {name: why for name, why in failures.items() if why is not None}
+
+    async def depths(self, claimed: Claimed, is_wanted: Callable[[str], bool]) -> list[QueueDepth]:
+        await self.faults.point("depths")
+        topics = [topic for name, topic in sorted(self.broker.topics.items()) if is_queue_topic(name)]
+        return [self._depth(topic, claimed) for topic in topics if is_wanted(topic.name)]
+
+    def _depth(self, topic: FakeTopic, claimed: Claimed) -> QueueDepth:
+        logs = dict(enumerate(topic.logs))
+        claims = claimed[topic.name](topic.id) if topic.name in claimed else Claims({}, {})
+        group = self.broker.group(self._settings.group_of(topic.name))
+        committed = {p: found for p in logs if (found := group.offset(topic.name, p)) is not None}
+        heads = heads_of({p: log.start for p, log in logs.items()}, committed, claims.heads)
+        content = [Span(topic.name, p, head, logs[p].stable_end) for p, head in heads.items()]
+        held = [Span(topic.name, p, *found) for p, ranges in claims.undrained.items() for found in ranges]
+        counted = {span: len(list(logs[span.partition].records(span.start, span.end))) for span in content + held}
+        stable, written = {p: log.stable_end for p, log in logs.items()}, {p: log.end for p, log in logs.items()}
+        return QueueDepth(topic.name, len(logs), Depth.of(content, counted), Depth.of(held, counted), stable, written)
 
     async def max_message_bytes(self, topic: str) -> int:
         await self.faults.point(f"max_message_bytes:{topic}")

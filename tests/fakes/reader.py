@@ -94,9 +94,9 @@ class FakeTail:
             self._positions[partition] = max(log.stable_end, self._positions[partition])
         return found
 
-    async def position(self, partition: int) -> int:
+    async def positions(self, partitions: Iterable[int]) -> dict[int, int]:
         self._faults.alive()
-        return self._positions[partition]
+        return {partition: self._positions[partition] for partition in partitions}
 
     def leave(self, partition: int) -> None:
         self._left.add(partition)

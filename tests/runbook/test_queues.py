@@ -154,7 +154,7 @@ def test_a_transaction_that_hangs_in_a_queue(installation: Installation, queue: 
     queue.put(*queue.messages(8))
     assert queue.cancelled()["restored"] == 6  # those behind it in partition 2 are hidden
     seen = reader.types(look, GROUP=queue.group)
-    depths = dict(re.findall(r"^(http\S+) +(\d+)$", seen, re.MULTILINE))
+    depths = dict(re.findall(r"^(http\S+) +(\d+) +0$", seen, re.MULTILINE))
     assert depths[queue.name] == "0"
     assert re.search(rf"{re.escape(queue.topic)} +2 +\S+ +3 +\S+ ", seen)  # its end, which nobody gets to
     found = reader.types(find, NODE=1)
