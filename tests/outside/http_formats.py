@@ -3,6 +3,7 @@
 - `format: uri` alone does not say http or https.
 - `maxLength` counts characters, the API bytes of UTF-8. What lies between the two is left out here, and tested
   in tests/api/test_commands.py.
+- `everything` and a criterion exclude each other; false and no criterion do, too.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
-from streams.domain.command import MAX_TEXT_BYTES
+from streams.domain.command import CRITERIA, MAX_TEXT_BYTES
 
 _URL = r"https?://[a-z][a-z0-9-]{0,20}\.example(:[1-9][0-9]{0,3})?/[a-z0-9/._~%20-]{0,40}"
 
@@ -20,7 +21,10 @@ schemathesis.openapi.format("uri", st.from_regex(_URL, fullmatch=True))
 
 @schemathesis.hook
 def filter_body(context: Any, body: Any) -> bool:
-    """Whether all texts that are short enough in characters are so in bytes."""
+    """Whether all texts that are short enough in characters are so in bytes, and `everything` goes with the rest."""
+    everything = body.get("everything") if isinstance(body, dict) else None
+    if isinstance(everything, bool) and everything is any(body.get(name) is not None for name in CRITERIA):
+        return False
     return all(len(text) > MAX_TEXT_BYTES or _size(text) <= MAX_TEXT_BYTES for text in _texts(body))
 
 
