@@ -15,7 +15,7 @@ from api.problem import invalid
 from api.responses import ACCEPTED, problems
 from api.submission import CommandPublisher, command_id
 from streams.commands.admission import UNASKED
-from streams.domain.command import MAX_ID_LENGTH, is_unasked
+from streams.domain.command import ID_LETTERS, ID_PATTERN, is_unasked
 from streams.domain.timestamp import format_time
 from streams.settings.settings import Settings
 
@@ -23,7 +23,7 @@ IdempotencyKey = Annotated[
     str | None,
     Header(
         alias="Idempotency-Key",
-        json_schema_extra={"pattern": f'^"?[A-Za-z0-9._-]{{1,{MAX_ID_LENGTH}}}"?$'},
+        json_schema_extra={"pattern": rf'{ID_PATTERN}|^"(?!\.{{1,2}}"){ID_LETTERS}"$'},
         description="Becomes the command's id: 1 to 128 characters of `A-Z a-z 0-9 . _ -`, in quotes or not. Repeating "
         "the same key with the same body changes nothing; with another body it is refused.",
     ),

@@ -63,7 +63,8 @@ async def told(kafka: Kafka, command: StartCommand, missing: Sequence[str], matc
     criteria = {name: value for name in CRITERIA if isinstance(value := getattr(command, name), str)}
     if missing:
         what = f"queues that do not exist: {_listed(missing)}"
-        near = [queue for name in missing[:_MOST_SAID] for queue in nearest(name, queues)]
+        each = max(1, _MOST_SAID // len(missing))
+        near = [queue for name in missing[:_MOST_SAID] for queue in nearest(name, queues, most=each)]
     elif command.queue_names:
         return f"it takes nothing from {command.queue[:_MOST_SHOWN]}, which is where it goes"
     else:

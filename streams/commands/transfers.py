@@ -114,7 +114,7 @@ class Transfers:
                 if self._is_counted(command.id):
                     raise NotToDo("known")  # by another one, while this process stood still
                 found = await selected_queues(self._kafka, command)
-                if await is_any_there(self._kafka, found):
+                if found and (command.queue_names is None or await is_any_there(self._kafka, found)):
                     await self._make(command.queue)
                 selected = list(found.values())
                 nonce = uuid.uuid4().hex

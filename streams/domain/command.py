@@ -25,7 +25,8 @@ MAX_QUEUE_NAMES = 10_000
 """The most queues that one transfer may name; a record of the default maximum size holds no more."""
 
 MAX_ID_LENGTH = 128
-ID_PATTERN = rf"^(?!\.{{1,2}}$)[A-Za-z0-9._-]{{1,{MAX_ID_LENGTH}}}$"
+ID_LETTERS = f"[A-Za-z0-9._-]{{1,{MAX_ID_LENGTH}}}"
+ID_PATTERN = rf"^(?!\.{{1,2}}$){ID_LETTERS}$"
 """A command's id, for documentation; `is_command_id` is what decides."""
 ID_RULE = f"must be 1 to {MAX_ID_LENGTH} characters of A-Z a-z 0-9 . _ -, and neither . nor .."
 """The same in words. A path that ends in a dot segment is another path for every client, so no status could be read."""

@@ -96,6 +96,7 @@ async def test_what_is_no_command_is_refused_and_the_next_one_carried_out() -> N
 @timeless
 async def test_a_transfer_whose_topic_can_t_be_had_is_refused() -> None:
     async with World() as world:
+        world.inject(3, "a.example")
         world.broker.create = lambda *_: "against a policy"  # type: ignore[method-assign]
         world.worker()
         world.transfer("s1")
