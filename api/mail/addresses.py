@@ -52,7 +52,7 @@ def parse_addresses(text: str) -> Addresses:
         if address is not None:
             found[address] = None
         else:
-            unreadable.append("".join(token.text for token in entry).strip())
+            unreadable.append("".join(token.text for token in entry).strip(" \t\r\n"))
     return Addresses(list(found), unreadable)
 
 
