@@ -330,14 +330,14 @@ def test_the_image_is_made_of_files_that_are_there_and_let_in() -> None:
 
 def test_the_layout_has_a_table_for_each_kind_of_topic_and_keeps_what_queues_hold() -> None:
     layout = read_layout(DEPLOY / "topics.toml")
-    assert sorted(layout.config) == ["commands", "drains", "ledger", "log", "queues"]
+    assert sorted(layout.config) == ["commands", "drains", "ledger", "log", "queues", "results"]
     for role, config in layout.config.items():
         assert config["min.insync.replicas"] == "2", role
     assert layout.config["queues"].items() >= QUEUE_CONFIG.items()
     # Written out, not left to what the code says.
     text = (DEPLOY / "topics.toml").read_text(encoding="utf-8")
-    assert re.findall(r"(?m)^\[(\w+)\]$", text) == ["commands", "drains", "ledger", "log", "queues"]
-    assert text.count('"cleanup.policy"') == 5
+    assert re.findall(r"(?m)^\[(\w+)\]$", text) == ["commands", "drains", "ledger", "log", "results", "queues"]
+    assert text.count('"cleanup.policy"') == 6
 
 
 @pytest.mark.parametrize(
@@ -345,7 +345,7 @@ def test_the_layout_has_a_table_for_each_kind_of_topic_and_keeps_what_queues_hol
     [
         ('"retention.ms" = -1', '"retention.ms" = 604800000'),
         ('"retention.bytes" = -1', '"retention.bytes" = 1000000000'),
-        ('"cleanup.policy" = "compact"', '"cleanup.policy" = "delete"'),
+        ('"cleanup.policy" = "compact"\n"segment.bytes"', '"cleanup.policy" = "delete"\n"segment.bytes"'),
     ],
 )
 def test_a_layout_that_would_lose_something_is_refused(good: str, bad: str, tmp_path: Path) -> None:

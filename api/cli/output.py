@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from streams.domain.depth import Depth
 from streams.telemetry.logs import complain, printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from streams.domain.depth import Depth
 
 _OF_OUTPUT = (errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EBADF)
 """What can be wrong with standard output: a full disk, and the like."""

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 # What a quote or a bracket opens and nothing closes reaches to the end: no character is looked at twice.
-_TOKEN = re.compile(
+_LEXEME = re.compile(
     r"""(?P<quoted>"(?:[^"\\]|\\.)*(?P<quote>")?)|(?P<literal>\[[^\]]*(?P<bracket>\])?)"""
     r"""|(?P<sign>[<>@,;:.])|(?P<blank>[ \t\r\n]+)|(?P<comment>\()|(?P<atom>[^][()<>@,;:.\\" \t\r\n]+)|(?P<stray>.)""",
     re.DOTALL,
@@ -32,7 +32,7 @@ class Addresses(NamedTuple):
     unreadable: list[str]
 
 
-class _Token(NamedTuple):
+class _Lexeme(NamedTuple):
     kind: str
     text: str
 
@@ -46,13 +46,13 @@ def parse_addresses(text: str) -> Addresses:
     found: dict[str, None] = {}
     unreadable: list[str] = []
     for entry in _entries(text):
-        if all(token.kind == "blank" for token in entry):
+        if all(lexeme.kind == "blank" for lexeme in entry):
             continue
         address = _address(entry)
         if address is not None:
             found[address] = None
         else:
-            unreadable.append("".join(token.text for token in entry).strip(" \t\r\n"))
+            unreadable.append("".join(lexeme.text for lexeme in entry).strip(" \t\r\n"))
     return Addresses(list(found), unreadable)
 
 
@@ -62,15 +62,15 @@ def parse_address(text: str) -> str | None:
     return found[0] if len(found) == 1 and not unreadable else None
 
 
-def _tokens(text: str) -> Iterator[_Token]:
+def _lexemes(text: str) -> Iterator[_Lexeme]:
     at = 0
-    while token := _TOKEN.match(text, at):
-        kind, at = token.lastgroup or "", token.end()
-        if (kind == "quoted" and not token["quote"]) or (kind == "literal" and not token["bracket"]):
+    while lexeme := _LEXEME.match(text, at):
+        kind, at = lexeme.lastgroup or "", lexeme.end()
+        if (kind == "quoted" and not lexeme["quote"]) or (kind == "literal" and not lexeme["bracket"]):
             kind = "stray"  # not closed
         elif kind == "comment":
             kind, at = "blank", _end_of_comment(text, at)
-        yield _Token(token[0] if kind == "sign" else kind, text[token.start() : at])
+        yield _Lexeme(lexeme[0] if kind == "sign" else kind, text[lexeme.start() : at])
 
 
 def _end_of_comment(text: str, at: int) -> int:
@@ -83,35 +83,35 @@ def _end_of_comment(text: str, at: int) -> int:
     return len(text)
 
 
-def _entries(text: str) -> Iterator[list[_Token]]:
+def _entries(text: str) -> Iterator[list[_Lexeme]]:
     """What the list has between its separators, without the names of groups."""
-    entry: list[_Token] = []
+    entry: list[_Lexeme] = []
     in_angle = has_at = False
-    for token in _tokens(text):
+    for lexeme in _lexemes(text):
         # A colon ends the name of a group, where it is no part of an address.
-        if in_angle or token.kind not in ",;:" or (token.kind == ":" and has_at):
-            entry.append(token)
-            in_angle = token.kind == "<" or (in_angle and token.kind != ">")
-            has_at = has_at or token.kind == "@"
+        if in_angle or lexeme.kind not in ",;:" or (lexeme.kind == ":" and has_at):
+            entry.append(lexeme)
+            in_angle = lexeme.kind == "<" or (in_angle and lexeme.kind != ">")
+            has_at = has_at or lexeme.kind == "@"
             continue
-        if token.kind != ":":
+        if lexeme.kind != ":":
             yield entry
         entry, has_at = [], False
     yield entry
 
 
-def _address(entry: list[_Token]) -> str | None:
+def _address(entry: list[_Lexeme]) -> str | None:
     """The address of an entry, which may have a name before it; None where it is not surely one."""
-    kinds = [token.kind for token in entry]
+    kinds = [lexeme.kind for lexeme in entry]
     if "<" in kinds or ">" in kinds:
-        significant = [token for token in entry if token.kind != "blank"]
+        significant = [lexeme for lexeme in entry if lexeme.kind != "blank"]
         if kinds.count("<") != 1 or kinds.count(">") != 1 or significant[-1].kind != ">":
             return None
         entry = entry[kinds.index("<") + 1 : kinds.index(">")]
-        kinds = [token.kind for token in entry if token.kind != "blank"]
+        kinds = [lexeme.kind for lexeme in entry if lexeme.kind != "blank"]
         if kinds[:1] == ["@"] and ":" in kinds:  # the route of RFC 822, which nobody takes any more
-            entry = entry[[token.kind for token in entry].index(":") + 1 :]
-    ats = [index for index, token in enumerate(entry) if token.kind == "@"]
+            entry = entry[[lexeme.kind for lexeme in entry].index(":") + 1 :]
+    ats = [index for index, lexeme in enumerate(entry) if lexeme.kind == "@"]
     if len(ats) != 1:
         return None
     local, domain = _joined(entry[: ats[0]], "quoted"), _joined(entry[ats[0] + 1 :], "literal")
@@ -120,12 +120,12 @@ def _address(entry: list[_Token]) -> str | None:
     return f"{local}@{domain}" if (_LITERAL if domain[0] == "[" else _DOMAIN).fullmatch(domain) else None
 
 
-def _joined(tokens: list[_Token], also: str) -> str | None:
+def _joined(lexemes: list[_Lexeme], also: str) -> str | None:
     """Words and the dots between them, without blanks; None where there is anything else, or two words in a row."""
-    parts: list[_Token] = [token for token in tokens if token.kind != "blank"]
-    words = [token.kind != "." for token in parts]
-    if not parts or any(token.kind not in ("atom", ".", also) for token in parts):
+    parts: list[_Lexeme] = [lexeme for lexeme in lexemes if lexeme.kind != "blank"]
+    words = [lexeme.kind != "." for lexeme in parts]
+    if not parts or any(lexeme.kind not in ("atom", ".", also) for lexeme in parts):
         return None
     if any(one and other for one, other in pairwise(words)):
         return None
-    return "".join(token.text for token in parts)
+    return "".join(lexeme.text for lexeme in parts)

@@ -72,10 +72,11 @@ class Backlog:
             DEPTH.remove(name)
             HELD.remove(name)
         self._shown = set(deepest[:most])
-        for gauge, of in ((DEPTH, depths), (HELD, held)):
-            for name in deepest[:most]:
-                gauge.labels(queue=name).set(of[name].at_most)
-            gauge.labels(queue=OTHER).set(sum(of[name].at_most for name in deepest[most:]))
+        for name in deepest[:most]:
+            DEPTH.labels(queue=name).set(depths[name].at_most)
+            HELD.labels(queue=name).set(held[name].at_most)
+        DEPTH.labels(queue=OTHER).set(sum(depths[name].at_most for name in deepest[most:]))
+        HELD.labels(queue=OTHER).set(sum(held[name].at_most for name in deepest[most:]))
         UNCOUNTED.set(sum(not (depths[name].exact and held[name].exact) for name in deepest))
 
     def _show_open(self) -> None:

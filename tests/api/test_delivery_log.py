@@ -1,6 +1,7 @@
 """`xferq log`: which records it prints, and where it begins."""
 
 import json
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,23 +78,23 @@ class Log:
 
     def __init__(self, *partitions: list[int | None]) -> None:
         self.partitions = partitions
-        self.positions: dict[int, int] = {}
+        self._at: dict[int, int] = {}
         self.read_offsets = 0
 
     def go_to(self, offsets: dict[int, int]) -> None:
-        self.positions = dict(offsets)
+        self._at = dict(offsets)
 
-    async def position(self, partition: int) -> int:
-        return self.positions[partition]
+    async def positions(self, partitions: Iterable[int]) -> dict[int, int]:
+        return {partition: self._at[partition] for partition in partitions}
 
     async def read(self, timeout_ms: int) -> list[Any]:
         found = []
-        for partition, position in self.positions.items():
+        for partition, position in self._at.items():
             for offset, timestamp in enumerate(self.partitions[partition][position:], position):
                 self.read_offsets += 1
                 if timestamp is not None:
                     found.append(a_record(partition=partition, offset=offset, timestamp=timestamp))
-            self.positions[partition] = len(self.partitions[partition])
+            self._at[partition] = len(self.partitions[partition])
         return found
 
 

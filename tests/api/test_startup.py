@@ -45,7 +45,7 @@ def imported(tmp_path: Path, *arguments: str) -> set[str]:
         ["status", "--help"],
         ["cancel", "q", "--reason", "r"],
         ["cancel", "--help"],
-        ["transfer", "--target", "t", "--reason", "r"],
+        ["transfer", "--target", "t", "--tenant", "x", "--reason", "r"],
         ["withdraw", "x"],
         ["health"],
         ["config"],
@@ -84,5 +84,5 @@ def test_each_module_of_the_command_line_is_in_the_list() -> None:
     from api.cli import COMMANDS
 
     modules = {path.stem for path in MODULES if path.parent == ROOT / "api" / "cli"}
-    others = {"__init__", "__main__", "kafka", "output", "status_table"}  # no commands
+    others = {"__init__", "__main__", "headline", "kafka", "output", "status_table"}  # no commands
     assert {module for module, _ in COMMANDS.values()} == modules - others

@@ -196,7 +196,7 @@ async def test_an_evil_queue_through_everything(world: World, api: ApiProcess, e
         ("//evil.example/%2e%2e", {404}),
         ("/%2e%2e/%2e%2e/etc/passwd", {404}),
         ("/docs/../../etc/passwd", {404}),
-        ("http://evil.example/", {307, 404}),
+        ("http://evil.example/", {421}),
         (f"{CANCEL}/%0d%0aX:%20y", {404}),
         (f"{CANCEL}/%2e%2e%2fv1", {404}),
         (f"{CANCEL}/..%00", {404}),
@@ -216,7 +216,7 @@ async def test_paths_and_queries_do_not_get_into_headers(api: ApiProcess, path: 
     (other,) = await Address(api.url).exchange(raw.replace(b"GET", b"EVIL\tX", 1))
     assert other.status == 400
     (other,) = await Address(api.url).exchange(raw.replace(b"GET", b"PATCH", 1))
-    assert other.status in (400, 404, 405)
+    assert other.status in (400, 404, 405, 421)
     assert_clean(other)
 
 
