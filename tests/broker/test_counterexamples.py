@@ -27,8 +27,10 @@ from streams.kafka.cluster import Cluster
 from streams.kafka.hold import ClassicHold, Kip848Hold
 from streams.kafka.transaction import TransactionalProducer
 from streams.ledger.ledger import Ledger
+from streams.ledger.results import Results
 from streams.ports import GroupOffsets, Producer
 from streams.records import Write
+from streams.telemetry.health import Health
 from streams.worker.engine import utc_now
 from tests.broker.moments import request
 from tests.broker.scene import Scene
@@ -194,7 +196,7 @@ async def claiming(
     async with kafka:
         view = ledger(kafka, scene.settings)
         await view.start()
-        claimer = kind(kafka, view, scene.settings, utc_now)
+        claimer = kind(kafka, view, Results(kafka, scene.settings, Health()), scene.settings, utc_now)
         try:
             yield kafka, claimer
         finally:
