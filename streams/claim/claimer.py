@@ -225,11 +225,11 @@ class Claimer:
             stamped = claim.ranges.keys() | {p for p, end in ends.items() if end == earlier.get(p)}
             offsets = GroupOffsets(claim.group, topic.name, ends, snapshot.committed, stamped)
         status = status and claimed_status(claim, status)
-        await producer.transact(
-            [
-                *([] if status is None else self._results.writes(producer, status, revision=1)),
-                self._ledger.write(producer, topic.name, records_of(claim, status)),
-            ],
+        await self._results.transact(
+            producer,
+            status,
+            1,
+            [self._ledger.write(producer, topic.name, records_of(claim, status))],
             offsets,
             None if offsets is None else partial(self._heads.hold_to, topic),
         )

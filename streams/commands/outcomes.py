@@ -126,8 +126,8 @@ class Outcomes:
     async def write(self, fence: Producer, outcome: Status) -> None:
         """Write this end, and count it."""
         values = [(outcome_key(outcome.id), outcome.to_bytes())]
-        result = self._results.writes(fence, outcome, revision_after(self._ledger.state(outcome.id)))
-        await fence.transact([*result, self._ledger.write(fence, name_of(outcome), values)])
+        revision = revision_after(self._ledger.state(outcome.id))
+        await self._results.transact(fence, outcome, revision, [self._ledger.write(fence, name_of(outcome), values)])
         self.tell(outcome)
 
     def tell(self, outcome: Status) -> None:

@@ -191,8 +191,7 @@ class Transfers:
                 await self._outcomes.write(fence, status)
             else:
                 values = [(tally_key(name, id), tally.to_bytes()), (command_key(id), status.to_bytes())]
-                result = self._results.writes(fence, status, revision=1)
-                await fence.transact([*result, self._ledger.write(fence, name, values)])
+                await self._results.transact(fence, status, 1, [self._ledger.write(fence, name, values)])
 
     async def _detail(self, attempt: _Attempt, queues: Sequence[str]) -> str | None:
         """What there is to say of queues that were not claimed."""

@@ -8,6 +8,10 @@ from streams.domain.transitions import State
 _UNSHOWN = {"command"}
 
 
+LAST = 2
+"""The revision of an end that is told once more: not below that with which it was told first."""
+
+
 def shown(status: Status) -> dict[str, object]:
     """What people and other services see of a status: all but the hash of the command's content."""
     return status.model_dump(exclude=_UNSHOWN)

@@ -135,8 +135,7 @@ class Drains:
             try:
                 for where in self._first.turns.late(_LATE_S):
                     await self._drainer.record_reason(*where, _TURN)
-                if await self._left_alone.look(self._owns):
-                    self.look()
+                await self._left_alone.look(self._owns)
             except Exception:  # noqa: BLE001 - a bug must not end this for as long as the worker lives
                 _log.exception("drain.failed")
 

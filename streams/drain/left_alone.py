@@ -21,8 +21,8 @@ class LeftAlone:
         self._told: dict[tuple[str, int, str], list[str]] = {}
         """By topic, partition and command, what is lacking."""
 
-    async def look(self, owns: Callable[[tuple[str, int]], bool]) -> bool:
-        """Tell of ranges that are new, in the log, the status and the probes; whether one can be drained by now."""
+    async def look(self, owns: Callable[[tuple[str, int]], bool]) -> None:
+        """Tell of ranges that are new, in the log, the status and the probes."""
         found = {
             (claim.topic, partition, id): self._ledger.lacking(id)
             for id in self._ledger.left_alone()
@@ -38,7 +38,6 @@ class LeftAlone:
                 claim = self._ledger.claim(topic, id)
                 if claim is not None:
                     await self._drainer.record_wait(claim, partition, in_words(needs))
-        return bool(before.keys() - found.keys())
 
 
 def _note(found: dict[tuple[str, int, str], list[str]]) -> str | None:

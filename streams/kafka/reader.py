@@ -16,7 +16,7 @@ from streams.records import Record
 
 _CLOSE_S = 2.0
 _WAIT_MS = 500
-_IDLE_WAIT_MS = 5_000
+_IDLE_WAIT_MS = 1_500
 """How long a fetch of a tail waits at the broker, and how long at most where nothing has come for a while."""
 _IDLE_READS = 5
 LOOK_MS = 1_000

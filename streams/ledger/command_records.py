@@ -135,6 +135,7 @@ class CommandRecords:
                 control = read(Control, value)
                 set_value(self._controls, id, control)
                 put(self._needs, id, kind, (control and control.needs) or None)
+                self._say_able(id)
             case "id", [id, nonce]:
                 owned = read(Owned, value)
                 put(self._owners, id, nonce, owned and owned.written_at(written_ms))
@@ -147,6 +148,9 @@ class CommandRecords:
                 self._say_drained(id)
             case (("command" | "outcome" | "control" | "id" | "selection" | "passed" | "tally"), _):
                 raise ValueError(f"{len(names)} names in the key of a {kind}")
+
+    def _say_able(self, id: str) -> None:
+        """Perhaps nothing is lacking any more of what the command needs."""
 
     def _say_drained(self, id: str) -> None:
         """Perhaps all of the command is drained now."""

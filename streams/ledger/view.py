@@ -112,13 +112,14 @@ class LedgerView(CommandRecords):
     def unfinished(self, topic: str, partition: int) -> list[Claim]:
         """The claims whose range in this partition is to be drained here, in the order of their offsets.
 
-        Not what needs a worker that can do more.
+        Not what needs a worker that can do more, nor what was claimed behind that.
         """
-        left = self._left.get((topic, partition), ())
         # Whose command has ended, is drained: a view that has stood still for long may have missed its removal.
-        ids = [id for id in left if id not in self._outcomes and not self.lacking(id)]
-        claims = [self._claims[topic][id] for id in ids]
-        return sorted(claims, key=lambda claim: claim.ranges[partition])
+        ids = [id for id in self._left.get((topic, partition), ()) if id not in self._outcomes]
+        claims = sorted((self._claims[topic][id] for id in ids), key=lambda claim: claim.ranges[partition])
+        # What was claimed behind it of the same topic must not overtake it.
+        alone = {claim.topic_id: claim.ranges[partition] for claim in reversed(claims) if self.lacking(claim.id)}
+        return [c for c in claims if c.topic_id not in alone or c.ranges[partition] < alone[c.topic_id]]
 
     def left(self) -> list[tuple[str, int]]:
         """The queue partitions, by topic and number, of which ranges are not drained."""
@@ -248,6 +249,12 @@ class LedgerView(CommandRecords):
             self.on_left(topic, partition, id)
         elif not is_left:
             put(self._left, (topic, partition), id, None)
+
+    def _say_able(self, id: str) -> None:
+        if not self.lacking(id):
+            for claim in self.claims_of(id):
+                for partition in self.unfinished_partitions(claim):
+                    self.on_left(claim.topic, partition, id)
 
     def _say_drained(self, id: str) -> None:
         counts = self._counts.get(id)

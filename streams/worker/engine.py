@@ -4,6 +4,7 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
 
@@ -104,7 +105,8 @@ class Engine:
     async def start(self) -> None:
         """Read the ledger, begin the standing work."""
         await self.ledger.start()
-        await self._results.look()
+        with suppress(XferqError):  # or at the next look
+            await self._results.look()
         self.drains.start()
         self.maintenance.start()
 
@@ -117,10 +119,10 @@ class Engine:
         await self.ledger.look()
         self.health.notes("ledger", self.ledger.held_up)
         self.pending.look()
-        await self._results.look()
         try:
             async with asyncio.timeout(_PATIENCE_OF_LOOKS_S):
                 await self._held_back.look()
+                await self._results.look()
         except (XferqError, TimeoutError) as error:
             # One partition of these topics without a leader: no reason to be taken for one that can't work.
             self.health.notes("inputs", f"whether commands or drain tasks are held back can't be seen: {error!r}")

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from datetime import datetime
 
+from streams.domain.result import LAST
 from streams.domain.status import Status, name_of
 from streams.domain.timestamp import parse_time
 from streams.domain.transitions import ENDED
@@ -64,6 +65,8 @@ class Forgetting:
         ended = [id for id in self._ledger.outcomes() if self._ledger.has_leftovers(id) and self._owns_command(id)]
         for id in await self._known_for_sure(ended):
             if self._age_s(id) > _LEFTOVERS_S and not self._is_under_way(id):
+                if (end := self._ledger.outcome(id)) is not None:
+                    await self._results.publish(end, LAST)  # once more: it may not have been told
                 await self._forget_leftovers(id)
         ids = [status.id for status in self._ledger.statuses() if self._is_long_over(status, self._now().timestamp())]
         for id in await self._known_for_sure(ids):

@@ -92,6 +92,30 @@ async def test_a_drain_stops_at_its_next_edge_where_a_control_needs_more() -> No
 
 
 @timeless
+async def test_what_was_claimed_behind_it_does_not_overtake_what_is_left_alone() -> None:
+    async with World(partitions=1) as world:
+        world.inject(6)
+        faults = Faults()
+        faults.on("producer:xferq.drain.", "unavailable", times=10_000)
+        world.worker(faults)
+        world.cancel("c")
+        await world.until(lambda: bool(world.ledger.claims(TOPIC)))
+        await control(world, HOLD)
+        world.inject(6)
+        world.cancel("d")
+        await world.until(lambda: len(world.ledger.claims(TOPIC)) == 2)
+        faults.clear()
+        await asyncio.sleep(60)
+        assert restored(world) == 0
+        await control(world, None)
+        await world.ended("c", "d", within_s=5)
+        for name, topic in world.broker.topics.items():
+            if name.startswith("queue.") and name != TOPIC:
+                ids = [int((record.key or b"").decode()[1:]) for log in topic.logs for record in log.all_records()]
+                assert ids == sorted(ids)
+
+
+@timeless
 async def test_a_command_does_not_begin_where_its_control_needs_more() -> None:
     async with World() as world:
         world.inject(6)

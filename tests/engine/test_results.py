@@ -9,7 +9,7 @@ import pytest
 from streams.domain.topic import topic_of
 from streams.errors import Refused
 from tests.engine.checker import Checker
-from tests.engine.test_outcomes import inject, withdraw
+from tests.engine.test_outcomes import LATER_S, inject, withdraw
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import skip, timeless
 from tests.fakes.faults import Faults
@@ -136,6 +136,47 @@ async def test_without_the_topic_workers_work_and_say_so() -> None:
         world.cancel("d")
         await world.ended("d")
         assert Checker(world).results().keys() == {"d"}
+
+
+@timeless
+async def test_a_topic_that_can_t_be_written_holds_up_a_command_once() -> None:
+    """Its group is evicted twice and not for ever; the end is told when it can be."""
+    async with World() as world:
+        world.inject(6)
+        topic = world.broker.topics[world.settings.results_topic]
+        limit, topic.max_message_bytes = topic.max_message_bytes, 10
+        worker = world.worker()
+        world.cancel("c")
+        await world.ended("c", within_s=30)
+        assert any("too_large" in note for note in worker.engine.health.noted)
+        world.inject(6)
+        world.cancel("d")
+        await world.ended("d", within_s=10)
+        assert Checker(world).results() == {}
+        topic.max_message_bytes = limit
+        await asyncio.sleep(2 * LATER_S)
+        assert told(world, "c") == told(world, "d") == [("done", 2)]
+        Checker(world).check()
+
+
+@timeless
+async def test_a_broker_that_tells_of_the_past_hides_no_topic() -> None:
+    async with World() as world:
+        world.inject(6)
+        faults = Faults()
+        worker = world.worker(faults)
+        await asyncio.sleep(5)
+        kafka = worker.engine._results._kafka
+
+        async def unknown(name: str) -> None:
+            return None
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kafka, "topic", unknown)
+            await worker.engine._results.look()
+        world.cancel("c")
+        await world.ended("c")
+        assert told(world) == [("claimed", 1), ("done", 2)]
 
 
 @timeless
