@@ -12,12 +12,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from api.commands import ENDPOINTS, STATUS_PATH
 from api.embedded import api_url
 from api.models import CommandStatus
 from api.tls import client_context
 from api.transport import Answer, NoAnswer, NoAnswerInTime, NotReached, Transport
-from streams.domain.command import ID_RULE, is_command_id
+from streams.domain.command import CRITERIA, ID_RULE, is_command_id
 from streams.domain.transitions import ENDED
 from streams.errors import Refused, Unavailable, XferqError
 from streams.settings.settings import Settings
@@ -87,7 +89,9 @@ class ApiClient:
             Refused: it does not let us in.
             Unavailable: it is not there, or can't take commands now.
         """
-        found: Mapping[str, Any] = self._json("GET", "/readyz", timeout_s=_READY_S)
+        found = self._json("GET", "/readyz", timeout_s=_READY_S)
+        if not isinstance(found, dict):
+            raise self._not_ours()
         return found
 
     def submit(self, type: str, body: Mapping[str, object], id: str | None = None) -> str:
@@ -118,10 +122,16 @@ class ApiClient:
 
         Args:
             id: as of `cancel`.
-            criteria: which queues: `campaign`, `tenant`, `domain`, `routing_domain` or `queue_names`; and other fields
-                of the request, such as `expires_at`.
+            criteria: which queues: `campaign`, `tenant`, `domain`, `routing_domain` or `queue_names`; `everything=True`
+                for all; and other fields of the request, such as `expires_at`. None counts as not given.
+
+        Raises:
+            Refused: no criterion is given, nor `everything`.
         """
-        return self.submit("xfer.start", {"target": target, "reason": reason, **criteria}, id)
+        given = {name: value for name, value in criteria.items() if value is not None}
+        if not given.get("everything") and not given.keys() & CRITERIA:
+            raise Refused(f"which queues? one of {', '.join(CRITERIA)} has to be given, or everything=True")
+        return self.submit("xfer.start", {"target": target, "reason": reason, **given}, id)
 
     def wait(self, id: str, timeout_s: float = math.inf) -> CommandStatus:
         """The status of the command once it is done or refused: the latter is no error here.
@@ -138,7 +148,7 @@ class ApiClient:
 
     def status(self, id: str) -> CommandStatus:
         """One command's status. Raises as `submit`."""
-        return CommandStatus.model_validate(self._json("GET", self._path_of(id)))
+        return self._status(self._json("GET", self._path_of(id)))
 
     def whole_id(self, id: str) -> str:
         """The id of the one of the last thousand commands whose id begins so; what is the id of one is that one's.
@@ -166,11 +176,21 @@ class ApiClient:
     def statuses(self, *, limit: int, queue_name: str | None = None) -> list[CommandStatus]:
         """Statuses, newest first. Raises as `submit`."""
         query = {"limit": limit} | ({} if queue_name is None else {"queue_name": queue_name})
-        return [CommandStatus.model_validate(item) for item in self._json("GET", STATUS_PATH, query=query)]
+        found = self._json("GET", STATUS_PATH, query=query)
+        return [self._status(item) for item in (found if isinstance(found, list) else [found])]
 
     def statuses_until_done(self, id: str) -> "StatusFeed":
         """The command's status again and again; see `StatusFeed`."""
         return StatusFeed(self, id)
+
+    def _status(self, found: object) -> CommandStatus:
+        try:
+            return CommandStatus.model_validate(found)
+        except ValidationError:
+            raise self._not_ours() from None
+
+    def _not_ours(self) -> Unavailable:
+        return Unavailable(f"what answers at {self.url} is not xferq's api (XFERQ_API_URL)")
 
     @staticmethod
     def _path_of(id: str) -> str:
@@ -198,8 +218,8 @@ class ApiClient:
         if answer.is_success:
             try:
                 return answer.json()
-            except ValueError:
-                raise Unavailable(f"what answers at {self.url} is not xferq's api (XFERQ_API_URL)") from None
+            except (ValueError, RecursionError):
+                raise self._not_ours() from None
         if answer.status == 401:
             raise Refused(
                 f"the api at {self.url} does not know you: XFERQ_CLIENT_USER and XFERQ_CLIENT_PASSWORD, or "
@@ -248,7 +268,7 @@ def _error(answer: Answer, url: str) -> XferqError:
         detail = str(problem["detail"])
         if problem.get("did_you_mean"):
             detail += f"; did you mean {problem['did_you_mean']}?"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Unavailable(f"what answers at {url} is not xferq's api: status {answer.status} (XFERQ_API_URL)")
     return Unavailable(detail) if answer.status >= 500 else Refused(detail)
 

@@ -82,6 +82,9 @@ def socks_connection(proxy: Proxy, host: str, port: int, timeout_s: float) -> so
                 raise ConnectionError(f"it says: {_REFUSALS[status] if status < len(_REFUSALS) else status}")
             answers.read({1: 4, 4: 16}.get(kind) or answers.read(1)[0])
             answers.read(2)
+    except (IndexError, struct.error) as error:
+        connection.close()
+        raise ConnectionError("it breaks off, or its user or password is longer than 255 bytes") from error
     except BaseException:
         connection.close()
         raise

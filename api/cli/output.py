@@ -71,7 +71,11 @@ def json_line(raw: bytes) -> str:
     Valid JSON has such characters within strings only, where an escape stands for the same one.
     """
     text = raw.decode(errors="replace").translate(_BLANKS)
-    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
+    # What an encoding lacks, standard output would write as Python escapes it, which is no JSON.
+    takes_all = (sys.stdout.encoding or "ascii").lower().startswith("utf")
+    return "".join(
+        char if char.isprintable() and (takes_all or char.isascii()) else json.dumps(char)[1:-1] for char in text
+    )
 
 
 def print_columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from api.client import ApiClient
+from api.transport import Answer
 from streams.errors import Refused, Unavailable
 from tests.api.test_cli import World, a_queue, world  # noqa: F401 - a fixture
 from tests.support.patience import WAIT_S
@@ -46,6 +47,23 @@ def test_a_transfer_that_is_refused(world: World, client: ApiClient) -> None:  #
         client.transfer("", "r", queue_names=["a.example"])
 
 
+def test_a_transfer_of_everything_has_to_be_asked_for(client: ApiClient) -> None:
+    for nothing in ({}, {"tenant": None}, {"everything": False}, {"expires_at": "2999-01-01T00:00:00Z"}):
+        with pytest.raises(Refused, match="which queues"):
+            client.transfer("http://mx3.example/", "r", **nothing)
+    assert client.transfer("http://mx3.example/", "r", everything=True)
+
+
+@pytest.mark.parametrize("answer", [b"{}", b"null", b"[1]", b'{"a": 1}', b"[" * 100_000])
+def test_what_is_not_our_api_is_said(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = Answer(200, answer)
+    with ApiClient("http://127.0.0.1:1") as client:
+        monkeypatch.setattr(client._transport, "exchange", lambda *_, **__: found)
+        for ask in (lambda: client.status("x"), lambda: client.statuses(limit=1)):
+            with pytest.raises(Unavailable, match="is not xferq's api"):
+                ask()
+
+
 def test_how_an_id_begins(world: World, client: ApiClient) -> None:  # noqa: F811
     queue, id = a_queue(), uuid.uuid4().hex
     world.create(queue)
@@ -64,7 +82,8 @@ def test_the_example(world: World) -> None:  # noqa: F811
     absent = subprocess.run(
         program, env=world.env | {"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=WAIT_S, check=False
     )
-    assert (absent.returncode, absent.stderr.decode()) == (1, f"{queue} is not a current scheduled queue\n")
+    assert absent.returncode == 1
+    assert absent.stderr.decode().startswith(f"{queue} is not a current scheduled queue")
     world.create(queue)
     with WarmPopen(program, env=world.env | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True) as running:
         first = running.stdout.readline() if running.stdout else ""
