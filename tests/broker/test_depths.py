@@ -170,7 +170,7 @@ async def test_what_was_compacted_away_is_not_there(queues: Queues) -> None:
     for _ in range(3):
         await queues.plain(topic, [b"%d" % number for number in range(20)])
     await queues.plain(topic, [b"%d" % number for number in range(0, 20, 2)])
-    end = deadline()
+    end = deadline(4 * WAIT_S)  # the cleaner comes when it comes
     while True:  # a segment is closed by what comes after it
         await queues.plain(topic, [b"last"])
         (depth,) = (await queues.depths()).values()
