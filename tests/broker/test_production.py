@@ -62,7 +62,7 @@ def test_ten_steps(tmp_path: Path) -> None:
         reader.types(said + acls[0])
         assert re.search(r"bootstrap_servers +\S+ +\S+xferq.toml", reader.types(address + settings[0]))
         before = reader.types(said + topics[0])
-        assert before.count("created") == 4
+        assert before.count("created") == 5
         reader.types(said + logins[0])
         with (
             in_the_background(reader, said + api[0], tmp_path / "api.log", "api.ready"),
