@@ -14,7 +14,7 @@ from starlette.routing import Match
 
 from api.models import FieldError
 from api.suggestion import probable_queue
-from streams.domain.command import sentence
+from streams.domain.command import comes_second, sentence
 from streams.errors import XferqError
 
 _log = logging.getLogger(__name__)
@@ -155,8 +155,7 @@ async def _on_invalid(request: Request, error: Exception) -> Response:
         meant = await probable_queue(request.app.state.link, name)
         return answer(Problem("not-an-xfer-queue", f"{shown(name)} is not an xfer queue", did_you_mean=meant))
     route = request.scope.get("route")
-    # What is not known comes first: that another field is missing may follow from it.
-    errors = list(_field_errors(sorted(found, key=_weight), getattr(route, "body_fields", ())))
+    errors = list(_field_errors(sorted(found, key=comes_second), getattr(route, "body_fields", ())))
     return answer(Problem("invalid-request", "; ".join(shown(item.detail) for item in errors[:3]), errors=errors))
 
 
@@ -180,10 +179,6 @@ def _allowed(request: Request) -> set[str]:
         if route.matches(request.scope)[0] != Match.NONE:
             methods |= getattr(route, "methods", None) or set()
     return methods
-
-
-def _weight(error: Mapping[str, Any]) -> bool:
-    return str(error["type"]) != "extra_forbidden"
 
 
 def _field_errors(errors: Iterable[Any], known: Collection[str]) -> Iterable[FieldError]:

@@ -255,12 +255,12 @@ def parse_command(value: bytes | None, *, fallback_id: str) -> Command:
     try:
         return model.model_validate({"id": id, **counted(fields, model.model_fields)})
     except ValidationError as error:
-        wrong = min(error.errors(include_url=False, include_input=False), key=_weight)
+        wrong = min(error.errors(include_url=False, include_input=False), key=comes_second)
         raise InvalidCommand(sentence(wrong, model.model_fields), id) from None
 
 
-def _weight(error: ErrorDetails) -> bool:
-    """An unknown field comes first: that another one is missing may follow from it."""
+def comes_second(error: ErrorDetails) -> bool:
+    """Whether it is told after unknown fields: that another one is missing may follow from these."""
     return error["type"] != "extra_forbidden"
 
 

@@ -9,7 +9,7 @@ _UNSHOWN = {"command"}
 
 
 LAST = 2
-"""The revision of an end that is told once more: not below that with which it was told first."""
+"""The revision of an end behind a claim; also of any end that is told once more: not below the first time's."""
 
 
 def shown(status: Status) -> dict[str, object]:
@@ -22,7 +22,7 @@ def revision_after(state: State | None) -> int:
 
     1 for the claim, or for an end without one; 2 for the end of what was claimed.
     """
-    return 2 if state == "claimed" else 1
+    return LAST if state == "claimed" else 1
 
 
 def result_of(status: Status, revision: int) -> bytes:

@@ -163,9 +163,8 @@ class Drainer:
     async def record_wait(self, claim: Claim, partition: int, why: str) -> None:
         """The same for one claim's range."""
         ledger, topic = self._context.ledger, claim.topic
-        step = ledger.progress(topic, partition, claim.id)
-        offset = claim.ranges[partition][0] if step is None else step.offset
-        wait = StallReason(why=why[:_REASON_CHARS], offset=offset)
+        goes_on_at, _ = ledger.undrained(claim, partition)
+        wait = StallReason(why=why[:_REASON_CHARS], offset=goes_on_at)
         try:
             async with asyncio.timeout(_RECORD_TIMEOUT_S):
                 await ledger.record(topic, [(waiting_key(topic, partition, claim.id), wait.to_bytes())])

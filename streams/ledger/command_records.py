@@ -21,13 +21,15 @@ _EVENTS: Mapping[str, Event] = {"accepted": "accepted", "waiting": "waits", "cla
 class CommandRecords:
     """By command; what has come of its claims, `LedgerView` counts."""
 
+    abilities = ABILITIES
+    """What this process can do, of what commands may need."""
+
     def __init__(self) -> None:
         self._statuses: dict[str, Status] = {}
         self._outcomes: dict[str, Status] = {}
         self._controls: dict[str, Control] = {}
         self._needs: dict[str, dict[str, tuple[str, ...]]] = {}
         """By command, and by what has them: the topic of a claim, or its control."""
-        self.abilities = ABILITIES
         self._owners: dict[str, dict[str, Owned]] = {}
         """By id and nonce, in the ledger's order."""
         self._tallies: dict[str, TransferCount] = {}

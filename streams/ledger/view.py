@@ -75,6 +75,12 @@ class LedgerView(CommandRecords):
         """How far the claim's range in that partition has been drained."""
         return self._progress.of(topic, partition, id, self.claim(topic, id))
 
+    def undrained(self, claim: Claim, partition: int) -> tuple[int, int]:
+        """What is left of the claim's range: from where its drain goes on, included, to its end, excluded."""
+        start, end = claim.ranges[partition]
+        step = self.progress(claim.topic, partition, claim.id)
+        return start if step is None else step.offset, end
+
     def has_earlier_progress(self, topic: str, partition: int, id: str) -> bool:
         """Whether an earlier version has written how far the range has been drained."""
         return self._progress.has_earlier(topic, partition, id)
@@ -101,8 +107,7 @@ class LedgerView(CommandRecords):
         for claim in self.claims(topic):
             is_over = claim.topic_id != topic_id or claim.id in self._outcomes
             for partition in () if is_over else self.unfinished_partitions(claim):
-                step, (start, end) = self.progress(topic, partition, claim.id), claim.ranges[partition]
-                undrained.setdefault(partition, []).append((start if step is None else step.offset, end))
+                undrained.setdefault(partition, []).append(self.undrained(claim, partition))
         return Claims(self.heads(topic, topic_id), undrained)
 
     def all_claimed(self) -> Claimed:
@@ -162,14 +167,13 @@ class LedgerView(CommandRecords):
             if where == HEADS and wait.why != UNCONFIRMED:
                 yield f"the heads of {claim.topic}: {wait.why}"
             elif where.isdecimal() and int(where) in claim.ranges:
-                step = self.progress(claim.topic, int(where), claim.id)
-                offset = claim.ranges[int(where)][0] if step is None else step.offset
-                if wait.offset == offset and not (step is not None and step.done):
+                goes_on_at, _ = self.undrained(claim, int(where))
+                if wait.offset == goes_on_at and not self._is_done(claim, int(where)):
                     yield f"{claim.topic}/{where}: {wait.why}"
 
     def become(self, other: "LedgerView") -> None:
         """Take over all that the other view holds, which is of no use afterwards."""
-        told = {name: value for name, value in vars(self).items() if name.startswith("on_") or name == "abilities"}
+        told = {name: value for name, value in vars(self).items() if name.startswith("on_")}
         vars(self).update(vars(other) | told)
         for name in self.pending.names():
             self.on_pending(name)

@@ -83,12 +83,8 @@ class StalledClaims:
         return stalled
 
     def _left(self, claim: Claim) -> int:
-        left = 0
-        for partition in self._ledger.unfinished_partitions(claim):
-            start, end = claim.ranges[partition]
-            step = self._ledger.progress(claim.topic, partition, claim.id)
-            left += end - (start if step is None else step.offset)
-        return left
+        ranges = [self._ledger.undrained(claim, p) for p in self._ledger.unfinished_partitions(claim)]
+        return sum(end - start for start, end in ranges)
 
     def _show(self, unfinished: Collection[Claim]) -> None:
         now, silent = time.monotonic(), self._silent.values()
