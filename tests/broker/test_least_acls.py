@@ -292,10 +292,12 @@ async def _worker(stage: Stage, missing: Acl, is_said: IsSaid) -> None:
         scene.put(8)
         if missing.name == HOLD_TOPIC:
             stack.callback((await asyncio.to_thread(guest_of, scene)).close)
-        command = {"type": "xfer.cancel", "queue_name": scene.queue, "reason": "r", "id": scene.name}
+        command: dict[str, Any] = {"id": scene.name, "reason": "r"}
         if missing.name == "xferq.command.":
             target = scene.queue.removesuffix(XFER_SUFFIX)
             command |= {"type": "xfer.start", "target": target, "queue_names": ["a@b.example"]}
+        else:
+            command |= {"type": "xfer.cancel", "queue_name": scene.queue}
         moment = int(time.time() * 1000)
         record = CommandRecord(settings.commands_topic, 0, 0, moment, json.dumps(command).encode())
         watch = QueueWatch(kafka, settings, engine.owns_queue).run(lambda: engine.shares)
