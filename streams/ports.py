@@ -52,13 +52,20 @@ class Producer(Protocol):
         """
         ...
 
+    async def send(self, writes: Sequence[Write]) -> None:
+        """Write these in the open transaction, or begin one; `transact` commits it. Returns when all are accepted.
+
+        Raises as `transact`, but for Conflict and OutcomeUnknown.
+        """
+        ...
+
     async def transact(
         self,
         writes: Sequence[Write],
         offsets: GroupOffsets | None = None,
         before_commit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Write all of it in one transaction, in order per partition, or none of it.
+        """Write all of it in one transaction, in order per partition, or none of it; with what was sent before.
 
         The last write goes out when all the others have been accepted. `before_commit` is awaited when all of it
         is written, offsets included; whatever it raises aborts the transaction. A cancellation waits for its end.
@@ -74,7 +81,7 @@ class Producer(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give the connections back; ends an open transaction where it can, waits for nothing long."""
+        """Give the connections back; aborts an open transaction where it can, waits for nothing long."""
         ...
 
 

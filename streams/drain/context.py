@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from streams.drain.memory import Memory
 from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
 from streams.settings.settings import Settings
@@ -19,3 +20,4 @@ class DrainContext:
     settings: Settings
     now: Callable[[], datetime]
     health: Health
+    memory: Memory

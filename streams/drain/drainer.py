@@ -20,6 +20,7 @@ from streams.domain.claim import Claim, StallReason
 from streams.drain.batch_sizer import BatchSizer
 from streams.drain.context import DrainContext
 from streams.drain.destinations import Destinations
+from streams.drain.memory import Memory
 from streams.drain.range_drain import RangeDrain
 from streams.errors import Fenced, Rejected, Revoked, Unavailable, XferqError
 from streams.ledger.keys import waiting_key
@@ -77,7 +78,7 @@ class Drainer:
         now: Callable[[], datetime],
         health: Health,
     ) -> None:
-        self._context = DrainContext(kafka, ledger, settings, now, health)
+        self._context = DrainContext(kafka, ledger, settings, now, health, Memory(settings.drain_bytes))
         self._sizers: dict[tuple[str, int], BatchSizer] = {}  # of those that had to slow down
         self._troubles: dict[tuple[str, int], _Trouble] = {}
         self._missing: dict[str, tuple[float, float]] = {}

@@ -5,6 +5,7 @@ wait (its destination has to be looked up or created) goes back to the caller, w
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -31,9 +32,11 @@ class Done(NamedTuple):
     """What became of the items of one call: each that was consumed is in the batch, or returned, or waits."""
 
     consumed: int
-    """How many items, from the first on and at least one; the caller goes on behind them."""
+    """How many items, from the first on; the caller goes on behind them. None only where `unknown` says why."""
     returned: Sequence[Returned] = ()
     waiting: Sequence[Waiting] = ()
+    unknown: str = ""
+    """The topic of the item behind them, which the batch does not know and which can't wait as it is partly sent."""
 
 
 class Mover(Protocol):
@@ -46,7 +49,14 @@ class Mover(Protocol):
     """
 
     def move(self, records: Sequence[Record], batch: TransactionBatch, now: datetime) -> Done:
-        """Move records, in the order of their offsets; those for topics that the batch does not know wait."""
+        """Move records, in the order of their offsets; those for topics that the batch does not know wait.
+
+        But where the batch is partly sent, so that its transaction is open, it stops at the first that would have to.
+        """
+        ...
+
+    def destinations(self, records: Sequence[Record], now: datetime) -> set[str]:
+        """The topics that these records would go to."""
         ...
 
     def resume(self, waiting: Sequence[Waiting], batch: TransactionBatch, now: datetime) -> Done:
@@ -74,7 +84,8 @@ class RecordMover:
         waiting: list[Waiting] = []
         # Each goes into its batch at once: a few thousand messages that lie between the one and the other are new
         # memory for every transaction, which costs as much as the transform itself.
-        for record in records:
+        consumed, unknown = len(records), ""
+        for index, record in enumerate(records):
             try:
                 message = strategy(record, now)
             except NotRestorable as error:
@@ -82,11 +93,22 @@ class RecordMover:
                 continue
             topic = topic_of(message.queue)
             if topic not in known:
+                if batch.is_sent and topic not in batch.refused:
+                    consumed, unknown = index, topic
+                    break
                 waiting.append(Waiting(record, topic, message))
             elif (refusal := add(record, topic, message, now_ms)) is not None:
                 returned.append((record, refusal))
-        batch.restored += len(records) - len(returned) - len(waiting)
-        return Done(len(records), returned, waiting)
+        batch.restored += consumed - len(returned) - len(waiting)
+        return Done(consumed, returned, waiting, unknown)
+
+    def destinations(self, records: Sequence[Record], now: datetime) -> set[str]:
+        """See `Mover`."""
+        found = set()
+        for record in records:
+            with suppress(NotRestorable):
+                found.add(topic_of(self._strategy(record, now).queue))
+        return found
 
     def resume(self, waiting: Sequence[Waiting], batch: TransactionBatch, now: datetime) -> Done:
         """See `Mover`."""

@@ -1,11 +1,13 @@
-"""The transactions of one range: while the broker commits one, the drain builds the next, and no third."""
+"""The transactions of one range: what is full is sent while the rest is built; while one commits, the next is built."""
 
 import asyncio
 import time
+from collections.abc import Awaitable
 
 from streams.domain.claim import Claim, Progress
 from streams.drain.batch_sizer import BatchSizer
 from streams.drain.context import DrainContext
+from streams.drain.memory import Share
 from streams.drain.transaction_batch import TransactionBatch
 from streams.errors import XferqError
 from streams.ports import Producer
@@ -17,10 +19,10 @@ _OPEN_S = 1.0
 
 
 class Pipeline:
-    """One batch open, one committing, with one producer: good until the first error."""
+    """One transaction open, one committing, with one producer: good until the first error."""
 
     def __init__(
-        self, context: DrainContext, claim: Claim, partition: int, producer: Producer, sizer: BatchSizer
+        self, context: DrainContext, claim: Claim, partition: int, producer: Producer, sizer: BatchSizer, share: Share
     ) -> None:
         """For one partition's range of the claim; the sizer learns how long transactions take."""
         self._context = context
@@ -28,12 +30,16 @@ class Pipeline:
         self._partition = partition
         self._producer = producer
         self._sizer = sizer
-        self._committing: asyncio.Task[None] | None = None
+        self._share = share
+        self._under_way: asyncio.Task[None] | None = None
+        """A commit, or a part of the open transaction that is being sent."""
         self._opened_at = 0.0
+        self._sent_at: float | None = None
+        """When the first part of the open transaction was sent."""
         self.batch: TransactionBatch | None = None
-        """What is gathered for the next transaction."""
+        """What is gathered for the open transaction."""
         self.topics: frozenset[str] = frozenset()
-        """The topics that the last transaction was written to."""
+        """The topics that were written to so far."""
         self.moved = {"xferq.restored": 0, "xferq.returned": 0}
         """Messages whose transactions were committed, as the span of this drain has it."""
 
@@ -55,52 +61,62 @@ class Pipeline:
         self.batch, self._opened_at = batch, time.monotonic()
         return batch
 
-    async def begin_commit(self, progress: Progress) -> None:
-        """Begin to commit the open batch, if there is one, once the transaction before it is through.
+    async def stream(self) -> None:
+        """Send what is full of the open batch, while the rest is built: a transaction may be larger than the memory.
+
+        Behind a commit it waits its turn, until the drain's share of the memory is full.
 
         Raises:
-            XferqError: that transaction failed.
+            XferqError: what was under way failed.
+        """
+        batch, under_way, most_bytes = self.batch, self._under_way, self._share.bytes // 2
+        if batch is None or (under_way is not None and not under_way.done() and batch.held_bytes <= most_bytes):
+            return
+        if writes := batch.take(most_bytes):
+            await self.flush()
+            if self._sent_at is None:
+                self._sent_at = time.monotonic()
+            self._under_way = asyncio.create_task(self._attempt(self._producer.send(writes), self._sent_at))
+
+    async def begin_commit(self, progress: Progress) -> None:
+        """Begin to commit the open batch, if there is one, once what is under way is through.
+
+        Raises:
+            XferqError: that failed.
         """
         await self.flush()
         if self.batch is not None:
-            self.topics = self.batch.topics
-            self._committing = asyncio.create_task(self._commit(self.batch, progress))
-            self.batch = None
+            self.topics |= self.batch.topics
+            began_at = time.monotonic() if self._sent_at is None else self._sent_at
+            self._under_way = asyncio.create_task(self._commit(self.batch, progress, began_at))
+            self.batch = self._sent_at = None
 
     async def flush(self) -> None:
-        """Wait until the transaction under way is committed, if there is one.
+        """Wait until what is under way is through, if there is anything.
 
         Raises:
             XferqError: it failed.
         """
-        if self._committing is not None:
-            await self._committing
-            self._committing = None
+        if self._under_way is not None:
+            await self._under_way
+            self._under_way = None
 
     async def settle(self) -> None:
-        """Wait for the transaction under way whatever comes of it: what was sent must not be cut off half-way."""
-        if self._committing is not None:
-            await asyncio.wait([self._committing])
-            if not self._committing.cancelled():
-                self._committing.exception()
+        """Wait for what is under way whatever comes of it: what was sent must not be cut off half-way."""
+        if self._under_way is not None:
+            await asyncio.wait([self._under_way])
+            if not self._under_way.cancelled():
+                self._under_way.exception()
 
-    async def _commit(self, batch: TransactionBatch, progress: Progress) -> None:
-        """One transaction: what was gathered, and the progress with it."""
+    async def _commit(self, batch: TransactionBatch, progress: Progress, began_at: float) -> None:
+        """The end of one transaction: what was gathered and not yet sent, and the progress with it."""
         context, claim = self._context, self._claim
         # The ledger last, when all else is written: other drains share its partition, and its readers wait
         # from its first record to the commit, or after a crash to the transaction's time-out.
         writes = [*batch.writes, context.ledger.write_progress(self._producer, claim, self._partition, progress)]
-        started = time.monotonic()
-        try:
-            with span("transaction", attributes={"messaging.batch.message_count": batch.messages}):
-                await self._producer.transact(writes)
-        except XferqError as error:
-            took_s = time.monotonic() - started
-            self._sizer.failed(took_s)
-            TRANSACTIONS.labels(outcome=error_of(error)).inc()
-            TRANSACTION_SECONDS.labels(outcome="failed").observe(took_s)
-            raise
-        took_s = time.monotonic() - started
+        with span("transaction", attributes={"messaging.batch.message_count": batch.messages}):
+            await self._attempt(self._producer.transact(writes), began_at)
+        took_s = time.monotonic() - began_at
         self._sizer.ended(took_s)
         context.health.goes_on(f"drain {claim.topic}/{self._partition}")
         TRANSACTIONS.labels(outcome="committed").inc()
@@ -111,3 +127,14 @@ class Pipeline:
         self.moved["xferq.returned"] += batch.returned
         for reason, count in batch.reasons.items():
             RETURNED.labels(reason=reason).inc(count)
+
+    async def _attempt(self, part: Awaitable[None], began_at: float) -> None:
+        """A part of a transaction, whose failure is that of all of it."""
+        try:
+            await part
+        except XferqError as error:
+            took_s = time.monotonic() - began_at
+            self._sizer.failed(took_s)
+            TRANSACTIONS.labels(outcome=error_of(error)).inc()
+            TRANSACTION_SECONDS.labels(outcome="failed").observe(took_s)
+            raise

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import TypeVar
 
 from streams.domain.claim import Claim, Progress
@@ -55,7 +56,8 @@ class RangeDrain:
         self._destinations = destinations
         self._sizer = sizer
         self._slices = BatchSizer(_SLICE, _SLICE_TIMEOUT_S)
-        self._pipeline = Pipeline(context, claim, partition, producer, sizer)
+        self._share = context.memory.share()
+        self._pipeline = Pipeline(context, claim, partition, producer, sizer, self._share)
         self.moved = self._pipeline.moved
         start, self._end = claim.ranges[partition]
         progress = context.ledger.progress(claim.topic, partition, claim.id) or Progress(
@@ -86,7 +88,8 @@ class RangeDrain:
         )  # fmt: skip
         reader = await self._context.kafka.reader(claim.topic, partition, self._offset, self._end)
         try:
-            await self._run(reader, may_continue)
+            with self._share:
+                await self._run(reader, may_continue)
         finally:
             await self._pipeline.settle()
             await reader.close()
@@ -115,12 +118,17 @@ class RangeDrain:
                 room = max(1, self._sizer.size - batch.messages)
                 piece, records = records[:room], records[room:]
                 # 4. Move them into the batch, and the range's offset with them.
-                await self._move(piece, batch)
+                moved = await self._move(piece, batch)
+                records = [*piece[moved:], *records]
                 is_last = at_end and not records
-                self._offset = self._end if is_last else piece[-1].offset + 1
-                # 5. Begin to commit what is full, as soon as the transaction before it is through.
-                if is_last or self._pipeline.is_full:
+                self._offset = (
+                    self._end if is_last else records[0].offset if moved < len(piece) else piece[-1].offset + 1
+                )
+                # 5. Begin to commit what is full, as soon as the transaction before it is through; or send a part.
+                if is_last or moved < len(piece) or self._pipeline.is_full:
                     await self._begin_commit(is_last=is_last)
+                else:
+                    await self._pipeline.stream()
             # 6. What comes slowly does not wait for the rest.
             if self._pipeline.is_overdue:
                 await self._begin_commit()
@@ -209,33 +217,55 @@ class RangeDrain:
 
     def _new_batch(self) -> TransactionBatch:
         settings, limits = self._context.settings, self._destinations.limits
-        return TransactionBatch(
+        batch = TransactionBatch(
             self._producer.batch, settings.batch_bytes, self._claim.topic, settings.log_topic, limits
         )
+        batch.refused = self._destinations.refused.keys()
+        return batch
 
-    async def _move(self, records: Sequence[Record], batch: TransactionBatch) -> None:
-        """Move records into the batch, and give back to the tail those that can't be moved.
+    async def _move(self, records: Sequence[Record], batch: TransactionBatch) -> int:
+        """Move records into the batch, and give back to the tail those that can't be moved; how many it took.
 
-        Destinations that the batch does not know are looked up, and created where they are missing, all at once.
+        Destinations that the batch does not know are looked up, and created where they are missing, all at once. Not
+        within an open transaction: it takes the records before the first that has to wait for its destination.
         """
         mover, now = self._mover, self._context.now()
         done = await self._in_slices(records, lambda some: mover.move(some, batch, now))
-        returned = [*done.returned]
-        if done.waiting:
-            topics = {waiting.topic for waiting in done.waiting}
+        moved, returned, waiting = done.consumed, [*done.returned], [*done.waiting]
+        while done.unknown:
+            rest = records[moved:]
+            topics = await self._destinations_of(rest, now)
+            batch.add_destinations(await self._destinations.known(self._producer, topics))
+            if done.unknown not in batch.partitions:
+                break
+            done = await self._in_slices(rest, lambda some: mover.move(some, batch, now))
+            moved += done.consumed
+            returned += done.returned
+            waiting += done.waiting
+        if waiting:
+            topics = {item.topic for item in waiting}
             batch.add_destinations(await self._destinations.prepare(self._producer, topics))
-            resumed = await self._in_slices(done.waiting, lambda some: mover.resume(some, batch, now))
+            resumed = await self._in_slices(waiting, lambda some: mover.resume(some, batch, now))
             returned += resumed.returned
         # In the order of their offsets, also those that were turned down last.
         returned.sort(key=lambda item: item[0].offset)
         await self._in_slices(returned, lambda some: mover.give_back(some, batch, now))
+        return moved
+
+    async def _destinations_of(self, records: Sequence[Record], now: datetime) -> set[str]:
+        found: set[str] = set()
+        for at in range(0, len(records), self._slices.size):
+            found |= self._mover.destinations(records[at : at + self._slices.size], now)
+            await asyncio.sleep(0)
+        return found
 
     async def _in_slices(self, items: Sequence[_Item], call: Callable[[Sequence[_Item]], Done]) -> Done:
-        """Call the mover with all items, so many at a time that the event loop is not kept waiting."""
+        """Call the mover with items, so many at a time that the event loop is not kept waiting, until it stops."""
         slices, at = self._slices, 0
         returned: list[Returned] = []
         waiting: list[Waiting] = []
-        while at < len(items):
+        unknown = ""
+        while at < len(items) and not unknown:
             if at:
                 await asyncio.sleep(0)
             some = items[at : at + slices.size]
@@ -245,7 +275,8 @@ class RangeDrain:
             at += done.consumed
             returned += done.returned
             waiting += done.waiting
-        return Done(at, returned, waiting)
+            unknown = done.unknown
+        return Done(at, returned, waiting, unknown)
 
     async def _begin_commit(self, *, is_last: bool = False) -> None:
         """Begin to commit the open batch, if there is one, and how far the range has come with it."""

@@ -1,7 +1,7 @@
 """The batches of one transaction, by destination partition, in the order in which they were begun."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from streams.domain.returned import ReturnReason
 from streams.drain.limits import Limits
@@ -23,9 +23,15 @@ class TransactionBatch:
         self._log = log_topic
         self._limits = limits
         self._open: dict[tuple[str, int], Batch] = {}
+        self._topics: set[str] = set()
         self.partitions: dict[str, int] = {}
         """The partition counts of the topics that may be written to."""
+        self.refused: Collection[str] = ()
+        """The topics that nothing can be written to."""
         self.writes: list[Write] = []
+        """What was not taken yet."""
+        self.is_sent = False
+        """Whether some of it was taken, so that the transaction is open: nothing in it may wait for long."""
         self.restored = 0
         self.reasons: Counter[str] = Counter()
         """How many messages were given back, by reason."""
@@ -45,7 +51,24 @@ class TransactionBatch:
     @property
     def topics(self) -> frozenset[str]:
         """The topics that something is written to."""
-        return frozenset(topic for topic, _ in self._open)
+        return frozenset(self._topics)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of all that was not taken yet."""
+        return sum(write.batch.size() for write in self.writes)
+
+    def take(self, most_bytes: int) -> list[Write]:
+        """Take out what is full, to be sent; or all, where more than `most_bytes` would be left otherwise."""
+        unfilled = {id(batch) for batch in self._open.values()}
+        full = [write for write in self.writes if id(write.batch) not in unfilled]
+        rest = [write for write in self.writes if id(write.batch) in unfilled]
+        if sum(write.batch.size() for write in rest) > most_bytes:
+            full, rest = self.writes, []
+            self._open.clear()
+        self.writes = rest
+        self.is_sent |= bool(full)
+        return full
 
     def add_destinations(self, partitions: Mapping[str, int]) -> None:
         """Topics that may be written to from now on, with their partition counts."""
@@ -114,4 +137,5 @@ class TransactionBatch:
         size = self._batch_bytes
         batch = self._open[where] = self._new_batch(min(size, self._limits.sizes.get(where[0], size)))
         batch.append(timestamp=timestamp, key=key, value=value, headers=headers)
+        self._topics.add(where[0])
         self.writes.append(Write(*where, batch))

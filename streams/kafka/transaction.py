@@ -10,10 +10,8 @@ Three facts about aiokafka 0.14 shape this file:
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
-from contextlib import suppress
-from itertools import zip_longest
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka import errors as aio
@@ -23,8 +21,9 @@ from streams.concurrency.ending import uncut
 from streams.errors import Conflict, Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.hanging import require_none_hangs
-from streams.kafka.places import Where, named
-from streams.kafka.rejections import rejected, write_denied
+from streams.kafka.places import Where
+from streams.kafka.rejections import write_denied
+from streams.kafka.sending import Sending
 from streams.kafka.translate import translated, translating
 from streams.kafka.wire.batches import COMPRESSION, DrainBatch
 from streams.kafka.wire.offset_fetch import STAMP, fetch
@@ -46,7 +45,10 @@ class TransactionalProducer:
         self._denied: Exception | None = None
         self._topics: set[str] = set()
         self._looked_at: set[Where] = set()
-        self._sent: list[tuple[Where, asyncio.Future[Any]]] = []
+        self._sending = Sending(producer)
+        self._ends_at: float | None = None
+        """When the open transaction has to be through, by the loop's clock; None where none is open."""
+        self._is_committing = False
 
     def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
         """A new empty batch; the first record always fits, whatever its size."""
@@ -77,6 +79,14 @@ class TransactionalProducer:
         self._topics -= {topic for topic, partitions in found.items() if partitions is None}
         return {topic: len(partitions) for topic, partitions in found.items() if partitions}
 
+    async def send(self, writes: Sequence[Write]) -> None:
+        """Write these in the open transaction, or a new one; see `streams.ports.Producer.send`."""
+        await uncut(self._send(writes))
+
+    async def _send(self, writes: Sequence[Write]) -> None:
+        async with self._transaction(writes):
+            await self._sending.write(writes)
+
     async def transact(
         self,
         writes: Sequence[Write],
@@ -92,47 +102,56 @@ class TransactionalProducer:
         offsets: GroupOffsets | None,
         before_commit: Callable[[], Awaitable[None]] | None,
     ) -> None:
-        await self._look({(write.topic, write.partition) for write in writes})
-        committing = False
-        try:
-            async with asyncio.timeout(self._settings.transaction_timeout_ms / 1000):
-                await self._producer.begin_transaction()
-                await self._write(writes[:-1])
-                await self._write(writes[-1:])
-                if offsets is not None:
-                    await self._send_offsets(offsets)
-                await asyncio.gather(
-                    *([] if offsets is None else [self._require_unmoved(offsets)]),
-                    *([] if before_commit is None else [before_commit()]),
-                )
-                committing = True
-                began = time.monotonic()
-                # An answer that takes longer is of no use, see below: the caller that waits replaces the producer.
-                async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
-                    await self._producer.commit_transaction()
-        except Rejected:
-            await self._abort()
-            raise
-        except Exception as error:
-            raise await self._ended_by(error, writes, offsets, committing=committing) from error
+        async with self._transaction(writes, offsets):
+            await self._sending.write(writes[:-1])
+            await self._sending.write(writes[-1:])
+            if offsets is not None:
+                await self._send_offsets(offsets)
+            await asyncio.gather(
+                *([] if offsets is None else [self._require_unmoved(offsets)]),
+                *([] if before_commit is None else [before_commit()]),
+            )
+            self._is_committing = True
+            began = time.monotonic()
+            # An answer that takes longer is of no use, see below: the caller that waits replaces the producer.
+            async with asyncio.timeout(self._settings.request_timeout_ms / 1000):
+                await self._producer.commit_transaction()
+        self._ends_at, self._is_committing = None, False
         if time.monotonic() - began > self._settings.request_timeout_ms / 1000:
             # aiokafka has asked again, and the first request may still be on its way: with this producer's
             # epoch it would commit the next transaction, wherever that is just then.
             raise OutcomeUnknown("committing a transaction: the answer came late")
 
-    async def _ended_by(
-        self, error: Exception, writes: Sequence[Write], offsets: GroupOffsets | None, *, committing: bool
-    ) -> XferqError:
+    @asynccontextmanager
+    async def _transaction(self, writes: Sequence[Write], offsets: GroupOffsets | None = None) -> AsyncIterator[None]:
+        """What is done in the transaction, which begins here if none is open; an error ends it."""
+        await self._look({(write.topic, write.partition) for write in writes})
+        begins = self._ends_at is None
+        if self._ends_at is None:
+            self._ends_at = asyncio.get_running_loop().time() + self._settings.transaction_timeout_ms / 1000
+        try:
+            async with asyncio.timeout_at(self._ends_at):
+                if begins:
+                    await self._producer.begin_transaction()
+                yield
+        except Rejected:
+            await self._abort()
+            raise
+        except Exception as error:
+            raise await self._ended_by(error, writes, offsets) from error
+
+    async def _ended_by(self, error: Exception, writes: Sequence[Write], offsets: GroupOffsets | None) -> XferqError:
         """What to say of an error; the transaction is aborted, unless its commit may have been carried out."""
+        self._ends_at = None
         if self._denied is not None:
             await self._abort()
             return self._refusal(writes, offsets)
         # Of the topics that are written to it would have been said before.
         needs = f"Read on topic {offsets.topic}" if offsets is not None else ""
-        told = translated(error, f"writing a transaction{self._unanswered()}", needs)
+        told = translated(error, f"writing a transaction{self._sending.unanswered()}", needs)
         if isinstance(told, Fenced):
             return told
-        if committing:
+        if self._is_committing:
             return OutcomeUnknown(f"committing a transaction: {told}")
         await self._abort()
         return told
@@ -183,31 +202,6 @@ class TransactionalProducer:
             )
         self._looked_at |= wanted
 
-    def _unanswered(self) -> str:
-        """Which writes were not answered: the library tries again and again, and does not say for which reason."""
-        waiting = [f"{topic}/{partition}" for (topic, partition), sent in self._sent if sent.cancelled()]
-        return f" to {named(waiting)} (has it a leader, and min.insync.replicas replicas?)" if waiting else ""
-
-    async def _write(self, writes: Sequence[Write]) -> None:
-        """Send every batch and look at every outcome; partitions side by side, in order within one."""
-        by_partition: dict[Where, list[Batch]] = {}
-        for write in writes:
-            by_partition.setdefault((write.topic, write.partition), []).append(write.batch)
-        sent = self._sent = []
-        for round_ in zip_longest(*by_partition.values()):
-            for (topic, partition), batch in zip(by_partition, round_, strict=True):
-                if batch is not None:
-                    future = await self._producer.send_batch(batch, topic, partition=partition)
-                    sent.append(((topic, partition), future))
-        outcomes = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
-        failures: dict[Where, BaseException] = {}
-        for (where, _), outcome in zip(sent, outcomes, strict=True):
-            if isinstance(outcome, BaseException):
-                # The first one in a partition is the cause: what follows it there is out of sequence.
-                failures.setdefault(where, outcome)
-        if failures:
-            raise rejected(failures)
-
     def deny(self, error: Exception) -> None:
         """Kafka does not permit a part of the transaction: end the sender, and all that lies ready with it.
 
@@ -236,6 +230,7 @@ class TransactionalProducer:
 
     async def _abort(self) -> None:
         """Best effort: what stays open ends at the next fence or at its timeout."""
+        self._ends_at = None
         try:
             async with asyncio.timeout(_CLOSE_S):
                 if self._denied is None:
@@ -246,8 +241,10 @@ class TransactionalProducer:
             _log.debug("could not abort a transaction", exc_info=error)
 
     async def close(self) -> None:
-        """Close the connections, after `_CLOSE_S` at the latest; never raises."""
+        """Close the connections, after `_CLOSE_S` at the latest, or twice that to abort what is open; never raises."""
         producer = self._producer
+        if self._ends_at is not None:
+            await self._abort()
         try:
             async with asyncio.timeout(_CLOSE_S):
                 await producer.stop()

@@ -55,8 +55,11 @@ class WorkSettings(BaseModel):
     batch_bytes: int = Field(
         960 << 10, ge=16 << 10, description="largest record batch (bytes); under max.message.bytes"
     )
-    transaction_bytes: int = Field(8 << 20, ge=1, description="bytes that a drain gathers before it commits, about")
-    transaction_messages: int = Field(10_000, ge=1, description="most messages in one drain transaction")
+    transaction_bytes: int = Field(64 << 20, ge=1, description="bytes that a drain commits at a time, about")
+    transaction_messages: int = Field(50_000, ge=1, description="most messages in one drain transaction")
+    drain_bytes: int = Field(
+        32 << 20, ge=1, description="bytes that all drains of a process hold until they are sent, about"
+    )
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "none", description="compression of xferq's writes"
     )

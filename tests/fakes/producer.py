@@ -1,7 +1,8 @@
 """The holder of a transactional id."""
 
 import zlib
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 
 from streams.concurrency.ending import uncut
 from streams.errors import Conflict, Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
@@ -56,6 +57,8 @@ class FakeProducer:
         self._id = transactional_id
         self._epoch = epoch
         self._spent = False
+        self._transaction: Transaction | None = None
+        self._is_committing = False
 
     def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
         return FakeBatch(size_bytes or self._settings.batch_bytes, compression or self._settings.compression)
@@ -74,25 +77,51 @@ class FakeProducer:
         (the rest and the offsets, too), `.written` (all has been looked at), `.committed` (but no answer yet)."""
         await uncut(self._transact(writes, offsets, before_commit))
 
+    async def send(self, writes: Sequence[Write]) -> None:
+        """Points: `send:<id>`, before anything of it is there, and `.sent`."""
+        await uncut(self._send(writes))
+
+    async def _send(self, writes: Sequence[Write]) -> None:
+        async with self._within(f"send:{self._id}") as transaction:
+            self._write(writes, transaction)
+            await self._faults.point(f"send:{self._id}.sent")
+
+    @asynccontextmanager
+    async def _within(self, name: str) -> AsyncIterator[Transaction]:
+        """In the open transaction, or a new one."""
+        if self._spent:
+            raise AssertionError("a producer was used after its first error")
+        self._spent = True  # until it has gone well
+        await self._faults.point(name)
+        self._check_epoch()
+        if self._transaction is None:
+            # As the broker says: not before the last one is over.
+            while (last := self._broker.ids[self._id].transaction) is not None and last.missing:
+                await self._faults.point(name, counted=False)
+                self._check_epoch()
+            self._transaction = self._broker.begin(self._id, self._settings.transaction_timeout_ms / 1000)
+        transaction = self._transaction
+        try:
+            yield transaction
+        except (Unavailable, Rejected, Conflict) as error:
+            if self._is_committing:
+                raise OutcomeUnknown(f"committing: {error}") from error
+            self._abort(transaction)
+            raise
+        except Fenced:
+            if transaction.state == "open":  # it was timed out
+                self._broker.take_over(self._id)
+            raise
+        self._spent = False
+
     async def _transact(
         self,
         writes: Sequence[Write],
         offsets: GroupOffsets | None,
         before_commit: Callable[[], Awaitable[None]] | None,
     ) -> None:
-        if self._spent:
-            raise AssertionError("a producer was used after its first error")
-        self._spent = True  # until it has gone well
         name = f"transact:{self._id}"
-        await self._faults.point(name)
-        self._check_epoch()
-        # As the broker says: not before the last one is over.
-        while (last := self._broker.ids[self._id].transaction) is not None and last.missing:
-            await self._faults.point(name, counted=False)
-            self._check_epoch()
-        transaction = self._broker.begin(self._id, self._settings.transaction_timeout_ms / 1000)
-        committing = False
-        try:
+        async with self._within(name) as transaction:
             self._write(writes[:-1], transaction)
             await self._faults.point(f"{name}.begun")
             self._write(writes[-1:], transaction)
@@ -113,21 +142,12 @@ class FakeProducer:
                     raise Conflict("the group has gone on")
             if before_commit is not None:
                 await before_commit()
-            committing = True
+            self._is_committing = True
             await self._faults.point(f"{name}.written")
             self._check_epoch()
             self._broker.decide(transaction, commit=True)
             await self._faults.point(f"{name}.committed")
-        except (Unavailable, Rejected, Conflict) as error:
-            if committing:
-                raise OutcomeUnknown(f"committing: {error}") from error
-            self._abort(transaction)
-            raise
-        except Fenced:
-            if transaction.state == "open":  # it was timed out
-                self._broker.take_over(self._id)
-            raise
-        self._spent = False
+        self._transaction, self._is_committing = None, False
 
     def _write(self, writes: Sequence[Write], transaction: Transaction) -> None:
         """All that are accepted are there, also where others are turned down."""
@@ -165,3 +185,5 @@ class FakeProducer:
             await self._faults.point(f"close:{self._id}")
         except XferqError:  # closing raises nothing, whatever happens
             return
+        if self._transaction is not None and not self._spent:
+            self._abort(self._transaction)

@@ -1,0 +1,53 @@
+"""Batches on their way: partitions side by side, in order within one, and every outcome looked at.
+
+aiokafka commits a transaction although a produce in it failed, so that no future may be forgotten.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import zip_longest
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+
+from streams.kafka.places import Where, named
+from streams.kafka.rejections import rejected
+from streams.records import Batch, Write
+
+
+class Sending:
+    """What one producer sends within its transactions."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+        self._sent: list[tuple[Where, asyncio.Future[Any]]] = []
+
+    async def write(self, writes: Sequence[Write]) -> None:
+        """Send every batch and wait for every outcome.
+
+        Raises:
+            Rejected: some partitions turned theirs down, for good.
+            Exception: as aiokafka says it, if it was for another reason.
+        """
+        by_partition: dict[Where, list[Batch]] = {}
+        for write in writes:
+            by_partition.setdefault((write.topic, write.partition), []).append(write.batch)
+        sent = self._sent = []
+        for round_ in zip_longest(*by_partition.values()):
+            for (topic, partition), batch in zip(by_partition, round_, strict=True):
+                if batch is not None:
+                    future = await self._producer.send_batch(batch, topic, partition=partition)
+                    sent.append(((topic, partition), future))
+        outcomes = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
+        failures: dict[Where, BaseException] = {}
+        for (where, _), outcome in zip(sent, outcomes, strict=True):
+            if isinstance(outcome, BaseException):
+                # The first one in a partition is the cause: what follows it there is out of sequence.
+                failures.setdefault(where, outcome)
+        if failures:
+            raise rejected(failures)
+
+    def unanswered(self) -> str:
+        """Which of the last writes had no answer: the library tries again and again, and does not say why."""
+        waiting = [f"{topic}/{partition}" for (topic, partition), sent in self._sent if sent.cancelled()]
+        return f" to {named(waiting)} (has it a leader, and min.insync.replicas replicas?)" if waiting else ""
