@@ -17,6 +17,7 @@ from tests.engine.checker import Checker
 from tests.engine.test_returned import messages, refuse_topics
 from tests.engine.world import XFER_QUEUE, World, envelope
 from tests.fakes.clock import JumpingLoop, timeless
+from tests.fakes.faults import Faults
 from tests.fakes.producer import FakeBatch
 from tests.fakes.reader import FakeReader
 
@@ -38,6 +39,7 @@ def offsets_committed(world: World) -> list[int]:
         ({"transaction_messages": 10}, [10, 20]),
         ({"transaction_messages": 6}, [6, 12, 18, 20]),
         ({"transaction_messages": 100, "transaction_bytes": 3_000}, [8, 16, 20]),  # two reads of four, with their log
+        ({"transaction_messages": 100, "drain_bytes": 1}, [20]),  # sent in parts
     ],
 )
 @timeless
@@ -168,3 +170,56 @@ async def test_a_call_of_the_mover_that_took_long_is_followed_by_one_of_half_the
         assert (await world.ended("c1")).restored == 60
         assert sizes == [16, 8, 16, 8, 12]
         assert offsets_committed(world) == [60]
+
+
+@pytest.mark.parametrize(
+    ("home", "is_there", "expected"),
+    [
+        ("b.example", True, [12]),
+        ("b.example", False, [5, 12]),  # it is created between two transactions
+        ("forbidden.example", False, [5, 12]),  # that nobody may create it is known then
+    ],
+)
+@timeless
+async def test_a_destination_that_is_new_in_the_middle(home: str, is_there: bool, expected: list[int]) -> None:
+    """Nothing is created while a transaction is open; the order within each queue is that of before."""
+    homes = ["a.example"] * 12
+    homes[5] = homes[7] = homes[10] = home
+    async with World(partitions=1, transaction_messages=100, drain_bytes=1) as world:
+        refuse_topics(world, "forbidden")
+        if is_there:
+            world.queue(home)
+        for name in homes:
+            made = envelope(XFER_QUEUE, saved={"queue": name})
+            world.inject(1, headers=lambda _, made=made: [("envelope", made)])  # type: ignore[misc]
+        worker = world.worker()
+        world.cancel()
+        status = await world.ended("c1")
+        assert (status.total, status.returned) == (12, 3 if home == "forbidden.example" else 0)
+        assert offsets_committed(world) == expected
+        assert any(point.startswith("send:") for point in worker.faults.passed)
+        for queue in {*homes} - {"forbidden.example"}:
+            there = [record.key for record in messages(world, queue)]
+            assert there == [b"m%d" % (number + 1) for number, name in enumerate(homes) if name == queue]
+        Checker(world).check()
+
+
+@timeless
+async def test_what_was_sent_in_part_is_aborted_where_the_partition_is_taken_away() -> None:
+    async with World(partitions=1, transaction_messages=100, drain_bytes=1) as world:
+        world.inject(40)
+        faults = Faults()
+        pause = faults.stand_still("send:xferq.drain", after=2)
+        worker = world.worker(faults)
+        world.cancel()
+        await pause.begun.wait()
+        worker.engine.take_shares(worker.engine.shares, ())
+        pause.over.set()
+        await asyncio.sleep(2)
+        assert offsets_committed(world) == []
+        transaction = world.broker.ids[f"xferq.drain.{TOPIC}.0"].transaction
+        assert transaction is not None
+        assert transaction.state == "aborted"
+        world.worker()
+        assert (await world.ended("c1")).restored == 40
+        Checker(world).check()

@@ -5,7 +5,7 @@ command comes to its end.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from hypothesis import strategies as st
@@ -30,7 +30,7 @@ seeds = st.integers(0, 2**16)
 class Machine(RuleBasedStateMachine):
     """One world."""
 
-    pending_after_ms = 60_000
+    settings: Mapping[str, int] = {}
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Machine(RuleBasedStateMachine):
         return self._runner.run(work)
 
     async def _begin(self) -> World:
-        world = World(pending_after_ms=self.pending_after_ms)
+        world = World(**self.settings)
         await world.__aenter__()
         for queue in _QUEUES:
             world.queue(queue)
@@ -222,10 +222,18 @@ class Machine(RuleBasedStateMachine):
 class Impatient(Machine):
     """Whose commands are kept almost at once."""
 
-    pending_after_ms = 50
+    settings: Mapping[str, int] = {"pending_after_ms": 50}
+
+
+class Streaming(Machine):
+    """Whose transactions are sent in parts."""
+
+    settings: Mapping[str, int] = {"transaction_messages": 100, "drain_bytes": 1}
 
 
 TestRandom = Machine.TestCase
 TestRandom.settings = RANDOM
 TestImpatient = Impatient.TestCase
 TestImpatient.settings = RANDOM
+TestStreaming = Streaming.TestCase
+TestStreaming.settings = RANDOM
