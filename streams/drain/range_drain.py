@@ -28,6 +28,8 @@ from streams.telemetry.metrics import LOST
 from streams.unopened import Unopened
 
 _log = logging.getLogger(__name__)
+_PIECE = 1_024
+"""Records after which a drain looks again at what is full, at most."""
 _SLICE = 256
 """Records of one call of the mover, at most."""
 _SLICE_TIMEOUT_S = 0.01
@@ -115,15 +117,16 @@ class RangeDrain:
                     raise Revoked
                 # 3. Take as many records as there is room for; the size may be smaller since the last look.
                 batch = await self._open_batch()
-                room = max(1, self._sizer.size - batch.messages)
-                piece, records = records[:room], records[room:]
+                room = max(1, min(_PIECE, self._sizer.size - batch.messages))
+                piece = records[:room]
                 # 4. Move them into the batch, and the range's offset with them.
                 moved = await self._move(piece, batch)
-                records = [*piece[moved:], *records]
+                records = records[moved:]
                 is_last = at_end and not records
-                self._offset = (
-                    self._end if is_last else records[0].offset if moved < len(piece) else piece[-1].offset + 1
-                )
+                if is_last:
+                    self._offset = self._end
+                elif moved:
+                    self._offset = piece[moved - 1].offset + 1
                 # 5. Begin to commit what is full, as soon as the transaction before it is through; or send a part.
                 if is_last or moved < len(piece) or self._pipeline.is_full:
                     await self._begin_commit(is_last=is_last)

@@ -30,6 +30,7 @@ from aiokafka.protocol.transaction import EndTxnRequest
 
 from streams.claim.claimer import Claimer
 from streams.commands.outcomes import Outcomes
+from streams.drain import range_drain
 from streams.drain.drainer import Drainer
 from streams.drain.drains import Drains
 from streams.kafka import transaction
@@ -83,6 +84,7 @@ STEPS: Mapping[str, str] = {
     "drain.partitions": "how many partitions the destinations have",
     "drain.create": "create destinations",
     "drain.transact": "the transaction of one batch",
+    "drain.part": "in it, some of it is sent, while the rest is built",
     "drain.send": "in it, a record batch for a destination or the log",
     "drain.ledger": "in it, the progress goes to the ledger, when all else is written",
     "drain.end": "in it, its commit: before it is sent, when it was sent, when the answer has come",
@@ -103,6 +105,8 @@ OPTIONS = ("-m", "tests.broker.mortal")
 """For `Scene.worker`: Python's arguments that start such a worker."""
 
 _VARIABLE = "TEST_XFERQ_FATE"
+_PIECE = 3
+"""Records, after which a drain sends what it may not hold any longer."""
 
 
 class _Part:
@@ -260,6 +264,7 @@ def _wrap_all(fate: _Fate, settings: Settings) -> None:
     _wrap(fate, Cluster, "publish", published)
     for method in ("partitions", "transact", "close"):
         _wrap(fate, TransactionalProducer, method, _call(method))
+    _wrap(fate, TransactionalProducer, "send", _call("part"))
     _wrap(fate, AIOKafkaProducer, "send_batch", sent)
     _wrap(fate, AIOKafkaProducer, "send_offsets_to_transaction", _call("offsets"))
     _wrap(fate, transaction, "fetch", _call("look"))
@@ -274,6 +279,7 @@ def main() -> int:
     end_with_parent()
     end_later()
     settings = load_settings()
+    range_drain._PIECE = _PIECE
     _wrap_all(_Fate(os.environ.get(_VARIABLE, "")), settings)
     return run_worker(settings)
 

@@ -59,6 +59,8 @@ DRAIN: Sequence[Point] = (
     ("drain.partitions", "after", 1),
     ("drain.create", "after", 1),
     ("drain.transact", "before", 2),
+    ("drain.part", "before", 2),
+    ("drain.part", "after", 1),
     ("drain.send", "after", 1),
     ("drain.ledger", "before", 2),
     ("drain.ledger", "after", 1),
@@ -79,8 +81,9 @@ DRAIN: Sequence[Point] = (
 POINTS: Sequence[Point] = (*CLAIM, *DRAIN)
 _CHAINS = 14
 _CHAINS_OF_THREE = 8
-_SETTINGS = {"transaction_messages": 5, "transaction_timeout_ms": 600_000}
-"""Drains of many transactions; and no time-out helps: what is left open is ended by whoever takes over."""
+_SETTINGS = {"transaction_messages": 5, "transaction_timeout_ms": 600_000, "drain_bytes": 1}
+"""Drains of many transactions, each of two parts; and no time-out helps: what is left open is ended by whoever takes
+over."""
 _DONE_S = 3 * WAIT_S
 """What a chain has left open, the last worker ends command by command, while thirteen others do the same."""
 
