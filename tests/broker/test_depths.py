@@ -1,12 +1,12 @@
 """How full queues are: counted, whatever Kafka keeps between messages; and where a node is away that has one alone."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 import pytest
 from aiokafka import AIOKafkaProducer
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 
 from streams.broker import EmbeddedBroker
 from streams.claim.heads import read_claimed
@@ -84,6 +84,13 @@ class Queues:
         for topic in topics:
             await asyncio.to_thread(wait_until, lambda topic=topic: checker.is_ready(self.servers, topic))  # type: ignore[misc]
         return topics
+
+    async def set(self, topic: str, config: Mapping[str, str]) -> None:
+        """Give the topic these values once more."""
+        entries = [ConfigEntry(*item, incremental_operation=AlterConfigOpType.SET) for item in config.items()]
+        resource = ConfigResource("topic", topic, incremental_configs=entries)
+        (done,) = self.admin.incremental_alter_configs([resource]).values()
+        await asyncio.to_thread(done.result, WAIT_S)
 
     async def write(
         self, topic: str, count: int = 1, *, ends: str | None = "commit", size: int = 10
@@ -172,6 +179,7 @@ async def test_what_was_compacted_away_is_not_there(queues: Queues) -> None:
     await queues.plain(topic, [b"%d" % number for number in range(0, 20, 2)])
     end = deadline(4 * WAIT_S)  # the cleaner comes when it comes
     while True:  # a segment is closed by what comes after it
+        await queues.set(topic, config)  # others on this node set all queues right
         await queues.plain(topic, [b"last"])
         (depth,) = (await queues.depths()).values()
         kept = await asyncio.to_thread(read_contents, queues.kafka.connection, {topic: {0: 0}})

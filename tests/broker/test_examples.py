@@ -71,7 +71,13 @@ def test_a_cancel_and_what_the_log_says_of_it(queue: XferQueue, start: Start, fi
     reason = 'mx2 is "full" \\ for now'
     program = start(file, queue.name, reason, id)
     if file.endswith(".sh"):
-        wait_until(lambda: len(program.lines) >= len(put))
+        world = queue.world
+        wait_until(
+            lambda: len(program.lines) >= len(put),
+            why=lambda: (
+                f"{program.lines} {program.errors} {world.claims(queue.topic)} {world.scene.ledger(1).status(id)}"
+            ),
+        )
     else:
         assert program.ends() == 0, program.errors
     found = dict(line.split(" ", 1) for line in program.lines)

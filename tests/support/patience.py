@@ -23,8 +23,8 @@ _ORDINARY_S = 0.25
 _MARGIN = 2.0
 _HOLDS_S = 10.0
 """How long a measure is good for."""
-_PROLONGED = 4.0
-"""So many times as long a wait may become: what hangs must not hold up the run for ever."""
+_PROLONGED = 2.0
+"""By so many times `WAIT_S` a wait may become longer: what hangs must not hold up the run for ever."""
 
 
 def measured() -> float:
@@ -85,8 +85,8 @@ class Deadline:
         waited_s = time.monotonic() - self._began
         if waited_s <= self._limit_s or self._limit_s < WAIT_S:
             return waited_s > self._limit_s
-        slower = min(_PROLONGED, _lately(int(time.monotonic() / _HOLDS_S)) / SLOWNESS)
-        return waited_s > self._limit_s * slower
+        slower = _lately(int(time.monotonic() / _HOLDS_S)) / SLOWNESS
+        return waited_s > min(self._limit_s * slower, self._limit_s + _PROLONGED * WAIT_S)
 
     @property
     def left_s(self) -> float:
