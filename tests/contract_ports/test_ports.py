@@ -197,6 +197,58 @@ async def test_a_transaction_is_there_as_a_whole(rig: Rig) -> None:
     await producer.close()
 
 
+async def test_what_was_sent_in_parts_is_one_transaction(rig: Rig) -> None:
+    topic, other = await rig.topic(), await rig.topic(2)
+    producer = await rig.kafka.producer(name())
+    for _ in range(2):  # the same producer goes on
+        ends = {topic: await rig.kafka.stable_ends(topic, [0]), other: await rig.kafka.stable_ends(other, [1])}
+        await producer.send([write(producer, topic, [b"a"]), write(producer, other, [b"b"], partition=1)])
+        await producer.send([write(producer, topic, [b"c"])])
+        assert await rig.kafka.stable_ends(topic, [0]) == ends[topic]
+        assert await rig.kafka.stable_ends(other, [1]) == ends[other]
+        await producer.transact([write(producer, topic, [b"d"])])
+        assert (await keys_in(rig, topic))[-3:] == [b"a", b"c", b"d"]
+        assert (await keys_in(rig, other, 1))[-1:] == [b"b"]
+    await producer.close()
+
+
+async def test_nothing_of_what_was_sent_is_there_where_its_transaction_is_given_up(rig: Rig) -> None:
+    topic, limited = await rig.topic(), await rig.topic(max_message_bytes=500)
+
+    async def sent() -> Producer:
+        producer = await rig.kafka.producer(name())
+        await producer.send([write(producer, topic, [b"a"])])
+        return producer
+
+    await (await sent()).close()
+    producer = await sent()
+    with pytest.raises(Rejected) as caught:
+        await producer.send([write(producer, limited, [b"b"], value=b"x" * 1_000), write(producer, topic, [b"c"])])
+    assert caught.value.reasons == {(limited, 0): "too_large"}
+    await producer.close()
+    producer = await sent()
+    with pytest.raises(Rejected):
+        await producer.transact([write(producer, topic, [b"d"]), write(producer, limited, [b"e"], value=b"x" * 1_000)])
+    await producer.close()
+    # Whoever waits for it need not wait for a time-out.
+    assert await keys_in(rig, topic) == []
+    assert await keys_in(rig, limited) == []
+
+
+async def test_who_was_fenced_between_two_parts_has_sent_nothing(rig: Rig) -> None:
+    id, topic = name(), await rig.topic()
+    first = await rig.kafka.producer(id)
+    await first.send([write(first, topic, [b"a"])])
+    second = await rig.kafka.producer(id)
+    with pytest.raises(Fenced):
+        await first.send([write(first, topic, [b"b"])])
+    await second.send([write(second, topic, [b"c"])])
+    await second.transact([write(second, topic, [b"d"])])
+    assert await keys_in(rig, topic) == [b"c", b"d"]
+    await first.close()
+    await second.close()
+
+
 async def test_nothing_of_a_transaction_with_a_rejected_write_is_there(rig: Rig) -> None:
     """aiokafka would commit it all the same: the offsets would move on, and the message be lost."""
     small, other, group = await rig.topic(max_message_bytes=2_000), await rig.topic(), name()
