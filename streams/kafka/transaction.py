@@ -15,21 +15,20 @@ from contextlib import suppress
 from itertools import zip_longest
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, structs
 from aiokafka import errors as aio
 from aiokafka.client import ConnectionGroup, CoordinationType
 
 from streams.concurrency.ending import uncut
 from streams.errors import Conflict, Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
 from streams.kafka.connection import Connection
-from streams.kafka.hanging import require_none_hangs
-from streams.kafka.places import Where, named
+from streams.kafka.hanging import named, require_none_hangs
 from streams.kafka.rejections import rejected, write_denied
 from streams.kafka.translate import translated, translating
 from streams.kafka.wire.batches import COMPRESSION, DrainBatch
 from streams.kafka.wire.offset_fetch import STAMP, fetch
 from streams.ports import GroupOffsets
-from streams.records import Batch, Write
+from streams.records import Batch, TopicPartition, Write
 
 _log = logging.getLogger(__name__)
 
@@ -45,8 +44,8 @@ class TransactionalProducer:
         self._settings = connection.settings
         self._denied: Exception | None = None
         self._topics: set[str] = set()
-        self._looked_at: set[Where] = set()
-        self._sent: list[tuple[Where, asyncio.Future[Any]]] = []
+        self._looked_at: set[TopicPartition] = set()
+        self._sent: list[tuple[TopicPartition, asyncio.Future[Any]]] = []
 
     def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
         """A new empty batch; the first record always fits, whatever its size."""
@@ -141,7 +140,7 @@ class TransactionalProducer:
         """Make the offsets part of the transaction."""
         began = time.monotonic()
         places = {
-            TopicPartition(offsets.topic, p): (offset, STAMP if p in offsets.stamped else "")
+            structs.TopicPartition(offsets.topic, p): (offset, STAMP if p in offsets.stamped else "")
             for p, offset in offsets.offsets.items()
         }
         await self._producer.send_offsets_to_transaction(places, offsets.group)
@@ -168,7 +167,7 @@ class TransactionalProducer:
         if {p: offset for p, (offset, _) in there.items()} != {p: o for p, o in offsets.expected.items() if o >= 0}:
             raise Conflict(f"writing offsets of {offsets.topic}: its dispatchers have gone on meanwhile")
 
-    async def _look(self, partitions: set[Where]) -> None:
+    async def _look(self, partitions: set[TopicPartition]) -> None:
         """Before anything is written to these partitions: see that no earlier transaction of xferq is open there.
 
         What this very producer has left open was committed, or it would not be in use any more.
@@ -190,7 +189,7 @@ class TransactionalProducer:
 
     async def _write(self, writes: Sequence[Write]) -> None:
         """Send every batch and look at every outcome; partitions side by side, in order within one."""
-        by_partition: dict[Where, list[Batch]] = {}
+        by_partition: dict[TopicPartition, list[Batch]] = {}
         for write in writes:
             by_partition.setdefault((write.topic, write.partition), []).append(write.batch)
         sent = self._sent = []
@@ -200,7 +199,7 @@ class TransactionalProducer:
                     future = await self._producer.send_batch(batch, topic, partition=partition)
                     sent.append(((topic, partition), future))
         outcomes = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
-        failures: dict[Where, BaseException] = {}
+        failures: dict[TopicPartition, BaseException] = {}
         for (where, _), outcome in zip(sent, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 # The first one in a partition is the cause: what follows it there is out of sequence.

@@ -107,11 +107,13 @@ class Forgetting:
         known = {partition for partition, outcome in zip(names, outcomes, strict=True) if outcome is None}
         for outcome in outcomes:
             if isinstance(outcome, XferqError):
-                _log.info("keeper.not_forgotten error=%s", outcome)
+                _log.info("maintenance.not_forgotten error=%s", outcome)
             elif outcome is not None:
                 raise outcome
         if ids and self._ledger.unreadable:
-            _log.error("keeper.not_forgotten commands=%d error='claims in the ledger can't be understood'", len(ids))
+            _log.error(
+                "maintenance.not_forgotten commands=%d error='claims in the ledger can't be understood'", len(ids)
+            )
             return []
         return [id for id in ids if concerned[id].keys() <= known]
 
