@@ -1,18 +1,14 @@
 """Child processes: this process starts them and watches them; they end with it, however it ends."""
 
-import os
-import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from streams.settings.sources import inherited
+from streams.children import end_children, end_with_parent, start_child
 
-_KILL_AFTER_S = 15.0
+__all__ = ["Children", "end_with_parent"]
 
 
 class Children:
@@ -27,16 +23,9 @@ class Children:
         Args:
             log: a file for what it says; None: it says it where this process does.
         """
+        command = [sys.executable, "-m", "api.cli", *arguments, "--with-parent"]
         with nullcontext() if log is None else log.open("wb") as output:
-            self._running[name] = subprocess.Popen(  # noqa: S603
-                [sys.executable, "-m", "api.cli", *arguments, "--with-parent"],
-                stdin=subprocess.PIPE,  # never written: that it is open says that this process lives
-                stdout=output,
-                stderr=output,
-                env={**os.environ, **variables},
-                pass_fds=inherited(),
-                start_new_session=True,  # Ctrl-C in a terminal is this process's to handle
-            )
+            self._running[name] = start_child(command, variables, output)
 
     def ended(self) -> tuple[str, int] | None:
         """The name and exit status of one that has ended, if any has."""
@@ -48,18 +37,7 @@ class Children:
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """End all of them, side by side: with SIGTERM, and after the time-out at once."""
-        for process in self._running.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + timeout_s
-        for process in self._running.values():
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
+        end_children(self._running.values(), timeout_s)
         self._running.clear()
 
     def __enter__(self) -> "Children":
@@ -67,16 +45,3 @@ class Children:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-def end_with_parent() -> None:
-    """End this process, which `Children` has started, when that one ends: standard input is closed then."""
-    threading.Thread(target=_watch, name="parent", daemon=True).start()
-
-
-def _watch() -> None:
-    while os.read(0, 1024):
-        pass
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_KILL_AFTER_S)
-    os._exit(1)

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from streams.errors import Misconfigured
+from streams.settings.folders import user_folder
 from streams.settings.hosts import EMBEDDED
-from streams.settings.places import user_folder
 from streams.settings.settings import Settings
 
 _LOOK_S = 2.0

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 Header = tuple[str, bytes]
+TopicPartition = tuple[str, int]
+"""A partition of a topic: the topic's name, the partition's number."""
 
 
 class Record(Protocol):

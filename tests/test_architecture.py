@@ -151,7 +151,7 @@ LAYERS = (
     {"__init__", "errors", "domain"},
     {"records", "concurrency", "settings"},
     {"ports"},
-    {"unopened", "lookup", "telemetry"},
+    {"children", "unopened", "lookup", "telemetry"},
     {"kafka", "ledger", "broker"},
     {"claim", "drain"},
     {"commands"},

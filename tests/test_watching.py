@@ -33,7 +33,7 @@ from streams.worker.backlog import Backlog
 from streams.worker.probes import Probes, serve_probes
 from streams.worker.stalled_claims import StalledClaims
 from tests.engine.world import XFER_QUEUE, World
-from tests.fakes.clock import now, timeless
+from tests.fakes.clock import timeless
 from tests.fakes.faults import Faults
 from tests.fakes.kafka import FakeKafka
 from tests.pages import ROOT, between, sections
@@ -157,7 +157,7 @@ async def test_a_drain_that_gets_on_is_not_silent() -> None:
         claim = worker.engine.ledger.claim(topic_of(XFER_QUEUE), "c1")
         assert claim is not None
         engine = worker.engine
-        claims = StalledClaims(engine.ledger, engine.commands, world.settings, now, lambda _: True)
+        claims = StalledClaims(engine.context, engine.commands, lambda _: True)
         await claims.nudge_stalled()
         await asyncio.sleep(10)
         await claims.nudge_stalled()

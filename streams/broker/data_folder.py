@@ -13,7 +13,7 @@ from pathlib import Path
 from streams.broker.failure import BrokerError
 from streams.broker.java import java_command
 from streams.broker.process import java_environment
-from streams.settings.places import expanded
+from streams.settings.folders import expanded
 
 _FORMAT_TIMEOUT_S = 60.0
 _LOCKED_S = 3.0

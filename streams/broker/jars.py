@@ -13,7 +13,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from streams.broker.failure import BrokerError
-from streams.settings.places import expanded, user_folder
+from streams.settings.folders import expanded, user_folder
 
 KAFKA_VERSION = "4.4.0"
 # The second one lets Kafka's log messages reach log4j2; Kafka's distribution adds it too. The "!" keeps

@@ -7,33 +7,28 @@ repeated: a claim is made once per command and queue, a task only announces, a s
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 
-from streams.claim.claimer import Claimer, fence_of
+from streams.claim.claimer import fence_of
 from streams.claim.request import ClaimRequest
 from streams.commands.admission import Admission, NotToDo, NotWanted
 from streams.commands.announcements import ITS_TURN, Announcements
 from streams.commands.command_record import CommandRecord
+from streams.commands.context import CommandContext
 from streams.commands.ids import Ids, IdTaken
 from streams.commands.outcomes import Outcomes
+from streams.commands.queue_claims import QueueClaims
 from streams.commands.transfers import Transfers
 from streams.commands.wait import Wait
 from streams.concurrency.backoff import backoff_s
 from streams.concurrency.keyed_locks import KeyedLocks
-from streams.domain.claim import Claim
 from streams.domain.command import CancelCommand, Command, InvalidCommand, StartCommand, parse_command, position_id
 from streams.domain.status import Status, hash_of, name_of
 from streams.domain.timestamp import parse_time
-from streams.domain.topic import drains_partition, topic_of
+from streams.domain.topic import topic_of
 from streams.errors import Refused, Revoked, Unavailable, XferqError
-from streams.ledger.ledger import Ledger
-from streams.ledger.results import Results
-from streams.ports import Kafka
-from streams.settings.settings import Settings
-from streams.telemetry.health import Health
-from streams.telemetry.traces import COMMAND_ID, OUTCOME, QUEUE, span
 
 _log = logging.getLogger(__name__)
 _MOST_BACKOFF_S = 5.0
@@ -46,27 +41,18 @@ _LEDGER = "reading what the ledger says: a transaction is open in it, or Kafka i
 class Commands:
     """Carries commands out."""
 
-    def __init__(
-        self,
-        kafka: Kafka,
-        ledger: Ledger,
-        claimer: Claimer,
-        results: Results,
-        settings: Settings,
-        now: Callable[[], datetime],
-        health: Health,
-    ) -> None:
-        self._kafka = kafka
-        self._ledger = ledger
-        self._claimer = claimer
-        self._settings = settings
-        self._now = now
-        self._health = health
-        self.outcomes = Outcomes(ledger, claimer, results, now)
-        self._transfers = Transfers(kafka, ledger, claimer, results, self.outcomes, self._claim, now)
-        self._admission = Admission(ledger, settings)
-        self._ids = Ids(ledger)
-        self.announcements = Announcements(ledger, self._ids, self._admission, self.parse)
+    def __init__(self, context: CommandContext) -> None:
+        self._ledger = context.ledger
+        self._claimer = context.claimer
+        self._settings = context.settings
+        self._now = context.now
+        self._health = context.health
+        self.claims = QueueClaims(context)
+        self.outcomes = Outcomes(context)
+        self._transfers = Transfers(context, self.claims, self.outcomes)
+        self._admission = Admission(context.ledger, context.settings)
+        self._ids = Ids(context.ledger)
+        self.announcements = Announcements(context.ledger, self._ids, self._admission, self.parse)
         self._locks = KeyedLocks()  # how many work at a time, the claimer sees to
 
     def parse(self, record: CommandRecord) -> Command:
@@ -237,7 +223,7 @@ class Commands:
             is_again=is_again,
             on_step=(lambda _: None) if is_again else wait.now,  # else the error of the last try says more
         )
-        claim = await self._claim(request)
+        claim = await self.claims.claim(request)
         if not claim.ranges:
             self.outcomes.tell(status.model_copy(update={"state": "done"}))
 
@@ -250,32 +236,6 @@ class Commands:
             wait.now(_QUEUES)
         await self._transfers.claim(command, status, admit, is_again=is_again)
         await self.outcomes.finish(command.id)
-
-    async def _claim(self, request: ClaimRequest) -> Claim:
-        """Claim one queue, and announce it; its drains, in whatever process, go on with the span that this is."""
-        with span("claim", attributes={COMMAND_ID: request.id, QUEUE: request.queue}) as claiming:
-            try:
-                claim = await self._claimer.claim(request)
-            except Refused:
-                claiming.set_attribute(OUTCOME, "refused")
-                raise
-            outcome = "claimed" if claim.ranges else "empty"
-            claiming.set_attributes(
-                {OUTCOME: outcome, "xferq.partitions": len(claim.ranges), "xferq.offsets": claim.offsets_total}
-            )
-        await self.publish_tasks([claim])
-        return claim
-
-    async def publish_tasks(self, claims: Iterable[Claim]) -> None:
-        """Publish a drain task for each partition that is left of the claims (step 8)."""
-        tasks: dict[int, list[tuple[bytes, bytes | None]]] = {}
-        for claim in claims:
-            for partition in self._ledger.unfinished_partitions(claim):
-                where = drains_partition(claim.topic, partition, self._settings.drains_partitions)
-                key = f"{claim.topic}/{partition}".encode()
-                tasks.setdefault(where, []).append((key, claim.task(partition)))
-        for where, records in tasks.items():
-            await self._kafka.publish(self._settings.drains_topic, records, partition=where)
 
 
 HANDLERS: Mapping[str, Callable[..., Awaitable[None]]] = {

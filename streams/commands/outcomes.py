@@ -10,12 +10,12 @@ A cancel of an empty queue ends in the transaction of its claim (`streams.claim.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime
 
-from streams.claim.claimer import Claimer, fence_of
+from streams.claim.claimer import fence_of
 from streams.commands.admission import NotToDo
+from streams.commands.context import CommandContext
 from streams.concurrency.ending import Background
 from streams.concurrency.keyed_locks import KeyedLocks
 from streams.domain.result import revision_after
@@ -24,8 +24,6 @@ from streams.domain.timestamp import format_time
 from streams.domain.transitions import ENDED, Event, advance, can_be
 from streams.errors import Unavailable, XferqError
 from streams.ledger.keys import outcome_key
-from streams.ledger.ledger import Ledger
-from streams.ledger.results import Results
 from streams.ports import Producer
 from streams.telemetry.metrics import COMMANDS
 
@@ -35,11 +33,11 @@ _log = logging.getLogger(__name__)
 class Outcomes:
     """Writes the ends of commands."""
 
-    def __init__(self, ledger: Ledger, claimer: Claimer, results: Results, now: Callable[[], datetime]) -> None:
-        self._ledger = ledger
-        self._results = results
-        self._claimer = claimer
-        self._now = now
+    def __init__(self, context: CommandContext) -> None:
+        self._ledger = context.ledger
+        self._results = context.results
+        self._claimer = context.claimer
+        self._now = context.now
         self._partitions = KeyedLocks()
         self._finishing: set[str] = set()
         self._background = Background()

@@ -6,14 +6,14 @@ a transfer that any worker tries again goes on where it was, and takes nothing t
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from streams.claim.claimer import Claimer
 from streams.claim.request import ClaimRequest
 from streams.commands.admission import NotToDo
+from streams.commands.context import CommandContext
 from streams.commands.outcomes import Outcomes
+from streams.commands.queue_claims import QueueClaims
 from streams.commands.selection import is_any_there, selected_queues, told
 from streams.domain.claim import Claim, TransferCount
 from streams.domain.command import StartCommand
@@ -24,9 +24,6 @@ from streams.domain.timestamp import format_time
 from streams.domain.topic import topic_of
 from streams.errors import NotAQueue, Refused, XferqError
 from streams.ledger.keys import command_key, selection_key, tally_key
-from streams.ledger.ledger import Ledger
-from streams.ledger.results import Results
-from streams.ports import Kafka
 
 _AT_ONCE = 8
 """Queues that one transfer claims at a time: fewer than a worker has places for, so that others have some left."""
@@ -50,25 +47,16 @@ class _Attempt:
 
 
 class Transfers:
-    """Claims all queues of a transfer; `claim_queue` claims one, and announces it."""
+    """Claims all queues of a transfer."""
 
-    def __init__(
-        self,
-        kafka: Kafka,
-        ledger: Ledger,
-        claimer: Claimer,
-        results: Results,
-        outcomes: Outcomes,
-        claim_queue: Callable[[ClaimRequest], Awaitable[Claim]],
-        now: Callable[[], datetime],
-    ) -> None:
-        self._kafka = kafka
-        self._ledger = ledger
-        self._claimer = claimer
-        self._results = results
+    def __init__(self, context: CommandContext, claims: QueueClaims, outcomes: Outcomes) -> None:
+        self._kafka = context.kafka
+        self._ledger = context.ledger
+        self._claimer = context.claimer
+        self._results = context.results
+        self._now = context.now
+        self._claims = claims
         self._outcomes = outcomes
-        self._claim_queue = claim_queue
-        self._now = now
 
     async def claim(
         self, command: StartCommand, status: Status, admit: Callable[[], object], *, is_again: bool
@@ -161,7 +149,7 @@ class Transfers:
             is_again=attempt.is_again,
         )
         try:
-            return await self._claim_queue(request)
+            return await self._claims.claim(request)
         except NotToDo:
             attempt.passed.update(self._ledger.selection(command.id).passed)
             return None

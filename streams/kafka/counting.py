@@ -17,9 +17,9 @@ from aiokafka.protocol.fetch import FetchRequest
 from streams.domain.depth import Span
 from streams.errors import XferqError
 from streams.kafka.connection import Connection
-from streams.kafka.places import Where
 from streams.kafka.translate import not_permitted, translating
 from streams.kafka.wire.committed import Uncountable, count_committed
+from streams.records import TopicPartition
 
 _log = logging.getLogger(__name__)
 _SHORT_OFFSETS = 1_000
@@ -76,7 +76,7 @@ class MessageCounter:
         self._long: set[tuple[str, str, int, int]] = set()
 
     async def count(
-        self, queues: Collection[Collection[Span]], ids: Mapping[str, str], leaders: Mapping[Where, int]
+        self, queues: Collection[Collection[Span]], ids: Mapping[str, str], leaders: Mapping[TopicPartition, int]
     ) -> dict[Span, int]:
         """How many committed records each span holds; those that were not counted are left out.
 
@@ -145,7 +145,7 @@ async def _read(client: AIOKafkaClient, node: int, parts: list[_Part], budget: _
     """Read the parts that this node leads, the first ones first, as far as that may go."""
     left = parts if node >= 0 else []
     while left:
-        asked: dict[Where, _Part] = {}
+        asked: dict[TopicPartition, _Part] = {}
         for part in left:  # Kafka takes each partition once in a request
             if len(asked) < _REQUEST_PARTITIONS:
                 asked.setdefault((part.span.topic, part.span.partition), part)
@@ -165,7 +165,7 @@ async def _read(client: AIOKafkaClient, node: int, parts: list[_Part], budget: _
         left = [part for part in left if not part.is_done and not part.queue.is_over]
 
 
-async def _fetch(client: AIOKafkaClient, node: int, asked: Mapping[Where, _Part], limit: int) -> int:
+async def _fetch(client: AIOKafkaClient, node: int, asked: Mapping[TopicPartition, _Part], limit: int) -> int:
     """One request; how many bytes it has brought."""
     topics: dict[str, list[tuple[int, int, int]]] = defaultdict(list)
     for (topic, partition), part in asked.items():

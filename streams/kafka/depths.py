@@ -7,7 +7,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as ConfluentPartition
 from confluent_kafka.admin import OffsetSpec
 
 from streams.concurrency.deadline import Deadline
@@ -19,8 +20,8 @@ from streams.kafka.answers import all_answered
 from streams.kafka.connection import Connection
 from streams.kafka.counting import MessageCounter
 from streams.kafka.groups import Groups
-from streams.kafka.places import Where
 from streams.kafka.topics import Topics
+from streams.records import TopicPartition
 
 _log = logging.getLogger(__name__)
 _SIDE_BY_SIDE = 32
@@ -37,7 +38,7 @@ _NOT_LED = {
     KafkaError.UNKNOWN_TOPIC_OR_PART,
 }
 """Of one partition and no other: it is just being made or deleted, or its leader has gone."""
-_Offsets = dict[Where, int]
+_Offsets = dict[TopicPartition, int]
 
 
 class Depths:
@@ -98,9 +99,11 @@ class Depths:
             for start, end in ranges
         ]
 
-    async def _offsets(self, partitions: Iterable[Where], spec: OffsetSpec, isolation: IsolationLevel) -> _Offsets:
+    async def _offsets(
+        self, partitions: Iterable[TopicPartition], spec: OffsetSpec, isolation: IsolationLevel
+    ) -> _Offsets:
         """One offset per partition; tries again while one has no leader, and leaves it out where it gets none."""
-        wanted = [TopicPartition(*where) for where in partitions]
+        wanted = [ConfluentPartition(*where) for where in partitions]
         timeout_s = self._connection.settings.request_timeout_ms / 1000
         found: _Offsets = {}
         deadline = Deadline(_PATIENCE_S)

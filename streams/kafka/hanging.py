@@ -13,16 +13,16 @@ transaction before is written or left out: no process ends what is open then.
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
-from aiokafka import TopicPartition
 from aiokafka import errors as aio
+from aiokafka import structs
 from aiokafka.client import AIOKafkaClient
 
 from streams.errors import Rejected, Unavailable
-from streams.kafka.places import Where, named
 from streams.kafka.translate import not_permitted, translated
 from streams.kafka.wire.describe_producers import open_transactions
+from streams.records import TopicPartition
 
 _LOOKS_S = 1.0
 """How long an open transaction is looked at: a leader that was replaced just now may not know of its end."""
@@ -32,7 +32,7 @@ _MOST_SHOWN = 3
 
 
 async def require_none_hangs(
-    client: AIOKafkaClient, producer_id: int, partitions: Collection[Where], timeout_s: float
+    client: AIOKafkaClient, producer_id: int, partitions: Collection[TopicPartition], timeout_s: float
 ) -> None:
     """See that a producer that has not written to these partitions yet has no transaction open there.
 
@@ -44,7 +44,7 @@ async def require_none_hangs(
     """
     began = time.monotonic()
     pause_s = _PAUSE_S
-    left: dict[Where, int | aio.KafkaError] = dict.fromkeys(partitions, aio.RequestTimedOutError())
+    left: dict[TopicPartition, int | aio.KafkaError] = dict.fromkeys(partitions, aio.RequestTimedOutError())
     try:
         async with asyncio.timeout(timeout_s):
             while left := await _ask(client, producer_id, left):
@@ -63,13 +63,13 @@ async def require_none_hangs(
 
 
 async def _ask(
-    client: AIOKafkaClient, producer_id: int, partitions: Collection[Where]
-) -> dict[Where, int | aio.KafkaError]:
+    client: AIOKafkaClient, producer_id: int, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, int | aio.KafkaError]:
     """Where a transaction is open, by its first offset, or why that is not known; the others are left out."""
     by_node: dict[int, dict[str, list[int]]] = {}
-    found: dict[Where, int | aio.KafkaError | None] = dict.fromkeys(partitions, aio.LeaderNotAvailableError())
+    found: dict[TopicPartition, int | aio.KafkaError | None] = dict.fromkeys(partitions, aio.LeaderNotAvailableError())
     for topic, partition in partitions:
-        node = client.cluster.leader_for_partition(TopicPartition(topic, partition))
+        node = client.cluster.leader_for_partition(structs.TopicPartition(topic, partition))
         if node is not None and node >= 0:
             by_node.setdefault(node, {}).setdefault(topic, []).append(partition)
 
@@ -85,9 +85,15 @@ async def _ask(
     return {where: answer for where, answer in found.items() if answer is not None}
 
 
-def _hint(hanging: dict[Where, int]) -> str:
+def _hint(hanging: dict[TopicPartition, int]) -> str:
     where = [f"{topic}/{partition} from offset {start}" for (topic, partition), start in sorted(hanging.items())]
     return (
         "a transaction of xferq's own hangs and would be committed: end it with kafka-transactions.sh abort, once "
         f'docs/runbook.md, "A transaction hangs", has been read, in {named(where, _MOST_SHOWN)}'
     )
+
+
+def named(texts: Sequence[str], most: int = 1) -> str:
+    """The first ones, and how many more there are: `queue.a/0 and 3 more`."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from aiokafka import errors as aio
 
 from streams.errors import Rejected
-from streams.kafka.places import Where
 from streams.kafka.translate import not_permitted
+from streams.records import TopicPartition
 
 _REJECTIONS: dict[type[BaseException], str] = {
     aio.MessageSizeTooLargeError: "too_large",
@@ -23,7 +23,7 @@ def write_denied(topic: str) -> str:
     return not_permitted(f"Write on topic {topic}")
 
 
-def rejected(failures: Mapping[Where, BaseException]) -> Rejected:
+def rejected(failures: Mapping[TopicPartition, BaseException]) -> Rejected:
     """The error that says which partitions were turned down, and why.
 
     Raises:

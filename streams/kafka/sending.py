@@ -10,9 +10,9 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from streams.kafka.places import Where, named
+from streams.kafka.hanging import named
 from streams.kafka.rejections import rejected
-from streams.records import Batch, Write
+from streams.records import Batch, TopicPartition, Write
 
 
 class Sending:
@@ -20,7 +20,7 @@ class Sending:
 
     def __init__(self, producer: AIOKafkaProducer) -> None:
         self._producer = producer
-        self._sent: list[tuple[Where, asyncio.Future[Any]]] = []
+        self._sent: list[tuple[TopicPartition, asyncio.Future[Any]]] = []
 
     async def write(self, writes: Sequence[Write]) -> None:
         """Send every batch and wait for every outcome.
@@ -29,7 +29,7 @@ class Sending:
             Rejected: some partitions turned theirs down, for good.
             Exception: as aiokafka says it, if it was for another reason.
         """
-        by_partition: dict[Where, list[Batch]] = {}
+        by_partition: dict[TopicPartition, list[Batch]] = {}
         for write in writes:
             by_partition.setdefault((write.topic, write.partition), []).append(write.batch)
         sent = self._sent = []
@@ -39,7 +39,7 @@ class Sending:
                     future = await self._producer.send_batch(batch, topic, partition=partition)
                     sent.append(((topic, partition), future))
         outcomes = await asyncio.gather(*(future for _, future in sent), return_exceptions=True)
-        failures: dict[Where, BaseException] = {}
+        failures: dict[TopicPartition, BaseException] = {}
         for (where, _), outcome in zip(sent, outcomes, strict=True):
             if isinstance(outcome, BaseException):
                 # The first one in a partition is the cause: what follows it there is out of sequence.

@@ -13,7 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, structs
 from aiokafka import errors as aio
 from aiokafka.client import ConnectionGroup, CoordinationType
 
@@ -21,14 +21,13 @@ from streams.concurrency.ending import uncut
 from streams.errors import Conflict, Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
 from streams.kafka.connection import Connection
 from streams.kafka.hanging import require_none_hangs
-from streams.kafka.places import Where
 from streams.kafka.rejections import write_denied
 from streams.kafka.sending import Sending
 from streams.kafka.translate import translated, translating
 from streams.kafka.wire.batches import COMPRESSION, DrainBatch
 from streams.kafka.wire.offset_fetch import STAMP, fetch
 from streams.ports import GroupOffsets
-from streams.records import Batch, Write
+from streams.records import Batch, TopicPartition, Write
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +43,7 @@ class TransactionalProducer:
         self._settings = connection.settings
         self._denied: Exception | None = None
         self._topics: set[str] = set()
-        self._looked_at: set[Where] = set()
+        self._looked_at: set[TopicPartition] = set()
         self._sending = Sending(producer)
         self._ends_at: float | None = None
         """When the open transaction has to be through, by the loop's clock; None where none is open."""
@@ -160,7 +159,7 @@ class TransactionalProducer:
         """Make the offsets part of the transaction."""
         began = time.monotonic()
         places = {
-            TopicPartition(offsets.topic, p): (offset, STAMP if p in offsets.stamped else "")
+            structs.TopicPartition(offsets.topic, p): (offset, STAMP if p in offsets.stamped else "")
             for p, offset in offsets.offsets.items()
         }
         await self._producer.send_offsets_to_transaction(places, offsets.group)
@@ -187,7 +186,7 @@ class TransactionalProducer:
         if {p: offset for p, (offset, _) in there.items()} != {p: o for p, o in offsets.expected.items() if o >= 0}:
             raise Conflict(f"writing offsets of {offsets.topic}: its dispatchers have gone on meanwhile")
 
-    async def _look(self, partitions: set[Where]) -> None:
+    async def _look(self, partitions: set[TopicPartition]) -> None:
         """Before anything is written to these partitions: see that no earlier transaction of xferq is open there.
 
         What this very producer has left open was committed, or it would not be in use any more.

@@ -18,7 +18,7 @@ from streams.ledger.keys import HEADS, UNCONFIRMED
 from streams.ledger.pending_records import PendingRecords, position_of
 from streams.ledger.range_progress import PROGRESS_KINDS, RangeProgress
 from streams.ledger.values import put, read
-from streams.records import Record
+from streams.records import Record, TopicPartition
 from streams.telemetry.metrics import UNREADABLE
 
 _log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class LedgerView(CommandRecords):
         self._topics_of: dict[str, dict[str, bool]] = {}  # in the order of the claims
         self._waiting: dict[tuple[str, str], dict[str, StallReason]] = {}
         self._waiting_of: dict[str, dict[str, bool]] = {}  # the topics of those, by command
-        self._left: dict[tuple[str, int], dict[str, bool]] = {}
+        self._left: dict[TopicPartition, dict[str, bool]] = {}
         """By queue partition, the commands whose range there is not drained."""
         self.pending = PendingRecords()
         self.unreadable: set[str] = set()
@@ -126,7 +126,7 @@ class LedgerView(CommandRecords):
         alone = {claim.topic_id: claim.ranges[partition] for claim in reversed(claims) if self.lacking(claim.id)}
         return [c for c in claims if c.topic_id not in alone or c.ranges[partition] < alone[c.topic_id]]
 
-    def left(self) -> list[tuple[str, int]]:
+    def left(self) -> list[TopicPartition]:
         """The queue partitions, by topic and number, of which ranges are not drained."""
         return list(self._left)
 

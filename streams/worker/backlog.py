@@ -8,6 +8,7 @@ from streams.domain.queue_name import is_xfer
 from streams.domain.topic import queue_of
 from streams.ledger.ledger import Ledger
 from streams.ports import Kafka
+from streams.records import TopicPartition
 from streams.settings.settings import Settings
 from streams.telemetry.metrics import DEPTH, HELD, OPEN_SECONDS, OTHER, UNCOUNTED
 from streams.telemetry.open_transactions import OpenTransactionAge
@@ -25,7 +26,7 @@ class Backlog:
         self._settings = settings
         self._last: dict[str, QueueDepth] = {}
         self._shown: set[str] = set()
-        self._open_age = OpenTransactionAge[tuple[str, int]]()
+        self._open_age = OpenTransactionAge[TopicPartition]()
         self._next_look = 0.0
 
     async def show_depths(self, owns_queue: Callable[[str], bool]) -> None:

@@ -14,6 +14,7 @@ from opentelemetry.trace import Span, SpanKind
 from streams.claim.claimer import Claimer
 from streams.commands.command_record import CommandRecord
 from streams.commands.commands import Commands
+from streams.commands.context import CommandContext
 from streams.commands.pending import Pending
 from streams.concurrency.ending import Background
 from streams.domain.command import InvalidCommand
@@ -65,11 +66,12 @@ class Engine:
         self.ledger = Ledger(kafka, settings)
         self._results = Results(kafka, settings, self.health)
         self.claimer = Claimer(kafka, self.ledger, self._results, settings, now)
-        self.commands = Commands(kafka, self.ledger, self.claimer, self._results, settings, now, self.health)
+        self.context = CommandContext(kafka, self.ledger, self.claimer, self._results, settings, now, self.health)
+        self.commands = Commands(self.context)
         self.drainer = Drainer(kafka, self.ledger, settings, now, self.health)
         self.space = SpaceReclaimer(kafka, self.ledger, settings, self.owns_queue)
-        self.forgetting = Forgetting(self.ledger, self._results, settings, now, self.owns_queue)
-        self.maintenance = Maintenance(self._rounds(kafka, now))
+        self.forgetting = Forgetting(self.context, self.owns_queue)
+        self.maintenance = Maintenance(self._rounds())
         self._held_back = HeldBack(kafka, settings, self.health)
         self.drains = Drains(
             self.drainer,
@@ -89,11 +91,11 @@ class Engine:
         self._background = Background()
         self.ledger.on_drained = self._on_drained
 
-    def _rounds(self, kafka: Kafka, now: Callable[[], datetime]) -> list[Round]:
+    def _rounds(self) -> list[Round]:
         settings = self._settings
-        guard = HeadGuard(kafka, self.ledger, self.claimer, settings, now, self.owns_queue)
-        stalled = StalledClaims(self.ledger, self.commands, settings, now, self.owns_queue)
-        backlog = Backlog(kafka, self.ledger, settings)
+        guard = HeadGuard(self.context, self.owns_queue)
+        stalled = StalledClaims(self.context, self.commands, self.owns_queue)
+        backlog = Backlog(self.context.kafka, self.ledger, settings)
         return [
             ("guard_heads", guard.guard_heads, settings.guard_ms / 1000),
             ("nudge_stalled", stalled.nudge_stalled, settings.stalled_ms / 3000),

@@ -8,8 +8,8 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection
-from datetime import datetime
 
+from streams.commands.context import CommandContext
 from streams.domain.result import LAST
 from streams.domain.status import Status, name_of
 from streams.domain.timestamp import parse_time
@@ -26,9 +26,6 @@ from streams.ledger.keys import (
     tally_key,
     waiting_key,
 )
-from streams.ledger.ledger import Ledger
-from streams.ledger.results import Results
-from streams.settings.work import WorkSettings
 
 _log = logging.getLogger(__name__)
 _LATER_S = 7_200.0
@@ -41,18 +38,11 @@ _AT_ONCE = 500
 class Forgetting:
     """Removes commands; `owns_queue` says whether one is this worker's, by its queue's topic or its id."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        results: Results,
-        settings: WorkSettings,
-        now: Callable[[], datetime],
-        owns_queue: Callable[[str], bool],
-    ) -> None:
-        self._ledger = ledger
-        self._results = results
-        self._settings = settings
-        self._now = now
+    def __init__(self, context: CommandContext, owns_queue: Callable[[str], bool]) -> None:
+        self._ledger = context.ledger
+        self._results = context.results
+        self._settings = context.settings
+        self._now = context.now
         self._owns_queue = owns_queue
 
     async def forget_commands(self) -> None:
@@ -107,11 +97,13 @@ class Forgetting:
         known = {partition for partition, outcome in zip(names, outcomes, strict=True) if outcome is None}
         for outcome in outcomes:
             if isinstance(outcome, XferqError):
-                _log.info("keeper.not_forgotten error=%s", outcome)
+                _log.info("maintenance.not_forgotten error=%s", outcome)
             elif outcome is not None:
                 raise outcome
         if ids and self._ledger.unreadable:
-            _log.error("keeper.not_forgotten commands=%d error='claims in the ledger can't be understood'", len(ids))
+            _log.error(
+                "maintenance.not_forgotten commands=%d error='claims in the ledger can't be understood'", len(ids)
+            )
             return []
         return [id for id in ids if concerned[id].keys() <= known]
 

@@ -5,16 +5,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from enum import Enum, auto
 
-from streams.claim.claimer import Claimer
+from streams.commands.context import CommandContext
 from streams.domain.claim import Claim
 from streams.errors import XferqError
-from streams.ledger.ledger import Ledger
 from streams.lookup import is_forgotten
-from streams.ports import Kafka
-from streams.settings.topics import TopicSettings
 
 _LOOKS_AT_ONCE = 8
 _LATE_COMMIT_S = 600.0
@@ -46,20 +42,12 @@ class _Guarded:
 class HeadGuard:
     """Looks at the heads of claimed queues; `owns_queue` says whether a queue topic is this worker's to look after."""
 
-    def __init__(
-        self,
-        kafka: Kafka,
-        ledger: Ledger,
-        claimer: Claimer,
-        settings: TopicSettings,
-        now: Callable[[], datetime],
-        owns_queue: Callable[[str], bool],
-    ) -> None:
-        self._kafka = kafka
-        self._ledger = ledger
-        self._claimer = claimer
-        self._settings = settings
-        self._now = now
+    def __init__(self, context: CommandContext, owns_queue: Callable[[str], bool]) -> None:
+        self._kafka = context.kafka
+        self._ledger = context.ledger
+        self._claimer = context.claimer
+        self._settings = context.settings
+        self._now = context.now
         self._owns_queue = owns_queue
         self._guarded: dict[str, _Guarded] = {}
 

@@ -33,7 +33,7 @@ class Maintenance:
             try:
                 await work()
             except XferqError as error:
-                _log.warning("keeper.again work=%s error=%s", name, error)
+                _log.warning("maintenance.again work=%s error=%s", name, error)
             except Exception:  # noqa: BLE001 - a bug must not end the rounds for as long as the worker lives
-                _log.exception("keeper.failed work=%s", name)
+                _log.exception("maintenance.failed work=%s", name)
             await asyncio.sleep(every_s)

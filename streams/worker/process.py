@@ -5,7 +5,6 @@ import logging
 import math
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Coroutine
@@ -58,16 +57,13 @@ _TRACES_S = 2.0
 """How long the last spans may take, of the time that is left."""
 
 
-def run_worker(settings: Settings, *, supervised: bool = False) -> int:
-    """Run one worker process until SIGTERM or SIGINT; the exit status, `CAN_T_START` and `CRASHED` among others.
-
-    A supervised one also ends when its standard input does: when its supervisor is gone, even by kill -9.
-    """
+def run_worker(settings: Settings) -> int:
+    """Run one worker process until SIGTERM or SIGINT; the exit status, `CAN_T_START` and `CRASHED` among others."""
     set_up_logging(settings.log_level, settings.log_format)
     tune_memory()
     try:
         refuse_optimised()
-        return asyncio.run(_run(settings, supervised))
+        return asyncio.run(_run(settings))
     except XferqError as error:
         complain("xferq worker", error)
         return CAN_T_START
@@ -86,18 +82,11 @@ def refuse_optimised() -> None:
         raise Misconfigured("don't run xferq with python -O or PYTHONOPTIMIZE: it disables safety checks")
 
 
-async def _run(settings: Settings, supervised: bool) -> int:
+async def _run(settings: Settings) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     open_traces(settings, "xferq-worker")
     ends_at = math.inf
-    if supervised:
-
-        def orphaned() -> None:
-            loop.remove_reader(sys.stdin.fileno())
-            told_to_stop()
-
-        loop.add_reader(sys.stdin.fileno(), orphaned)
 
     def told_to_stop() -> None:
         nonlocal ends_at

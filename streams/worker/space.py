@@ -40,7 +40,7 @@ class SpaceReclaimer:
                 try:
                     await self.free(topic)
                 except XferqError as error:  # one topic in trouble is no reason to let all behind it grow
-                    _log.info("keeper.not_freed topic=%s error=%s", topic, error)
+                    _log.info("maintenance.not_freed topic=%s error=%s", topic, error)
 
     def free_soon(self, topic: str) -> None:
         """Free what was drained, which the next round would do later: once more where that is being done."""
@@ -85,7 +85,7 @@ class SpaceReclaimer:
         await self._ledger.barrier(topic)
         await self._see_progress(topic)
         if topic in self._ledger.unreadable:
-            _log.error("keeper.not_freed topic=%s error='a claim of it in the ledger can't be understood'", topic)
+            _log.error("maintenance.not_freed topic=%s error='a claim of it in the ledger can't be understood'", topic)
             return
         claimed = self._ledger.heads(topic, there.id)
         undrained = [
@@ -108,7 +108,7 @@ class SpaceReclaimer:
             self._not_freed[topic] = unknown
         if unknown - before:
             why = "more of it was claimed than the ledger knows: was an old backup restored?"
-            _log.error("keeper.not_freed topic=%s partitions=%s error=%r", topic, sorted(unknown), why)
+            _log.error("maintenance.not_freed topic=%s partitions=%s error=%r", topic, sorted(unknown), why)
         return unknown
 
     async def _see_progress(self, topic: str) -> None:

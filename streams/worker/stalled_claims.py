@@ -4,13 +4,11 @@ import logging
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime
 
 from streams.commands.commands import Commands
+from streams.commands.context import CommandContext
 from streams.domain.claim import Claim
 from streams.domain.status import name_of
-from streams.ledger.ledger import Ledger
-from streams.settings.work import WorkSettings
 from streams.telemetry.metrics import (
     CLAIMS_UNFINISHED,
     OLDEST_CLAIM_SECONDS,
@@ -35,18 +33,11 @@ class _Silence:
 class StalledClaims:
     """Watches unfinished claims; `owns_queue` says whether those of a queue topic are this worker's to look after."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        commands: Commands,
-        settings: WorkSettings,
-        now: Callable[[], datetime],
-        owns_queue: Callable[[str], bool],
-    ) -> None:
-        self._ledger = ledger
+    def __init__(self, context: CommandContext, commands: Commands, owns_queue: Callable[[str], bool]) -> None:
+        self._ledger = context.ledger
         self._commands = commands
-        self._stalled_s = settings.stalled_ms / 1000
-        self._now = now
+        self._stalled_s = context.settings.stalled_ms / 1000
+        self._now = context.now
         self._owns_queue = owns_queue
         self._silent: dict[tuple[str, str], _Silence] = {}
 
@@ -60,7 +51,7 @@ class StalledClaims:
         for claim in stalled:
             TASKS_REPUBLISHED.inc(len(self._ledger.unfinished_partitions(claim)))
             _log.warning("claim.stalled id=%s topic=%s: its tasks are published again", claim.id, claim.topic)
-        await self._commands.publish_tasks(stalled)
+        await self._commands.claims.publish_tasks(stalled)
         self._finish_ended()
 
     def _stalled(self, unfinished: Collection[Claim]) -> list[Claim]:

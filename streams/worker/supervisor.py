@@ -6,16 +6,14 @@ ends with all of them.
 """
 
 import logging
-import os
 import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from types import FrameType
 
+from streams.children import end_children, end_with_parent, start_child
 from streams.settings.settings import Settings, load_settings
-from streams.settings.sources import inherited
 from streams.telemetry.logs import set_up_logging
 from streams.worker.process import CAN_T_START, run_worker
 
@@ -23,7 +21,6 @@ _log = logging.getLogger(__name__)
 _PROGRAM = "from streams.worker.supervisor import main; main()"
 _LOOK_S = 0.5
 _RETRY_S = 2.0
-_END_S = 10.0
 
 
 def run_workers(settings: Settings) -> int:
@@ -52,7 +49,7 @@ class _Supervisor:
         while not self._stopping and status == 0:
             time.sleep(_LOOK_S)
             status = self._replace_ended()
-        self._end()
+        end_children(self._processes)
         return status
 
     def _replace_ended(self) -> int:
@@ -70,29 +67,11 @@ class _Supervisor:
     def _start(self, number: int) -> "subprocess.Popen[bytes]":
         settings = self._settings
         port = settings.metrics_port + number if settings.metrics_port else 0
-        return subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-c", _PROGRAM],
-            env=os.environ | settings.as_variables() | {"XFERQ_WORKER_PROCESSES": "1", "XFERQ_METRICS_PORT": str(port)},
-            # Our end of this pipe closes when we end, however: a process that reads its end ends then.
-            stdin=subprocess.PIPE,
-            pass_fds=inherited(),
-            # Ctrl-C on a terminal is for us; we pass it on.
-            start_new_session=True,
-        )
-
-    def _end(self) -> None:
-        for process in self._processes:
-            with suppress(OSError):
-                process.terminate()
-        deadline = time.monotonic() + _END_S
-        for process in self._processes:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        own = {"XFERQ_WORKER_PROCESSES": "1", "XFERQ_METRICS_PORT": str(port)}
+        return start_child([sys.executable, "-c", _PROGRAM], settings.as_variables() | own)
 
 
 def main() -> None:
     """One of the processes; not for people."""
-    sys.exit(run_worker(load_settings(), supervised=True))
+    end_with_parent()
+    sys.exit(run_worker(load_settings()))

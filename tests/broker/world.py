@@ -88,7 +88,9 @@ class World:
         logs = [worker.log for worker in self._workers]
         self.scene.__exit__(kind, error, trace)
         # Nothing that happened here may have met a bug, whatever came of it in the end.
-        bugs = [log[found.start() :][:3_000] for log in logs if (found := re.search("(keeper|worker).failed", log))]
+        bugs = [
+            log[found.start() :][:3_000] for log in logs if (found := re.search("(maintenance|worker).failed", log))
+        ]
         assert not bugs, bugs[0]
 
     def worker(self, **settings: Any) -> WorkerProcess:

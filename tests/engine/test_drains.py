@@ -18,6 +18,7 @@ from tests.engine.profile import PROPERTY
 from tests.engine.world import QUEUES, XFER_QUEUE, World
 from tests.fakes.clock import timeless
 from tests.fakes.faults import Faults
+from tests.fakes.worker import FakeWorker
 
 TOPIC = topic_of(XFER_QUEUE)
 _SECOND = "http://second.example/.xfer.kumomta.internal"
@@ -112,26 +113,31 @@ async def test_a_cancel_does_not_wait_for_the_drains_of_all_that_a_transfer_has_
         Checker(world).check()
 
 
+async def get_stuck(world: World, worker: FakeWorker) -> list[str]:
+    """Cancel some queues, more than a worker drains at a time; when each drain of them has failed once, their names."""
+    stuck = [f"http://stuck{number}.example/.xfer.kumomta.internal" for number in range(8)]
+    kafka = worker.engine.drainer._context.kafka
+    reader = kafka.reader
+
+    async def never(topic: str, *where: Any) -> Any:
+        if "stuck" in topic:
+            await asyncio.sleep(30)
+            raise Unavailable("by script")
+        return await reader(topic, *where)
+
+    kafka.reader = never  # type: ignore[method-assign]
+    for number, queue in enumerate(stuck):
+        world.inject(1, queue)
+        world.cancel(f"stuck{number}", queue, partition=1)
+    await asyncio.sleep(30 * len(stuck))
+    return stuck
+
+
 @timeless
 async def test_drains_whose_attempts_take_long_and_fail_leave_the_first_attempts_of_others_alone() -> None:
-    """Twenty of them, each waiting out its time-outs: their places are not those of what begins."""
+    """Eight of them, each waiting out its time-outs: their places are not those of what begins."""
     async with World(partitions=1, concurrent_drains=2, stalled_ms=10_000_000) as world:
-        stuck = [f"http://stuck{number}.example/.xfer.kumomta.internal" for number in range(20)]
-        worker = world.worker()
-        kafka = worker.engine.drainer._context.kafka
-        reader = kafka.reader
-
-        async def never(topic: str, *where: Any) -> Any:
-            if "stuck" in topic:
-                await asyncio.sleep(30)
-                raise Unavailable("by script")
-            return await reader(topic, *where)
-
-        kafka.reader = never  # type: ignore[method-assign]
-        for number, queue in enumerate(stuck):
-            world.inject(1, queue)
-            world.cancel(f"stuck{number}", queue, partition=1)
-        await asyncio.sleep(30 * len(stuck))  # by then each has failed once
+        await get_stuck(world, world.worker())
         world.inject(3)
         world.cancel()
         began = asyncio.get_running_loop().time()
@@ -153,22 +159,8 @@ async def test_a_topic_that_is_made_again_is_drained_again() -> None:
 @timeless
 async def test_what_has_failed_stays_among_its_kind_when_it_is_asked_for_again_and_when_shares_change() -> None:
     async with World(partitions=1, concurrent_drains=2, stalled_ms=10_000_000) as world:
-        stuck = [f"http://stuck{number}.example/.xfer.kumomta.internal" for number in range(20)]
         worker = world.worker()
-        kafka = worker.engine.drainer._context.kafka
-        reader = kafka.reader
-
-        async def never(topic: str, *where: Any) -> Any:
-            if "stuck" in topic:
-                await asyncio.sleep(30)
-                raise Unavailable("by script")
-            return await reader(topic, *where)
-
-        kafka.reader = never  # type: ignore[method-assign]
-        for number, queue in enumerate(stuck):
-            world.inject(1, queue)
-            world.cancel(f"stuck{number}", queue, partition=1)
-        await asyncio.sleep(30 * len(stuck))
+        stuck = await get_stuck(world, worker)
         shares = worker.engine.shares
         for again in (False, True):
             if again:

@@ -41,6 +41,15 @@ def keys_about(world: World, id: str) -> set[str]:
     return {key.split("/")[0] for key, value in values.items() if value is not None and id in key.split("/")}
 
 
+async def until_forgotten(world: World, id: str, kept: frozenset[str] = frozenset({"outcome", "id"})) -> None:
+    """Wait until only these are left of the command, and see that it stays so through another round of forgetting."""
+    ends_at = asyncio.get_running_loop().time() + 3 * LATER_S
+    while keys_about(world, id) != kept and asyncio.get_running_loop().time() < ends_at:
+        await asyncio.sleep(100)
+    await asyncio.sleep(LATER_S / 3)
+    assert keys_about(world, id) == kept
+
+
 def inject(world: World) -> None:
     """Six messages for either command."""
     world.inject(6)

@@ -59,7 +59,7 @@ async def test_nothing_is_freed_of_what_the_ledger_knows_less_than_the_group(cap
         await world.ledger.record(TOPIC, [(key, None) for key in keys])
         await asyncio.sleep(60)
         assert log.start == 0
-        assert f"keeper.not_freed topic={TOPIC} partitions=[0] error='more of it was claimed" in caplog.text
+        assert f"maintenance.not_freed topic={TOPIC} partitions=[0] error='more of it was claimed" in caplog.text
         # Nor does another claim hide it.
         world.inject(4)
         world.cancel("c2")

@@ -14,6 +14,7 @@ from tests.fakes.clock import timeless
 from tests.fakes.faults import Faults
 from tests.fakes.kafka import FakeKafka
 from tests.fakes.log import Transaction
+from tests.support.examples import some
 
 TOPIC = topic_of(XFER_QUEUE)
 
@@ -139,7 +140,7 @@ async def test_drains_that_wait_for_their_turn_say_so() -> None:
 @timeless
 async def test_a_refusal_has_the_last_word() -> None:
     """It comes just as what it waited for is being written: whatever the moment."""
-    for step in range(60):
+    for step in some(range(60)):
         async with World() as world:
             world.inject(6)
             faults = Faults(step)

@@ -205,9 +205,11 @@ class World:
 
     async def until(self, condition: Callable[[], bool], within_s: float = 600.0) -> None:
         """Wait for it to become true."""
+        pause_s = 0.05
         async with asyncio.timeout(within_s):
             while not condition():
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 1.02, 1.0)  # whoever waits for an hour need not know to the tenth
 
     async def ended(self, *ids: str, within_s: float = 600.0) -> Status:
         """Wait until the recorded status of all these commands is done or refused; the last one's."""

@@ -3,6 +3,7 @@
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from streams.errors import Fenced, OutcomeUnknown, Unavailable
 
@@ -26,6 +27,17 @@ class Standstill:
         self.over = asyncio.Event()
 
 
+@dataclass(slots=True, eq=False)
+class _Script:
+    """What happens at points whose name contains `pattern`: `times` times, each once `after` of them were passed."""
+
+    pattern: str
+    error: BaseException
+    after: int
+    times: int
+    passed: int = 0
+
+
 class Faults:
     """The points that one process passes, and what happens at them.
 
@@ -40,7 +52,7 @@ class Faults:
         """The longest time that a call takes; 0 for none."""
         self._random = random.Random(seed)
         self._at: dict[int, BaseException] = {}
-        self._on: list[tuple[str, BaseException, int]] = []
+        self._on: list[_Script] = []
         self._standstills: list[tuple[str, int, Standstill]] = []
 
     def at(self, index: int, error: str | BaseException) -> None:
@@ -50,7 +62,7 @@ class Faults:
     def on(self, point: str, error: str | BaseException, *, after: int = 0, times: int = 1) -> None:
         """Raise at a point whose name contains `point`: `times` times, once it was passed `after` times."""
         error = ERRORS[error]() if isinstance(error, str) else error
-        self._on += [(point, error, after)] * times
+        self._on.append(_Script(point, error, after, times))
 
     def stand_still(self, point: str, *, after: int = 0) -> Standstill:
         """Stop at the next point whose name contains `point`, behind `after` others, until its event `over` is set."""
@@ -95,11 +107,13 @@ class Faults:
             raise Crash("gone")
 
     def _scripted(self, name: str) -> BaseException | None:
-        for number, (pattern, error, after) in enumerate(self._on):
-            if pattern in name:
-                if after:
-                    self._on[number] = (pattern, error, after - 1)
-                    return None
-                del self._on[number]
-                return error
-        return None
+        script = next((script for script in self._on if script.pattern in name), None)
+        if script is None:
+            return None
+        if script.passed < script.after:
+            script.passed += 1
+            return None
+        script.passed, script.times = 0, script.times - 1
+        if not script.times:
+            self._on.remove(script)
+        return script.error

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
+from streams.records import TopicPartition
 from tests.fakes.log import Transaction
 
-Where = tuple[str, int]
 _SESSION_S = 10.0
 
 
@@ -41,8 +41,8 @@ class Group:
         self.holder: str | None = None
         self._holder_lives: Callable[[], bool] = lambda: True
         self._holder_died_at: float | None = None
-        self._offsets: dict[Where, _Committed] = {}
-        self._pending: dict[Transaction, dict[Where, _Committed]] = {}
+        self._offsets: dict[TopicPartition, _Committed] = {}
+        self._pending: dict[Transaction, dict[TopicPartition, _Committed]] = {}
         self._length = 0
         self._joined = 0
 
@@ -89,7 +89,7 @@ class Group:
 
     # ---- offsets
 
-    def commit(self, member: str | None, generation: int, offsets: Mapping[Where, int]) -> None:
+    def commit(self, member: str | None, generation: int, offsets: Mapping[TopicPartition, int]) -> None:
         """A plain commit; without a member it counts in an empty group only.
 
         Raises:
@@ -103,7 +103,7 @@ class Group:
         self._offsets |= self._appended(offsets)
 
     def commit_pending(
-        self, transaction: Transaction, offsets: Mapping[Where, int], claimed: Collection[Where] = ()
+        self, transaction: Transaction, offsets: Mapping[TopicPartition, int], claimed: Collection[TopicPartition] = ()
     ) -> None:
         """A transaction's offsets: accepted from anybody, in force with its marker."""
         transaction.missing.add(self)
@@ -129,7 +129,7 @@ class Group:
         there = self._offsets.get((topic, partition))
         return there.offset if there is not None and there.is_claims else None
 
-    def is_pending(self, where: Where) -> bool:
+    def is_pending(self, where: TopicPartition) -> bool:
         """Whether a transaction without a marker commits this one."""
         return any(where in offsets for offsets in self._pending.values())
 
@@ -144,6 +144,6 @@ class Group:
         """The topic was deleted."""
         self._offsets = {where: committed for where, committed in self._offsets.items() if where[0] != topic}
 
-    def _appended(self, offsets: Mapping[Where, int]) -> dict[Where, _Committed]:
+    def _appended(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, _Committed]:
         self._length += 1
         return {where: _Committed(offset, self._length) for where, offset in offsets.items()}

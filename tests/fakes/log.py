@@ -45,18 +45,25 @@ class Changes:
     def notify(self) -> None:
         """It has changed."""
         for future in self._waiting:
-            if not future.done():
-                future.set_result(None)
+            _end(future)
         self._waiting.clear()
 
     async def wait(self, within_s: float) -> None:
         """Wait for it, but not longer."""
-        future = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        timer = loop.call_later(within_s, _end, future)
         self._waiting.add(future)
         try:
-            await asyncio.wait([future], timeout=within_s)
+            await future
         finally:
+            timer.cancel()
             self._waiting.discard(future)
+
+
+def _end(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 class PartitionLog:
@@ -78,7 +85,7 @@ class PartitionLog:
     @property
     def stable_end(self) -> int:
         """The last stable offset: the first one of the earliest transaction without a marker here."""
-        return min(self._open.values(), default=self.end)
+        return min(self._open.values()) if self._open else self.end
 
     def append(
         self,

@@ -83,15 +83,15 @@ class FakeTail:
                 await topic.changes.wait(left_s)
 
     def _fetch(self, topic: FakeTopic) -> list[FakeRecord]:
-        followed = self._positions.keys() - self._left
-        missing = {p for p in followed if not topic.logs[p].start <= self._positions[p] <= topic.logs[p].end}
+        followed = [(p, topic.logs[p], at) for p, at in sorted(self._positions.items()) if p not in self._left]
+        missing = {partition for partition, log, at in followed if not log.start <= at <= log.end}
         if missing:
             raise OutOfRange(f"{self._topic}: no such offsets: {sorted(missing)}", missing)
         found: list[FakeRecord] = []
-        for partition in sorted(followed):
-            log = topic.logs[partition]
-            found += log.records(self._positions[partition], log.end)
-            self._positions[partition] = max(log.stable_end, self._positions[partition])
+        for partition, log, at in followed:
+            if at < log.stable_end:
+                found += log.records(at, log.end)
+                self._positions[partition] = log.stable_end
         return found
 
     async def positions(self, partitions: Iterable[int]) -> dict[int, int]:

@@ -7,7 +7,7 @@ log in which records stay undecided until their transaction's marker comes, each
 of a transaction are pending at the group's coordinator until its marker comes there, and lose against a plain commit
 that came behind them. Claimers are workers that have a command: pc "idle" is a worker without one, Take steps 1 to 3,
 "evict" step 4, "snapshot" 5, "commit" 6, "look" and "put" 7, "done" 8. A worker may stop at each step: for ever
-(Crash), or for as long as others need to do all of it (a zombie: it just does not take its turn). The keeper's guard
+(Crash), or for as long as others need to do all of it (a zombie: it just does not take its turn). The guard of heads
 is the command "guard". One broker may be cut off from the controller (Cut): another one leads the ledger from then
 on, and takes all that is written to it; the first one does not know it, and whoever asks it reads `zombie`, the log
 of that moment, to its end; and where it was the group's coordinator, the offset of that moment. A claimer may ask either
@@ -256,7 +256,7 @@ Take(c, k) ==
     /\ IF k \in acked THEN Spend("redeliveries")
        ELSE IF owner # None THEN Spend("fences") ELSE UNCHANGED left
 
-\* streams/worker/keeper.py: the committed offset lies below a claim.
+\* streams/worker/head_guard.py: the committed offset lies below a claim.
 Look(c) ==
     /\ IsStable /\ committed < HeadOf(Visible) /\ HeadOf(Visible) > 0
     /\ Start(c, Guard)

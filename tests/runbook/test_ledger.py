@@ -98,12 +98,12 @@ async def test_the_ledger_is_lost_without_a_backup(own: Installation) -> None:
     forgets(own)
     own.moves(space_s=0.2)
     worker = await asyncio.to_thread(own.starts_worker)
-    await asyncio.to_thread(worker.says, f"keeper.not_freed topic={other.topic} partitions=[0, 1, 2, 3]")
+    await asyncio.to_thread(worker.says, f"maintenance.not_freed topic={other.topic} partitions=[0, 1, 2, 3]")
     assert set(checker.log_starts(scene.servers, other.topic).values()) == {0}
     other.commit(other.committed())
     ends = checker.log_ends(scene.servers, other.topic)
     await asyncio.to_thread(wait_until, lambda: checker.log_starts(scene.servers, other.topic) == ends)
-    assert worker.log.count(f"keeper.not_freed topic={other.topic}") == 1  # it was tried again and again
+    assert worker.log.count(f"maintenance.not_freed topic={other.topic}") == 1  # it was tried again and again
     scene.cancel("again")
     ledger = await asyncio.to_thread(scene.done)
     assert (ledger.status("again") or {})["restored"] == 400
@@ -172,7 +172,7 @@ def test_workers_are_replaced_one_by_one_and_a_later_version_leaves_its_mark(ins
     queue.put(*queue.messages(8))
     assert queue.cancelled()["restored"] == 8
     assert "ledger.unreadable_record" in installation.worker.log
-    installation.worker.says(f"keeper.not_freed topic={queue.topic}")
+    installation.worker.says(f"maintenance.not_freed topic={queue.topic}")
     assert set(checker.log_starts(scene.servers, queue.topic).values()) == {0}
     assert len(queue.restored()) == 16
 

@@ -63,7 +63,7 @@ def test_metrics_that_are_named_exist() -> None:
 
 
 def test_events_that_are_named_exist() -> None:
-    named = set(re.findall(r"`((?:drain|claim|command|worker|keeper|ledger|api)\.[a-z_]+)", TEXT))
+    named = set(re.findall(r"`((?:drain|claim|command|worker|maintenance|ledger|api)\.[a-z_]+)", TEXT))
     assert len(named) > 8
     for event in named:
         assert f'"{event}' in sources(), event

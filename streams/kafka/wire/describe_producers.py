@@ -13,6 +13,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.types import CompactArray, Int16, Int32, Int64, TaggedFields, UnsignedVarInt32
 
 from streams.kafka.wire.request import NUMBERS, TEXT, FlexibleRequest, partitions, structure
+from streams.records import TopicPartition
 
 _producer = struct.Struct(">qiiqiqB")
 
@@ -68,7 +69,7 @@ class DescribeProducers(FlexibleRequest):
 
 async def open_transactions(
     client: AIOKafkaClient, node: int, producer_id: int, partitions: Mapping[str, Collection[int]]
-) -> dict[tuple[str, int], int | aio.KafkaError | None]:
+) -> dict[TopicPartition, int | aio.KafkaError | None]:
     """Where a producer has a transaction open, as the leader of these partitions knows it.
 
     Returns for each (topic, partition) the offset at which the transaction begins, None where there is none, or why
@@ -77,7 +78,7 @@ async def open_transactions(
     Raises:
         aiokafka.errors.KafkaError: the node can't be asked.
     """
-    found: dict[tuple[str, int], int | aio.KafkaError | None] = {}
+    found: dict[TopicPartition, int | aio.KafkaError | None] = {}
     answer = await client.send(node, DescribeProducers(partitions))
     for topic, described, _ in answer.topics:
         for partition, code, _, producers, _ in described:

@@ -1,4 +1,4 @@
-"""The folders of whoever runs xferq, as the XDG Base Directory Specification has them."""
+"""The folders of the user who runs xferq, as the XDG Base Directory Specification has them."""
 
 import os
 from pathlib import Path
