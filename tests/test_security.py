@@ -3,9 +3,9 @@
 import base64
 import json
 import logging
+import os
 import shlex
 import ssl
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -22,7 +22,7 @@ from streams.kafka.token_command import TokenCommand
 from streams.settings.settings import Settings, load_settings
 from streams.telemetry.logs import set_up_logging
 from streams.worker.agents import _credentials
-from streams.worker.supervisor import _Supervisor
+from streams.worker.supervisor import run_workers
 from tests.api.processes import environment, xferq
 from tests.broker.secured import KEY_PASSWORD, SECRET, Certificates, certificates, token_command
 
@@ -171,11 +171,12 @@ def test_a_child_reads_secrets_where_its_parent_did(monkeypatch: pytest.MonkeyPa
     file = tmp_path / "x.toml"
     file.write_text(f"{name} = {json.dumps(SECRET)}")
     monkeypatch.setenv("XFERQ_CONFIG", str(file))
-    started: dict[str, Any] = {}
-    monkeypatch.setattr(subprocess, "Popen", lambda command, **more: started.update(more, command=command))
-    _Supervisor(load_settings(kafka_ca_file="a", log_meta=("x",)))._start(0)
-    assert not [word for word in (*started["env"].values(), *started["command"]) if SECRET in word]
-    for variable, value in started["env"].items():
+    started: list[Any] = []
+    monkeypatch.setattr(os, "execve", lambda *arguments: started.extend(arguments))
+    run_workers(load_settings(kafka_ca_file="a", log_meta=("x",)))
+    _, command, variables = started
+    assert not [word for word in (*variables.values(), *command) if SECRET in word]
+    for variable, value in variables.items():
         if variable.startswith("XFERQ_"):
             monkeypatch.setenv(variable, value)
     child = load_settings()

@@ -159,9 +159,7 @@ def worker(
     """
     from streams.worker.supervisor import run_workers
 
-    if with_parent:
-        end_with_parent()
-    raise typer.Exit(run_workers(with_kafka(load_settings(worker_processes=processes))))
+    run_workers(with_kafka(load_settings(worker_processes=processes)), with_parent=with_parent)
 
 
 @contextmanager

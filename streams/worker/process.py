@@ -5,12 +5,14 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Coroutine
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from streams.children import end_with_parent
 from streams.errors import Misconfigured, Unavailable, XferqError
 from streams.kafka.cluster import Cluster
 from streams.kafka.elections import require_clean_elections
@@ -20,7 +22,7 @@ from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
 from streams.kafka.worker_group import require_one_version
 from streams.lookup import believe
-from streams.settings.settings import Settings
+from streams.settings.settings import Settings, load_settings
 from streams.telemetry.health import Health
 from streams.telemetry.logs import complain, set_up_logging
 from streams.telemetry.metrics import show_health
@@ -30,10 +32,9 @@ from streams.worker.engine import Engine
 from streams.worker.memory import tune_memory
 from streams.worker.probes import Probes, serve_probes
 from streams.worker.queue_watch import QueueWatch
+from streams.worker.supervisor import CAN_T_START
 
 _log = logging.getLogger(__name__)
-CAN_T_START = 1
-"""The exit status where no retry helps until a person changes something."""
 CRASHED = 75
 """The exit status where another start may well help (EX_TEMPFAIL)."""
 _EDGE_S = 5.0
@@ -55,6 +56,12 @@ _END_S = 9.5
 """After so long a worker that was told to stop ends for sure."""
 _TRACES_S = 2.0
 """How long the last spans may take, of the time that is left."""
+
+
+def main() -> None:
+    """One of a supervisor's processes; not for people."""
+    end_with_parent()
+    sys.exit(run_worker(load_settings()))
 
 
 def run_worker(settings: Settings) -> int:

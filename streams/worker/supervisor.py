@@ -6,35 +6,64 @@ ends with all of them.
 """
 
 import logging
+import os
 import signal
 import subprocess
 import sys
 import time
 from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
 
 from streams.children import end_children, end_with_parent, start_child
-from streams.settings.settings import Settings, load_settings
+from streams.settings.sources import inherited
 from streams.telemetry.logs import set_up_logging
-from streams.worker.process import CAN_T_START, run_worker
+
+if TYPE_CHECKING:
+    from streams.settings.settings import Settings
 
 _log = logging.getLogger(__name__)
-_PROGRAM = "from streams.worker.supervisor import main; main()"
+CAN_T_START = 1
+"""A worker's exit status where no retry helps until a person changes something."""
+_SUPERVISOR = "from streams.worker.supervisor import main; main()"
+_WORKER = "from streams.worker.process import main; main()"
 _LOOK_S = 0.5
 _RETRY_S = 2.0
 
 
-def run_workers(settings: Settings) -> int:
-    """Run `settings.worker_processes` workers until SIGTERM or SIGINT; the exit status."""
-    set_up_logging(settings.log_level, settings.log_format)
-    supervisor = _Supervisor(settings)
+def run_workers(settings: "Settings", *, with_parent: bool = False) -> NoReturn:
+    """Run `settings.worker_processes` workers until SIGTERM or SIGINT; the process ends with their exit status.
+
+    Another program takes this one's place, which imports nothing of the application: that would be 60 MB for nothing.
+    `with_parent` lets it end as soon as its parent does.
+    """
+    for number in inherited():
+        os.set_inheritable(number, True)
+    own = (settings.worker_processes, settings.metrics_port, settings.log_level, settings.log_format, int(with_parent))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(  # noqa: S606 - our own program
+        sys.executable,
+        [sys.executable, "-c", _SUPERVISOR, *map(str, own)],
+        {**os.environ, **settings.as_variables()},
+    )
+
+
+def main() -> NoReturn:
+    """The supervisor's program; not for people."""
+    processes, metrics_port, level, form, with_parent = sys.argv[1:]
+    set_up_logging(level, form)
+    if int(with_parent):
+        end_with_parent()
+    supervisor = _Supervisor(int(processes), int(metrics_port))
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, supervisor.stop)
-    return supervisor.run()
+    sys.exit(supervisor.run())
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, processes: int, metrics_port: int) -> None:
+        self._count = processes
+        self._metrics_port = metrics_port
         self._stopping = False
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -43,7 +72,7 @@ class _Supervisor:
 
     def run(self) -> int:
         """Until told to stop, or until a process can't even start."""
-        for number in range(self._settings.worker_processes):
+        for number in range(self._count):
             self._processes.append(self._start(number))
         status = 0
         while not self._stopping and status == 0:
@@ -65,13 +94,6 @@ class _Supervisor:
         return 0
 
     def _start(self, number: int) -> "subprocess.Popen[bytes]":
-        settings = self._settings
-        port = settings.metrics_port + number if settings.metrics_port else 0
+        port = self._metrics_port + number if self._metrics_port else 0
         own = {"XFERQ_WORKER_PROCESSES": "1", "XFERQ_METRICS_PORT": str(port)}
-        return start_child([sys.executable, "-c", _PROGRAM], settings.as_variables() | own)
-
-
-def main() -> None:
-    """One of the processes; not for people."""
-    end_with_parent()
-    sys.exit(run_worker(load_settings()))
+        return start_child([sys.executable, "-c", _WORKER], own)

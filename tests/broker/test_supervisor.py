@@ -86,6 +86,12 @@ def test_processes_start_and_all_end_on_sigterm(settings: Settings, tmp_path: Pa
         assert not any(map(is_alive, children))
 
 
+def test_the_supervisor_has_nothing_of_the_application_in_memory() -> None:
+    program = "import sys, streams.worker.supervisor; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"pydantic", "aiokafka", "faust", "asyncio", "orjson", "prometheus_client", "streams.kafka"} & {*found}
+
+
 def test_a_killed_process_is_started_again(settings: Settings, tmp_path: Path) -> None:
     with supervisor(settings, tmp_path) as (process, log):
         wait_until(lambda: started(log) == 2)
