@@ -20,7 +20,7 @@ from streams.broker import EmbeddedBroker
 from streams.broker.jars import KAFKA_VERSION
 from tests.bench.claims import at_once, claims, new_queues, small
 from tests.bench.contenders import contenders
-from tests.bench.drains import OURS, Shape, compare
+from tests.bench.drains import OURS, Broker, Shape, compare
 from tests.bench.posts import posts
 from tests.bench.shapes import measure_shapes
 from tests.bench.tables import claim_table, drain_table, posts_table, queues_table, shapes_table, transfers_table
@@ -48,11 +48,12 @@ async def run(options: argparse.Namespace) -> None:
     _console.print(f"on {results['machine']}, the broker on the same cores")
     with EmbeddedBroker(heap_mb=1024) as broker:
         bootstrap = broker.bootstrap_servers
+        measured = Broker(bootstrap, broker.java_pid)
         if "drain" in options.only:
             _console.print(f"drain: {shape}")
             chosen = contenders(options.contenders or ())
             results["drain"] = await compare(
-                bootstrap, shape, chosen, rounds=options.rounds, warm_up=warm_up, say=_console.print
+                measured, shape, chosen, rounds=options.rounds, warm_up=warm_up, say=_console.print
             )
             _console.print(drain_table(results["drain"]))
         if "claim" in options.only:
@@ -83,7 +84,7 @@ async def run(options: argparse.Namespace) -> None:
             _console.print(queues_table(results["new_queues"]))
         if "shapes" in options.only:
             results["shapes"] = await measure_shapes(
-                bootstrap,
+                measured,
                 shape,
                 contenders(options.contenders or [OURS]),
                 rounds=options.rounds,
@@ -112,7 +113,7 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", help="words of the names of the shapes that are measured")
     parser.add_argument("--messages", type=int, help="in the drain and in most shapes (200,000)")
     parser.add_argument("--size", type=int, default=2048, help="of a message's body, in bytes")
-    parser.add_argument("--transaction", type=int, default=1_000, help="most messages in a transaction, for everybody")
+    parser.add_argument("--transaction", type=int, default=10_000, help="most messages in a transaction, for everybody")
     parser.add_argument("--rounds", type=int, help="of each (3)")
     parser.add_argument("--deep", type=int, help="messages in the deep queue of the claim (1,000,000)")
     parser.add_argument("--quick", action="store_true", help="small numbers: whether it runs, not how fast")

@@ -93,7 +93,7 @@ async def new_queues(bootstrap: str, queues: int, messages: int) -> dict[str, An
             seconds = []
             for id in ("first", "second"):
                 await world.filled(messages, queues=queues)
-                seconds.append((await world.cancel(id))[1])
+                seconds.append((await world.cancel(id))[1].seconds)
     return {
         "queues": queues,
         "messages": messages,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from tests.bench.drains import LIMIT, OURS
+from tests.bench.drains import LIMITS, OURS
 from tests.bench.tables import ranked
 
 _RESULTS = Path("bench-results")
@@ -20,7 +20,7 @@ _TOP = 34
 _NAMES = 150
 _BARS = 420
 _NUMBERS = 150
-_COLOURS = {OURS: "#1a7f5a", LIMIT: "#c9c9c9"}
+_COLOURS = {OURS: "#1a7f5a", **dict.fromkeys(LIMITS, "#c9c9c9")}
 _COLOUR = "#6b8fb8"
 
 
@@ -51,7 +51,7 @@ def markdown(results: dict[str, Any]) -> str:
     for name, found in ranked(drain["contenders"]):
         rates = found["rates"]
         ratio = drain["ratios"].get(name)
-        shown = "" if ratio is None else f"{ratio:.0%} of it" if name == LIMIT else f"{ratio:.2f} times it"
+        shown = "" if ratio is None else f"{ratio:.0%} of it" if name in LIMITS else f"{ratio:.2f} times it"
         label = f"**{name}**" if name == OURS else name
         lines.append(
             f"| {label} | {statistics.median(rates):,.0f} | {min(rates):,.0f} to {max(rates):,.0f} | {shown} "

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.bench.contenders.contender import Contender
-from tests.bench.drains import Say, Shape, compare
+from tests.bench.drains import Broker, Say, Shape, compare
 
 # Of one shape at most; and at least so many messages, whatever their size.
 _MOST_BYTES = 400 << 20
@@ -18,7 +18,7 @@ _PARTITIONS = (1, 4, 16)
 _DEPTHS = (10_000, 1_000_000, 5_000_000)
 _DEEP_SIZE = 256
 """Of the bodies there: five million of two kilobytes, moved once, would be thirty gigabytes."""
-_TRANSACTIONS = (100, 10_000)
+_TRANSACTIONS = (100, 1_000)
 _PROCESSES = (1, 2, 4)
 _METADATA = 4_096
 _COMPRESSIONS = ("none", "lz4", "zstd")
@@ -53,7 +53,7 @@ def shapes(standard: Shape, *, quick: bool) -> Iterator[tuple[str, Shape]]:
 
 
 async def measure_shapes(
-    bootstrap: str,
+    broker: Broker,
     standard: Shape,
     contenders: Sequence[Contender],
     *,
@@ -69,7 +69,7 @@ async def measure_shapes(
         if only and not any(word in name for word in only):
             continue
         say(f"shape: {name} ({shape.messages:,} messages)")
-        found[name] = await compare(bootstrap, shape, contenders, rounds=rounds, warm_up=warm_up, say=say)
+        found[name] = await compare(broker, shape, contenders, rounds=rounds, warm_up=warm_up, say=say)
     return found
 
 

@@ -26,7 +26,7 @@ _CREATED_MS = 1_790_000_000_000
 _COPIES = {"message-copier"}
 _IN_ANOTHER_BROKER = {"rabbitmq-shovel"}
 """Those that look at it themselves, after the clock has stopped, where it is as few messages as here."""
-_ELSEWHERE = {"limit"}
+_ELSEWHERE = {"bare-limit"}
 """Those that write to other queues' topics than the messages' own."""
 
 SCHEDULES: list[dict[str, object] | None] = [

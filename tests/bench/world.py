@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -27,6 +26,7 @@ from streams.ledger.ledger import Ledger
 from streams.settings.settings import Settings
 from tests.bench.contenders.contender import NODE_ID, REASON, Job, Ranges, Source, parallel
 from tests.bench.load import XFER_QUEUE, fill, scheduled_queues
+from tests.bench.stopwatch import Measured, Stopwatch, family_of, processor_s
 
 _numbers = itertools.count(1)
 _LOG_PARTITIONS = 4
@@ -37,11 +37,20 @@ _DELETED_AT_ONCE = 500
 class World:
     """One measurement's settings, topics and messages; `cancel` drives a worker through it."""
 
-    def __init__(self, bootstrap: str, *, partitions: int = 4, transaction: int | None = None, **settings: Any) -> None:
+    def __init__(
+        self,
+        bootstrap: str,
+        *,
+        broker_pid: int | None = None,
+        partitions: int = 4,
+        transaction: int | None = None,
+        **settings: Any,
+    ) -> None:
         """Names and settings; nothing is made yet.
 
         Args:
             bootstrap: the broker.
+            broker_pid: its process, where its time is to be measured.
             partitions: of the xfer queue.
             transaction: most messages in a transaction, for every contender; None for xferq's default.
             settings: of xferq, in place of its defaults.
@@ -64,6 +73,7 @@ class World:
             **settings,
         )
         self.bootstrap = bootstrap
+        self.stopwatch = Stopwatch(broker_pid)
         self.partitions = partitions
         self.queue = XFER_QUEUE.replace("bench", name)
         self.topic = topic_of(self.queue)
@@ -223,18 +233,21 @@ class World:
         while any(self.ledger.status(status.id).state not in ENDED for status in self.ledger.statuses()):  # type: ignore[union-attr]
             await asyncio.sleep(0.1)
 
-    async def cancel(self, id: str, queue: str | None = None) -> tuple[Status, float]:
-        """Cancel the transfer; the status at its end and the seconds from the claim to it."""
+    async def cancel(
+        self, id: str, queue: str | None = None, worker: "Process | None" = None
+    ) -> tuple[Status, Measured]:
+        """Cancel the transfer; the status at its end, and what the worker took from the claim to it."""
         queue = queue or self.queue
         command = CancelCommand(queue_name=queue, reason=REASON, id=id)
         await self.cluster.publish(self.settings.commands_topic, [(queue.encode(), command.to_bytes())])
-        claimed_at = None
+        is_claimed = False
         while True:
             status = self.ledger.status(id)
-            if claimed_at is None and status is not None and status.state in ("claimed", "done"):
-                claimed_at = time.perf_counter()
+            if not is_claimed and status is not None and status.state in ("claimed", *ENDED):
+                is_claimed = True
+                self.stopwatch.start([] if worker is None else [worker.pid])
             if status is not None and status.state in ENDED:
-                return status, time.perf_counter() - (claimed_at or time.perf_counter())
+                return status, self.stopwatch.stop()
             await asyncio.sleep(0.002)
 
 
@@ -244,18 +257,18 @@ class Process:
     def __init__(self, process: "subprocess.Popen[bytes]") -> None:
         self._process = process
 
+    @property
+    def pid(self) -> int:
+        """Of the first of them."""
+        return self._process.pid
+
     def cpu_s(self) -> float:
         """The processor time that it and its children have taken so far, in seconds (Linux)."""
-        ticks = [Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[11:13] for one in self._processes()]
-        return sum(int(part) for parts in ticks for part in parts) / os.sysconf("SC_CLK_TCK")
-
-    def _processes(self) -> list[str]:
-        pid = self._process.pid
-        return [str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return processor_s(family_of(self.pid))
 
     def peak_memory_mb(self) -> float:
         """The most resident memory that it and its children have had, in MB (Linux)."""
-        statuses = [Path(f"/proc/{one}/status").read_text() for one in self._processes()]
+        statuses = [Path(f"/proc/{one}/status").read_text() for one in family_of(self.pid)]
         return sum(int(found[1]) / 1024 for status in statuses if (found := re.search(r"VmHWM:\s+(\d+) kB", status)))
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tests.bench.contenders.contender import Contender
 from tests.bench.contenders.java import java_contenders
-from tests.bench.contenders.limit import Limit
+from tests.bench.contenders.limit import BareLimit, Limit
 from tests.bench.contenders.python_loops import AiokafkaLoop, ConfluentLoop
 from tests.bench.contenders.shovel import Shovel
 from tests.bench.contenders.worker import XferqWorker
@@ -23,6 +23,7 @@ def contenders(names: Sequence[str] = ()) -> list[Contender]:
         *java_contenders(),
         Shovel(),
         Limit(),
+        BareLimit(),
     ]
     by_name = {contender.name: contender for contender in every}
     if unknown := set(names) - by_name.keys():

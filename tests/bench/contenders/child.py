@@ -8,12 +8,12 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import IO
 
 from tests.bench.contenders.contender import Drained, Job, Source
+from tests.bench.stopwatch import Stopwatch
 
 _TIMEOUT_S = 900.0
 _TAIL = 2000
@@ -28,19 +28,20 @@ class ContenderFailed(Exception):
     """A process ended before it was done; the text has the end of what it said."""
 
 
-def run_children(commands: Sequence[tuple[Sequence[str], Job]], *, timeout_s: float = _TIMEOUT_S) -> Drained:
-    """Run commands side by side; the seconds from the common GO until the last one is done."""
+def run_children(
+    commands: Sequence[tuple[Sequence[str], Job]], stopwatch: Stopwatch, *, timeout_s: float = _TIMEOUT_S
+) -> Drained:
+    """Run commands side by side; what they took from the common GO until the last one is done."""
     with ExitStack() as stack:
         children = [stack.enter_context(_Child(command, job, timeout_s)) for command, job in commands]
         for child in children:
             child.expect("READY")
+        stopwatch.start([child.pid for child in children])
         for child in children:
             child.send("GO")
-        started = time.perf_counter()
         done = [json.loads(child.expect("DONE")) for child in children]
-        seconds = time.perf_counter() - started
         return Drained(
-            seconds=seconds,
+            stopwatch.stop(),
             messages=sum(one["messages"] for one in done),
             transactions=sum(one["transactions"] for one in done),
         )
@@ -76,6 +77,10 @@ class _Child:
         self._timer.daemon = True
         self._timer.start()
         self.send(job.to_json())
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def __enter__(self) -> "_Child":
         return self

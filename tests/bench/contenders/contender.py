@@ -5,6 +5,8 @@ import os
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from tests.bench.stopwatch import Measured
+
 if TYPE_CHECKING:
     from tests.bench.world import World
 
@@ -78,7 +80,7 @@ class Job:
 class Drained:
     """What came of it; `transactions` is None where nobody counted them."""
 
-    seconds: float
+    measured: Measured
     messages: int
     transactions: int | None = None
     memory_mb: float | None = None

@@ -46,7 +46,7 @@ class JavaLoop:
         """Run the process."""
         job = await world.job(self.name)
         command = await asyncio.to_thread(java_loop_command, self._main_class)
-        return await asyncio.to_thread(run_children, [(command, job)])
+        return await asyncio.to_thread(run_children, [(command, job)], world.stopwatch)
 
 
 def java_contenders() -> list[JavaLoop]:

@@ -1,11 +1,20 @@
-"""The limit: the same bytes in the same transactions, ready before the clock runs."""
+"""The limits: the same messages in the same transactions, ready before the clock runs."""
 
 from tests.bench.contenders.python_loops import PythonLoop
 
 
 class Limit(PythonLoop):
-    """Large batches that are ready are written while the source is read undecoded; what is left to it is xferq's."""
+    """The batches of a drain, byte for byte and for the same partitions, while the source is read undecoded."""
 
     name = "limit"
-    remark = "batches built beforehand"
+    remark = "the same batches, built beforehand"
     module = "tests.bench.contenders.limit_loop"
+
+
+class BareLimit(PythonLoop):
+    """The same records in as few batches as can be: what Kafka and the network take for so many bytes."""
+
+    name = "bare-limit"
+    remark = "as few batches as can be, built beforehand"
+    module = "tests.bench.contenders.limit_loop"
+    arguments = ("few",)

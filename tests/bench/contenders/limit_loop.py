@@ -1,12 +1,14 @@
 """The limit's process: reads the range without decoding a record, and writes batches that are ready.
 
 All that goes into a transaction of xferq's drain goes into one here: the restored messages and their log records,
-byte for byte. But they are built before the clock runs, in as few batches as can be, so that what is left is what
-Kafka and aiokafka take for so many bytes in so many transactions.
+byte for byte, in the same batches for the same partitions. But they are built before the clock runs, so that what is
+left is what Kafka and aiokafka take for them. With `few`, they are in as few batches as can be, whichever their
+messages' own queues are: what Kafka and aiokafka take for so many bytes.
 """
 
 import asyncio
 import struct
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import cycle
@@ -23,13 +25,14 @@ from streams.records import Batch, Header, Record, Write
 from streams.settings.settings import Settings
 from tests.bench.contenders.child import Ready, serve
 from tests.bench.contenders.contender import Job, Source
-from tests.bench.contenders.loops import LOG_HEADERS, claim_of
+from tests.bench.contenders.loops import claim_of
 
 BATCH_BYTES = 960 << 10
 _FETCH_BYTES = 8 << 20
 _BATCH_HEADER = struct.Struct(">qi")
 _LAST_DELTA = struct.Struct(">i")
 _LAST_DELTA_AT = 23
+_FEW = sys.argv[1:] == ["few"]
 
 
 def drain(job: Job, source: Source, tag: str, ready: Ready) -> tuple[int, int]:
@@ -75,36 +78,43 @@ async def _prebuilt(
     transform = Restore(claim_of(source), node_id=job.node_id)
     now = datetime.now(UTC)
     moved = [(record, transform(record, now)) for record in records]
-    queues = cycle(sorted({topic_of(message.queue) for _, message in moved}))
-    await producer.partitions({*(topic_of(message.queue) for _, message in moved), source.log_topic})
+    topics = {topic_of(message.queue) for _, message in moved}
+    await producer.partitions({*topics, source.log_topic})
+    there, log = partition % job.destination_partitions, (source.log_topic, partition % job.log_partitions)
     transactions = []
     for start in range(0, len(moved), job.transaction):
         batches = _Batches(producer)
-        logs = _Batches(producer)
         for record, message in moved[start : start + job.transaction]:
-            batches.add(record.timestamp, record.key, record.value, message.headers)
-            logs.add(None, record.key, message.log, LOG_HEADERS)
-        # Each batch to the next topic, whichever its messages' own are: one for each of them would be more.
-        there = partition % job.destination_partitions
-        writes = [Write(next(queues), there, batch) for batch in batches.all]
-        writes += [Write(source.log_topic, partition % job.log_partitions, batch) for batch in logs.all]
-        transactions.append(writes)
+            home = "" if _FEW else topic_of(message.queue)
+            batches.add((home, there), record.timestamp, record.key, record.value, message.headers)
+            batches.add(log, None, record.key, message.log, message.log_headers)
+        queues = cycle(sorted(topics))
+        transactions.append([Write(topic or next(queues), number, batch) for (topic, number), batch in batches.all])
     return transactions
 
 
 class _Batches:
-    """Records in batches, a new one when the last is full."""
+    """Records in batches by where they go, a new one when the last is full."""
 
     def __init__(self, producer: TransactionalProducer) -> None:
         self._producer = producer
-        self.all: list[Batch] = []
+        self._last: dict[tuple[str, int], Batch] = {}
+        self.all: list[tuple[tuple[str, int], Batch]] = []
 
-    def add(self, timestamp: int | None, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> None:
+    def add(
+        self,
+        where: tuple[str, int],
+        timestamp: int | None,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[Header],
+    ) -> None:
         """One more record."""
-        record = {"timestamp": timestamp, "key": key, "value": value, "headers": headers}
-        if not self.all or self.all[-1].append(**record) is None:  # type: ignore[arg-type]
-            self.all.append(self._producer.batch(BATCH_BYTES))
-            self.all[-1].append(**record)  # type: ignore[arg-type]
+        last = self._last.get(where)
+        if last is None or last.append(timestamp=timestamp, key=key, value=value, headers=headers) is None:
+            last = self._last[where] = self._producer.batch(BATCH_BYTES)
+            last.append(timestamp=timestamp, key=key, value=value, headers=headers)
+            self.all.append((where, last))
 
 
 async def _write(producer: TransactionalProducer, transactions: Sequence[Sequence[Write]]) -> None:

@@ -16,6 +16,7 @@ class PythonLoop:
     name: str
     remark = ""
     module: str
+    arguments: tuple[str, ...] = ()
 
     def why_not(self) -> str | None:
         """Nothing stands in the way: what it needs is what xferq needs."""
@@ -27,8 +28,8 @@ class PythonLoop:
     async def drain(self, world: "World") -> Drained:
         """Run the processes."""
         job = await world.job(self.name)
-        command = python_command(self.module)
-        return await asyncio.to_thread(run_children, [(command, share) for share in job.shares()])
+        command = [*python_command(self.module), *self.arguments]
+        return await asyncio.to_thread(run_children, [(command, share) for share in job.shares()], world.stopwatch)
 
 
 class AiokafkaLoop(PythonLoop):

@@ -7,6 +7,7 @@ from tests.bench.contenders.child import run_children
 from tests.bench.contenders.contender import Drained, Job
 from tests.bench.contenders.java import compiled, java_loop_command
 from tests.bench.contenders.rabbitmq import rabbitmq, server_script
+from tests.bench.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from tests.bench.world import World
@@ -32,10 +33,10 @@ class Shovel:
 
     async def drain(self, world: "World") -> Drained:
         """Start a RabbitMQ, fill it, and move."""
-        return await asyncio.to_thread(_shovelled, await world.job(self.name))
+        return await asyncio.to_thread(_shovelled, await world.job(self.name), world.stopwatch)
 
 
-def _shovelled(job: Job) -> Drained:
+def _shovelled(job: Job, stopwatch: Stopwatch) -> Drained:
     with rabbitmq() as ports:
         command = java_loop_command("ShovelLoop", f"-Dbench.amqp={ports.amqp}", f"-Dbench.http={ports.http}")
-        return run_children([(command, job)])
+        return run_children([(command, job)], stopwatch)

@@ -27,10 +27,10 @@ class XferqWorker:
             await world.cancel("warm-up", queue=world.warm_up_queue)
             await world.shared_out()
             logged = await world.log_end()
-            status, seconds = await world.cancel("drain")
+            status, measured = await world.cancel("drain", worker=worker)
             memory = worker.peak_memory_mb()
         if status.returned:
             raise SystemExit(f"{status.returned} messages were returned: {status.returned_reasons}")
         # A drain's transaction writes to one partition of the log, where it leaves one marker behind the records.
         markers = await world.log_end() - logged - status.restored
-        return Drained(seconds, status.restored, markers, memory)
+        return Drained(measured, status.restored, markers, memory)
