@@ -15,6 +15,7 @@ from streams.drain.drainer import Drainer
 from streams.drain.left_alone import LeftAlone
 from streams.errors import Revoked
 from streams.ledger.ledger import Ledger
+from streams.records import TopicPartition
 from streams.telemetry.health import Health
 
 _log = logging.getLogger(__name__)
@@ -23,8 +24,6 @@ _LATE_S = 3.0
 """A command that waits for its turn for so long is told of it in its status."""
 _LATE_CHECK_S = 1.0
 _TURN = "its turn: this worker drains as many queue partitions as it may at a time (XFERQ_CONCURRENT_DRAINS)"
-Where = tuple[str, int]
-"""A queue partition: its topic, its number."""
 
 
 class Turns:
@@ -35,18 +34,18 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._commands: dict[str, dict[Where, bool]] = {}
-        self._waiting: set[Where] = set()
+        self._commands: dict[str, dict[TopicPartition, bool]] = {}
+        self._waiting: set[TopicPartition] = set()
         self._since: dict[str, float] = {}
         """By command, when it began to wait, or had its last turn."""
 
-    def add(self, command: str, where: Where) -> None:
+    def add(self, command: str, where: TopicPartition) -> None:
         """Let it wait, in the name of the command."""
         self._waiting.add(where)
         self._commands.setdefault(command, {})[where] = True
         self._since.setdefault(command, time.monotonic())
 
-    def next(self) -> Where | None:
+    def next(self) -> TopicPartition | None:
         """Whose turn it is, which waits no more, in nobody's name; None where nothing waits."""
         while self._commands:
             command = next(iter(self._commands))
@@ -61,7 +60,7 @@ class Turns:
                 return where
         return None
 
-    def _first(self, waiting: dict[Where, bool]) -> Where | None:
+    def _first(self, waiting: dict[TopicPartition, bool]) -> TopicPartition | None:
         """Take out the first that has not had its turn in another one's name."""
         while waiting:
             where = next(iter(waiting))
@@ -76,7 +75,7 @@ class Turns:
         self._waiting.clear()
         self._since.clear()
 
-    def late(self, after_s: float) -> list[Where]:
+    def late(self, after_s: float) -> list[TopicPartition]:
         """Of each command that has waited for so long without a turn, whose turn is next; each of them once."""
         now = time.monotonic()
         late = [command for command, since in self._since.items() if now - since >= after_s]
@@ -117,10 +116,10 @@ class Drains:
         self._stopping = False
         self._first = _Line(places)
         self._again = _Line(places)
-        self._at_work: dict[Where, asyncio.Task[None]] = {}
-        self._later: dict[Where, asyncio.TimerHandle] = {}
+        self._at_work: dict[TopicPartition, asyncio.Task[None]] = {}
+        self._later: dict[TopicPartition, asyncio.TimerHandle] = {}
         """What has failed, until it is tried again."""
-        self._news: dict[Where, set[str]] = {}
+        self._news: dict[TopicPartition, set[str]] = {}
         """The commands of ranges that came while their partition was at work."""
         self._recording: asyncio.Task[None] | None = None
         ledger.on_left = self._on_left
@@ -154,7 +153,7 @@ class Drains:
                 self._leave(where)
         self.look()
 
-    def _leave(self, where: Where) -> None:
+    def _leave(self, where: TopicPartition) -> None:
         """Forget it: another worker owns it by now, or has drained it."""
         self._drainer.leave(*where)
         timer = self._later.pop(where, None)
@@ -182,7 +181,7 @@ class Drains:
             line.turns.add(id, where)
             self._continue()
 
-    def _owns(self, where: Where) -> bool:
+    def _owns(self, where: TopicPartition) -> bool:
         return not self._stopping and self._partition_of(*where) in self._share
 
     def _continue(self) -> None:
@@ -194,7 +193,7 @@ class Drains:
                     task = self._at_work[where] = asyncio.create_task(self._attempt(where, line))
                     task.add_done_callback(say_failure)
 
-    async def _attempt(self, where: Where, line: _Line) -> None:
+    async def _attempt(self, where: TopicPartition, line: _Line) -> None:
         """One attempt, with a place; then whatever is left, in its turn."""
         drained: list[str] = []
         again_s: float | None = _AFTER_BUG_S
@@ -212,7 +211,7 @@ class Drains:
         if drained:
             self._after(where[0])
 
-    def _end(self, where: Where, again_s: float | None, news: Collection[str]) -> None:
+    def _end(self, where: TopicPartition, again_s: float | None, news: Collection[str]) -> None:
         if not self._owns(where):
             self._leave(where)
         elif again_s:
@@ -220,7 +219,7 @@ class Drains:
         elif news or again_s is not None:
             self.begin(*where)
 
-    def _try_again(self, where: Where) -> None:
+    def _try_again(self, where: TopicPartition) -> None:
         del self._later[where]
         if self._ledger.unfinished(*where):
             self.begin(*where)
