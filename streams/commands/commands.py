@@ -5,7 +5,6 @@ repeated: a claim is made once per command and queue, a task only announces, a s
 """
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import nullcontext
@@ -18,12 +17,13 @@ from streams.commands.announcements import ITS_TURN, Announcements
 from streams.commands.command_record import CommandRecord
 from streams.commands.ids import Ids, IdTaken
 from streams.commands.outcomes import Outcomes
+from streams.commands.refusals import Refusals
 from streams.commands.transfers import Transfers
 from streams.commands.wait import Wait
 from streams.concurrency.backoff import backoff_s
 from streams.concurrency.keyed_locks import KeyedLocks
 from streams.domain.claim import Claim
-from streams.domain.command import CancelCommand, Command, InvalidCommand, StartCommand, parse_command, position_id
+from streams.domain.command import CancelCommand, Command, StartCommand, parse_command, position_id
 from streams.domain.status import Status, hash_of, name_of
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import drains_partition, topic_of
@@ -66,6 +66,7 @@ class Commands:
         self._transfers = Transfers(kafka, ledger, claimer, results, self.outcomes, self._claim, now)
         self._admission = Admission(ledger, settings)
         self._ids = Ids(ledger)
+        self.refusals = Refusals(ledger, self._ids, self.outcomes)
         self.announcements = Announcements(ledger, self._ids, self._admission, self.parse)
         self._locks = KeyedLocks()  # how many work at a time, the claimer sees to
 
@@ -77,22 +78,6 @@ class Commands:
         """
         fallback = position_id(record.topic, record.partition, record.offset, record.timestamp)
         return parse_command(record.value, fallback_id=fallback)
-
-    async def refuse(self, record: CommandRecord, error: InvalidCommand) -> None:
-        """Record that this is no command; another one that has its id keeps its own status.
-
-        Raises:
-            XferqError: it could not be recorded.
-        """
-        try:
-            await self._ids.take(error.id, hashlib.sha256(record.value or b"").hexdigest())
-        except IdTaken:
-            _log.warning("command.refused id=%s (the id is taken) reason=%r", error.id, error.reason)
-            return
-        await self._ledger.barrier(error.id)
-        if self._ledger.recorded_status(error.id) is None:
-            status = Status(id=error.id, state="waiting", requested_at=record.written_at)
-            await self.outcomes.refuse_invalid(status, error.reason)
 
     async def run(
         self,
