@@ -26,6 +26,8 @@ from streams.settings.settings import Settings
 
 _TIMEOUT_S = 60.0
 _CONNECT_S = 5.0
+_LEAST_S = 2.0
+"""For one answer, however little time there is."""
 _POLL_S = (0.1, 0.2, 0.5)
 _PATIENCE_S = 60.0
 _LATEST = 1000
@@ -138,17 +140,18 @@ class ApiClient:
 
         Raises:
             Refused: the API knows no such command, or does not let us in.
-            Unavailable: it has not ended within the time, or the API is away for a minute. The command goes on.
+            Unavailable: it has not ended within the time, or the API is away for a minute, or until the time is over.
+                The command goes on.
         """
         ends_at = time.monotonic() + timeout_s
-        for status in self.statuses_until_done(id):
+        for status in StatusFeed(self, id, ends_at):
             if status.state not in ENDED and time.monotonic() > ends_at:
                 raise Unavailable(f"{id} has not ended within {timeout_s:.0f} s: it is {status.state}")
         return status
 
-    def status(self, id: str) -> CommandStatus:
+    def status(self, id: str, *, timeout_s: float = _TIMEOUT_S) -> CommandStatus:
         """One command's status. Raises as `submit`."""
-        return self._status(self._json("GET", self._path_of(id)))
+        return self._status(self._json("GET", self._path_of(id), timeout_s=timeout_s))
 
     def whole_id(self, id: str) -> str:
         """The id of the one of the last thousand commands whose id begins so; what is the id of one is that one's.
@@ -203,7 +206,8 @@ class ApiClient:
         if proxy is not None:
             there += f", by way of the proxy {proxy}"
         try:
-            answer = self._transport.exchange(method, path, connect_s=_CONNECT_S, timeout_s=timeout_s, **more)
+            connect_s = min(_CONNECT_S, timeout_s)
+            answer = self._transport.exchange(method, path, connect_s=connect_s, timeout_s=timeout_s, **more)
         except NotReached as error:
             if isinstance(error.__cause__, ssl.SSLCertVerificationError):
                 raise Refused(f"{there}: {error} (XFERQ_CLIENT_CA)") from error
@@ -234,9 +238,11 @@ class StatusFeed:
     The command goes on without us, so an API or a Kafka that is away for a while does not end the wait.
     """
 
-    def __init__(self, client: ApiClient, id: str) -> None:
+    def __init__(self, client: ApiClient, id: str, ends_at: float = math.inf) -> None:
+        """Of this command; at `ends_at`, by `time.monotonic`, it ends where the API does not answer."""
         self._client = client
         self._id = id
+        self._ends_at = ends_at
         self._polls = 0
         self._heard = time.monotonic()
         self._is_over = False
@@ -251,10 +257,11 @@ class StatusFeed:
             if self._polls:
                 time.sleep(_POLL_S[min(self._polls // 10, len(_POLL_S) - 1)])
             self._polls += 1
+            left_s = max(self._ends_at - time.monotonic(), _LEAST_S)
             try:
-                status = self._client.status(self._id)
+                status = self._client.status(self._id, timeout_s=min(left_s, _TIMEOUT_S))
             except Unavailable:
-                if time.monotonic() - self._heard > _PATIENCE_S:
+                if time.monotonic() > min(self._heard + _PATIENCE_S, self._ends_at):
                     raise
                 continue
             self._heard = time.monotonic()

@@ -8,12 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from inspect import get_annotations
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, create_model
+if TYPE_CHECKING:  # a list of the commands needs no model, and starts in half the time
+    from pydantic import BaseModel, JsonValue
 
-from streams.domain.command import CancelCommand, Command, StartCommand
-from streams.domain.fields import OTHER_FIELDS
+    from streams.domain.command import Command
+
+    # The row has a field called `type`.
+    _Model = type[Command]
+    _Body = type[BaseModel]
 
 STATUS_PATH = "/api/admin/xfer/cancel/v1"
 """GET: list commands; with `/{id}`: one."""
@@ -25,7 +29,8 @@ _FILLED_IN = {"type", "id", "requested_at", "requested_by"}
 class Endpoint:
     """How a command of one type is asked for."""
 
-    model: type[Command]
+    type: str
+    """Of its command: `streams.domain.command.TYPES` has the model."""
     path: str
     """Of the POST."""
     verb: str
@@ -34,7 +39,7 @@ class Endpoint:
     """What the OpenAPI document calls the body."""
     about: str
     """What it does, in Markdown: for the documentation of the API and for `--help`."""
-    examples: Sequence[dict[str, JsonValue]]
+    examples: "Sequence[dict[str, JsonValue]]"
     """Bodies. The first one is the command line's example, too."""
     options: Mapping[str, str] = field(default_factory=dict)
     """What the command line calls a field, if not `--its-name`; without dashes it is an argument, not an option."""
@@ -45,9 +50,20 @@ class Endpoint:
         """What the command line calls a field."""
         return self.options.get(name, f"--{name.replace('_', '-')}")
 
+    @property
+    def model(self) -> "_Model":
+        """The model of the command."""
+        from streams.domain.command import TYPES
+
+        return TYPES[self.type]
+
     @cached_property
-    def body(self) -> type[BaseModel]:
+    def body(self) -> "_Body":
         """The model of the body: what the command has but for what xferq fills in, its type's own fields first."""
+        from pydantic import ConfigDict, Field, create_model
+
+        from streams.domain.fields import OTHER_FIELDS
+
         hints = get_type_hints(self.model, include_extras=True)
         names = dict.fromkeys(name for base in self.model.__mro__ for name in get_annotations(base))
         fields: dict[str, Any] = {}
@@ -60,9 +76,9 @@ class Endpoint:
         return create_model(self.body_name, __config__=config, __doc__=self.model.__doc__, **fields)
 
 
-ENDPOINTS: Mapping[str, Endpoint] = {
-    "xfer.cancel": Endpoint(
-        CancelCommand,
+_ROWS = (
+    Endpoint(
+        "xfer.cancel",
         path="/api/admin/xfer/cancel/v1",
         verb="cancel",
         body_name="XferCancelRequest",
@@ -73,8 +89,8 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         examples=[{"queue_name": EXAMPLE_QUEUE, "reason": "mx2 is back"}],
         options={"queue_name": "QUEUE"},
     ),
-    "xfer.start": Endpoint(
-        StartCommand,
+    Endpoint(
+        "xfer.start",
         path="/api/admin/xfer/v1",
         verb="transfer",
         body_name="XferRequest",
@@ -93,5 +109,6 @@ ENDPOINTS: Mapping[str, Endpoint] = {
         options={"queue_names": "--queue"},
         formats={"target": "uri"},
     ),
-}
+)
+ENDPOINTS: Mapping[str, Endpoint] = {endpoint.type: endpoint for endpoint in _ROWS}
 """By type of command."""

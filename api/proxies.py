@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
@@ -91,6 +92,26 @@ def socks_connection(proxy: Proxy, host: str, port: int, timeout_s: float) -> so
     return connection
 
 
+def tunnel_connection(proxy: Proxy, authority: str, headers: Mapping[str, str], timeout_s: float) -> socket.socket:
+    """A connection to `host:port` by way of an HTTP proxy (CONNECT), with these headers for the proxy.
+
+    Raises:
+        OSError, HTTPException: there is none, or the proxy does not want to.
+    """
+    connection = socket.create_connection((proxy.host, proxy.port), timeout_s)
+    try:
+        lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}", *map(": ".join, headers.items()), "", ""]
+        connection.sendall("\r\n".join(lines).encode("ascii"))
+        with HTTPResponse(connection, method="CONNECT") as answer:
+            answer.begin()
+            if answer.status != 200:
+                raise ConnectionError(f"it says: {answer.status} {answer.reason}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def _socks_address(host: str) -> bytes:
     try:
         address = ip_address(host)
@@ -106,12 +127,15 @@ def _get(environment: Mapping[str, str], name: str) -> tuple[str, str]:
 
 
 def _parse(variable: str, text: str) -> Proxy:
+    scheme, separator, rest = text.partition("://")
+    # A proxy has no path: whatever stands before the last @ is a user and a password.
+    login, at, place = (rest if separator else text).rpartition("@")
+    scheme = scheme.lower() if separator else "http"
     try:
-        parts = urlsplit(text if "://" in text else f"http://{text}")
-        scheme, host = parts.scheme.lower(), parts.hostname
-        if scheme in _PORTS and host:
-            user = None if parts.username is None else unquote(parts.username)
-            return Proxy(variable, scheme, host, parts.port or _PORTS[scheme], user, unquote(parts.password or ""))
+        parts = urlsplit(f"//{place}")
+        if scheme in _PORTS and parts.hostname:
+            user, _, password = map(unquote, login.partition(":"))
+            return Proxy(variable, scheme, parts.hostname, parts.port or _PORTS[scheme], user if at else None, password)
     except ValueError:
         pass
     # Not the value: there may be a password in it.

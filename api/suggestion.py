@@ -28,7 +28,7 @@ async def probable_queue(link: KafkaLink, name: str) -> str | None:
                 topics = await link.kafka.topics()
             # A topic's name ends as its queue's does.
             existing = names_in(topic for topic in topics if topic.endswith(XFER_SUFFIX))
-    return meant_of(name, existing)
+    return await asyncio.to_thread(meant_of, name, existing)
 
 
 def meant_of(name: str, existing: Collection[str]) -> str | None:

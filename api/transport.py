@@ -2,19 +2,23 @@
 
 import json
 import os
+import socket
 import ssl
+import threading
 from base64 import b64encode
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
-from api.proxies import Proxy, proxy_of, socks_connection
+from api.proxies import Proxy, proxy_of, socks_connection, tunnel_connection
 from streams.errors import InvalidSettings
 
 _PORTS = {"http": 80, "https": 443}
+_MOST_BYTES = 64 << 20
+"""Of an answer: a thousand statuses have a few."""
 
 
 class NotReached(OSError):
@@ -79,7 +83,7 @@ class Transport:
         if not parts.hostname:
             raise ValueError("it has no host")
         self._scheme, self._host = parts.scheme, parts.hostname
-        self._host.encode("idna")
+        self._name = f"[{self._host}]" if ":" in self._host else self._host.encode("idna").decode()
         self._port = parts.port or _PORTS[parts.scheme]
         self._path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
         self._tls = tls
@@ -105,6 +109,7 @@ class Transport:
 
         Args:
             body: what is sent as JSON; None: nothing.
+            timeout_s: for the whole answer, from the request on.
 
         Raises:
             NotReached: nothing was asked.
@@ -119,16 +124,14 @@ class Transport:
             more["Content-Type"] = "application/json"
         proxy = self.proxy
         if proxy is not None and not proxy.is_socks and self._scheme == "http":
-            host = f"[{self._host}]" if ":" in self._host else self._host.encode("idna").decode()
-            target = f"http://{host}:{self._port}{target}"
+            target = f"http://{self._name}:{self._port}{target}"
             more |= _login(proxy)
         with closing(self._connect(connect_s)) as connection:
             try:
-                if connection.sock is not None:
-                    connection.sock.settimeout(timeout_s)
-                connection.request(method, target, data, more)
-                answer = connection.getresponse()
-                return Answer(answer.status, answer.read())
+                with _within(timeout_s, connection.sock):
+                    connection.request(method, target, data, more)
+                    answer = connection.getresponse()
+                    return Answer(answer.status, _body(answer))
             except TimeoutError as error:
                 raise NoAnswerInTime from error
             except (OSError, HTTPException) as error:
@@ -136,12 +139,19 @@ class Transport:
 
     def _connect(self, timeout_s: float) -> HTTPConnection:
         proxy = self.proxy
-        connection = self._connection(timeout_s)
+        by_tunnel = proxy is not None and (proxy.is_socks or self._scheme == "https")
+        if proxy is None or by_tunnel:
+            scheme, host, port = self._scheme, self._host, self._port
+        else:
+            scheme, host, port = proxy.scheme, proxy.host, proxy.port
+        connection = (
+            HTTPSConnection(host, port, timeout=timeout_s, context=self._context())
+            if scheme == "https"
+            else HTTPConnection(host, port, timeout=timeout_s)
+        )
         try:
-            if proxy is not None and proxy.is_socks:
-                connection.sock = socks_connection(proxy, self._host, self._port, timeout_s)
-                if isinstance(connection, HTTPSConnection):
-                    connection.sock = self._context().wrap_socket(connection.sock, server_hostname=self._host)
+            if proxy is not None and by_tunnel:
+                connection.sock = self._tunnel(proxy, timeout_s)
             else:
                 connection.connect()
         except (OSError, HTTPException) as error:
@@ -149,18 +159,13 @@ class Transport:
             raise NotReached(str(error)) from error
         return connection
 
-    def _connection(self, timeout_s: float) -> HTTPConnection:
-        proxy = self.proxy
-        if proxy is None or proxy.is_socks:
-            if self._scheme == "http":
-                return HTTPConnection(self._host, self._port, timeout=timeout_s)
-            return HTTPSConnection(self._host, self._port, timeout=timeout_s, context=self._context())
-        if self._scheme == "https":
-            connection = HTTPSConnection(proxy.host, proxy.port, timeout=timeout_s, context=self._context())
-            connection.set_tunnel(self._host, self._port, _login(proxy))
-            return connection
-        kind = HTTPSConnection if proxy.scheme == "https" else HTTPConnection
-        return kind(proxy.host, proxy.port, timeout=timeout_s)
+    def _tunnel(self, proxy: Proxy, timeout_s: float) -> socket.socket:
+        """Not `http.client`'s own: Python 3.11 names an address without brackets there, and no name beyond ASCII."""
+        if proxy.is_socks:
+            tunnel = socks_connection(proxy, self._host, self._port, timeout_s)
+        else:
+            tunnel = tunnel_connection(proxy, f"{self._name}:{self._port}", _login(proxy), timeout_s)
+        return tunnel if self._scheme == "http" else self._context().wrap_socket(tunnel, server_hostname=self._host)
 
     def _context(self) -> ssl.SSLContext:
         return self._tls or ssl.create_default_context()
@@ -172,3 +177,41 @@ def _login(proxy: Proxy) -> dict[str, str]:
 
 def _basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
+
+
+@contextmanager
+def _within(timeout_s: float, connection: socket.socket) -> Iterator[None]:
+    """End the connection after this time, and with it what the block does: each single byte may come in time.
+
+    Raises:
+        TimeoutError: it has ended so.
+    """
+    is_late = threading.Event()
+
+    def end() -> None:
+        is_late.set()
+        with suppress(OSError):
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # not TLS's, which is another thread's at work
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        connection.settimeout(None)
+        yield
+    except (OSError, HTTPException) as error:
+        if is_late.is_set():
+            raise TimeoutError from error
+        raise
+    finally:
+        timer.cancel()
+    if is_late.is_set():  # what has no length ends with its connection
+        raise TimeoutError
+
+
+def _body(answer: HTTPResponse) -> bytes:
+    length = answer.length
+    body = answer.read(_MOST_BYTES + 1) if length is None else answer.read() if length <= _MOST_BYTES else None
+    if body is None or len(body) > _MOST_BYTES:
+        raise HTTPException(f"its answer is larger than {_MOST_BYTES >> 20} MiB")
+    return body

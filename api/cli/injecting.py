@@ -22,7 +22,7 @@ from api.injection import Injector, Message, open_injector
 from api.mail.addresses import parse_address, parse_addresses
 from api.mail.addressing import address_mail
 from api.mail.envelope import make_envelope, postmaster_of
-from api.mail.files import Found, LeftOut, Mail, NoMail, read_path, read_stream
+from api.mail.files import Found, LeftOut, Mail, NoMail, Place, read_path, read_stream
 from streams.domain.envelope import dump_envelope
 from streams.domain.queue_name import InvalidQueueName, is_xfer, validate_queue_name
 from streams.domain.returned import InvalidEnvelope
@@ -81,7 +81,8 @@ def inject(
     """Put mail into a scheduled queue. Its topic is created if it does not exist.
 
     What can't be read as mail is named and does not stop the rest; the exit status is then 1. Drafts and trashed
-    messages of a maildir, names that begin with a dot, and what is empty are left out and counted.
+    messages of a maildir, names that begin with a dot, what is empty, and files that were read by another name are left
+    out and counted.
 
     Examples: `xferq inject mytenant@example.com mail.mbox`, `xferq inject example.net - < message.eml`
     """
@@ -115,6 +116,8 @@ class _Account:
     def __init__(self, queue: str, bars: Progress) -> None:
         self.written = 0
         self.failed = 0
+        self.unaddressed = 0
+        """Messages that name no recipient."""
         self._queue = printable(queue)
         self._bars = bars
         self._task = bars.add_task(f"into {self._queue}", total=None)
@@ -151,6 +154,8 @@ class _Account:
         """Say what there is to say in the end."""
         if self._remarks > _REMARKS_SHOWN:
             note(f"... {self._remarks - _REMARKS_SHOWN:,} more such remarks")
+        if self.unaddressed:
+            note(f"to the postmaster, as they name no recipient: {self.unaddressed:,}")
         for what, count in self._left_out.items():
             note(f"left out: {what}: {count:,}, such as {printable(self._examples[what])}")
         if self.written:
@@ -200,7 +205,8 @@ def _are(count: int, what: str = "") -> str:
 def _messages(paths: Iterable[str], options: _Options, account: _Account) -> Iterator[tuple[str, Message]]:
     """The mail of all paths with its envelopes, each with where it comes from."""
     postmaster = postmaster_of(options.queue)
-    for found in (found for path in paths for found in _read(path)):
+    read: set[Place] = set()
+    for found in (found for path in paths for found in _read(path, read)):
         if isinstance(found, NoMail):
             account.refuse(found.source, found.why)
         elif isinstance(found, LeftOut):
@@ -216,13 +222,14 @@ def _message(mail: Mail, options: _Options, postmaster: str, account: _Account) 
     to = address_mail(mail.data, postmaster=postmaster, sender=options.sender, recipients=options.recipients)
     for remark in to.remarks:
         account.remark(mail.source, remark)
+    account.unaddressed += to.is_unaddressed
     envelope = make_envelope(options.queue, to.sender, to.recipients, now=datetime.now(UTC), schedule=options.schedule)
     return Message(uuid.uuid4().hex, mail.data, dump_envelope(envelope))
 
 
-def _read(path: str) -> Iterator[Found]:
+def _read(path: str, read: set[Place]) -> Iterator[Found]:
     if path != _STDIN:
-        yield from read_path(Path(path))
+        yield from read_path(Path(path), read)
     elif sys.stdin is None:
         yield NoMail("standard input", "is closed")
     else:

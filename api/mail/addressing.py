@@ -1,5 +1,6 @@
 """Who a message is from and for, as its envelope says: as it is asked for, or else as its headers say."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,11 +15,15 @@ _HEADERS = HeaderNames((*_SENDERS, *_RECIPIENTS))
 
 
 class Addressing(NamedTuple):
-    """An envelope's sender, which may be empty, and its recipients; what had to be guessed or left out, for people."""
+    """An envelope's sender, which may be empty, and its recipients; what had to be guessed or left out, for people.
+
+    `is_unaddressed` where the message names no recipient at all.
+    """
 
     sender: str
     recipients: list[str]
     remarks: list[str]
+    is_unaddressed: bool = False
 
 
 def address_mail(
@@ -27,7 +32,8 @@ def address_mail(
     """Who a message is from and for.
 
     Args:
-        data: the message. Return-Path or else From has the sender; To or else Cc or else Bcc has the recipients.
+        data: the message. Return-Path has the sender or, where there is none, From; To or else Cc or else Bcc has the
+            recipients.
         postmaster: who gets it where it has no header with recipients at all.
         sender: instead of what the headers say; may be empty, for the null sender.
         recipients: likewise.
@@ -35,26 +41,26 @@ def address_mail(
     Raises:
         Refused: it has such headers, and no address can be read in them.
     """
-    fields: dict[str, str] = {}
+    values: dict[str, list[str]] = defaultdict(list)
     for name, value in _HEADERS.fields(data):
-        before = fields.get(name.title())
-        if before is None:
-            fields[name.title()] = unfolded(value)
-        elif name.title() != "Return-Path":  # each stop puts its own above those of earlier ones
-            fields[name.title()] = f"{before}, {unfolded(value)}"
+        values[name.title()].append(unfolded(value))
+    # Each stop puts its own Return-Path above those of earlier ones.
+    fields = {name: found[0] if name == "Return-Path" else ", ".join(found) for name, found in values.items()}
     remarks: list[str] = []
     if sender is None:
         sender = _sender(fields, remarks)
-    return Addressing(sender, list(recipients) or _recipients(fields, postmaster, remarks), remarks)
+    is_unaddressed = not recipients and not any(name in fields for name in _RECIPIENTS)
+    found = list(recipients) or _recipients(fields, postmaster, remarks)
+    return Addressing(sender, found, remarks, is_unaddressed)
 
 
 def _sender(fields: dict[str, str], remarks: list[str]) -> str:
-    for name in _SENDERS:
-        text = fields.get(name, "")
-        if name == "Return-Path" and text == "<>":
-            return ""
-        if found := parse_addresses(text).found:
-            return found[0]
+    name = next((name for name in _SENDERS if name in fields), "")
+    if found := parse_addresses(fields.get(name, "")).found:
+        return found[0]
+    # Not From where a Return-Path says nothing: a report about a report would have no end (RFC 5321, 4.5.5).
+    if name == "Return-Path" and fields[name].replace(" ", "") == "<>":
+        return ""
     remarks.append("has no sender that can be read: the null sender")
     return ""
 

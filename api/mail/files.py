@@ -62,24 +62,33 @@ class LeftOut:
 Found = Mail | NoMail | LeftOut
 
 
+Place = tuple[int, int]
+"""Where a file is, by device and inode: whatever it is called."""
+
+
 def read_paths(paths: Iterable[Path]) -> Iterator[Found]:
-    """What several files or folders hold, one after the other, as `read_path`."""
+    """What several files or folders hold, one after the other, as `read_path`; no file of them twice."""
+    read: set[Place] = set()
     for path in paths:
-        yield from read_path(path)
+        yield from read_path(path, read)
 
 
-def read_path(path: Path) -> Iterator[Found]:
+def read_path(path: Path, read: set[Place] | None = None) -> Iterator[Found]:
     """What a file or folder holds: an mbox, a maildir, a folder of .eml files, or one message.
 
-    A file is an mbox if it begins with `From `; any other file is one message. A folder with `cur` or `new` in it is a
-    maildir; of any other one, and of the folders in it, the files whose names end in `.eml` are read, in any case.
+    What is in `read` is left out, and what was read is put into it: nobody wants mail twice.
+
+    A file is an mbox if it begins with `From ` and no colon behind it; any other file is one message. A folder with
+    `cur` or `new` in it is a maildir; of any other one, and of the folders in it, the files whose names end in `.eml`
+    are read, in any case.
     """
+    read = set() if read is None else read
     if not os.path.isdir(path):
-        yield from _read_file(path)
+        yield from _read_file(path, read)
     elif os.path.isdir(path / "cur") or os.path.isdir(path / "new"):
-        yield from _read_maildir(path)
+        yield from _read_maildir(path, read)
     else:
-        yield from _read_folder(path)
+        yield from _read_folder(path, read)
 
 
 def read_stream(file: BinaryIO, source: str) -> Iterator[Found]:
@@ -89,7 +98,7 @@ def read_stream(file: BinaryIO, source: str) -> Iterator[Found]:
         OSError: reading failed.
     """
     head = file.read(64 << 10).removeprefix(_BOM)
-    if head.startswith(FROM):
+    if head.startswith(FROM) and not _HEADER.match(head):  # `From : a@b` is a header, if one that nobody writes now
         for number, data in enumerate(Mbox(file, head).messages(), 1):
             yield _checked(f"{source}, message {number}", data)
     else:
@@ -112,15 +121,21 @@ def _checked(source: str, data: bytes | None) -> Found:
     return NoMail(source, _NO_HEADER)
 
 
-def _read_file(path: Path) -> Iterator[Found]:
+def _read_file(path: Path, read: set[Place]) -> Iterator[Found]:
     try:
+        status = os.stat(path)
+        place = status.st_dev, status.st_ino
+        if place in read:
+            yield LeftOut(str(path), "names of files that were read by another name")
+            return
+        read.add(place)
         with open(path, "rb") as file:
             yield from read_stream(file, str(path))
     except OSError as error:
         yield _unreadable(path, error)
 
 
-def _read_folder(folder: Path) -> Iterator[Found]:
+def _read_folder(folder: Path, read: set[Place]) -> Iterator[Found]:
     """The .eml files of a folder, and of all folders in it, in the order of their paths."""
     wrong: list[OSError] = []
     files: list[Path] = []
@@ -141,10 +156,10 @@ def _read_folder(folder: Path) -> Iterator[Found]:
     if not files and not wrong:
         yield NoMail(str(folder), "is neither a maildir nor a folder with .eml files")
     for path in sorted(files):
-        yield from _read_file(path)
+        yield from _read_file(path, read)
 
 
-def _read_maildir(folder: Path) -> Iterator[Found]:
+def _read_maildir(folder: Path, read: set[Place]) -> Iterator[Found]:
     """The messages in `new` and `cur`, in the order of their names, which begin with the time of their arrival."""
     names: list[tuple[str, str]] = []
     for part in ("new", "cur", "."):
@@ -162,14 +177,14 @@ def _read_maildir(folder: Path) -> Iterator[Found]:
         elif (what := _not_wanted(path)) is not None:
             yield LeftOut(str(path), what)
         else:
-            yield from _read_file(path)
+            yield from _read_file(path, read)
 
 
 def _not_wanted(path: Path) -> str | None:
     """What a file in a maildir is that is no mail to be sent; None for a message."""
     if path.name.startswith("."):
         return "names that begin with a dot"
-    if os.path.isdir(path):
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
         return "names of what is no file"
     flags = _FLAGS.search(path.name)
     if flags is None:

@@ -27,7 +27,9 @@ _DATED = (
     rb"(?: +\d{4})? +\d{1,2}:\d\d(?::\d\d)?(?: [^\r\n]{0,100})?" % _DAY
 )
 _BARE = rb"(?:(?<=\n\nFrom )|(?<=\n\r\nFrom ))[^ \r\n]{0,320}[ \t]*(?:%b[^\r\n]{0,100})?" % _DAY
-_NEXT = re.compile(rb"\nFrom (?:%b|%b)\r?\n(?:>?From |[!-9;-~]{1,100}[ \t]*:)" % (_DATED, _BARE))
+_NEXT = re.compile(rb"\nFrom (?!:)(?:%b|%b)\r?\n(?:>?From |[!-9;-~]{1,100}[ \t]*:)" % (_DATED, _BARE))
+_HEADERS_OR_NEXT = re.compile(rb"(?:%b)|(?P<next>%b)" % (HEADERS_END.pattern, _NEXT.pattern))
+"""What comes first: where headers have no end, the next message has."""
 _FROM_LINE = re.compile(rb"(?:\r?\n)*(From [^\n]*(?:\n|\Z))?")
 _LENGTH = HeaderNames(["Content-Length"])
 _HEADERS_BYTES = 256 << 10
@@ -82,8 +84,8 @@ class Mbox:
     def _end_by_length(self) -> int | None:
         """Where the message ends by its Content-Length; None where it has none, or another message is there."""
         self._fill(_HEADERS_BYTES)
-        head = HEADERS_END.search(self._buffer, 0, _HEADERS_BYTES)
-        if head is None:
+        head = _HEADERS_OR_NEXT.search(self._buffer, 0, _HEADERS_BYTES)
+        if head is None or head["next"]:
             return None
         lengths = [value.strip() for _, value in _LENGTH.fields(bytes(self._buffer[: head.end()]))]
         if len(lengths) != 1 or not lengths[0].isdigit() or len(lengths[0]) > 9:

@@ -5,7 +5,6 @@ repeated: a claim is made once per command and queue, a task only announces, a s
 """
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
@@ -20,11 +19,12 @@ from streams.commands.context import CommandContext
 from streams.commands.ids import Ids, IdTaken
 from streams.commands.outcomes import Outcomes
 from streams.commands.queue_claims import QueueClaims
+from streams.commands.refusals import Refusals
 from streams.commands.transfers import Transfers
 from streams.commands.wait import Wait
 from streams.concurrency.backoff import backoff_s
 from streams.concurrency.keyed_locks import KeyedLocks
-from streams.domain.command import CancelCommand, Command, InvalidCommand, StartCommand, parse_command, position_id
+from streams.domain.command import CancelCommand, Command, StartCommand, parse_command, position_id
 from streams.domain.status import Status, hash_of, name_of
 from streams.domain.timestamp import parse_time
 from streams.domain.topic import topic_of
@@ -52,6 +52,7 @@ class Commands:
         self._transfers = Transfers(context, self.claims, self.outcomes)
         self._admission = Admission(context.ledger, context.settings)
         self._ids = Ids(context.ledger)
+        self.refusals = Refusals(context.ledger, self._ids, self.outcomes)
         self.announcements = Announcements(context.ledger, self._ids, self._admission, self.parse)
         self._locks = KeyedLocks()  # how many work at a time, the claimer sees to
 
@@ -63,22 +64,6 @@ class Commands:
         """
         fallback = position_id(record.topic, record.partition, record.offset, record.timestamp)
         return parse_command(record.value, fallback_id=fallback)
-
-    async def refuse(self, record: CommandRecord, error: InvalidCommand) -> None:
-        """Record that this is no command; another one that has its id keeps its own status.
-
-        Raises:
-            XferqError: it could not be recorded.
-        """
-        try:
-            await self._ids.take(error.id, hashlib.sha256(record.value or b"").hexdigest())
-        except IdTaken:
-            _log.warning("command.refused id=%s (the id is taken) reason=%r", error.id, error.reason)
-            return
-        await self._ledger.barrier(error.id)
-        if self._ledger.recorded_status(error.id) is None:
-            status = Status(id=error.id, state="waiting", requested_at=record.written_at)
-            await self.outcomes.refuse_invalid(status, error.reason)
 
     async def run(
         self,

@@ -71,13 +71,16 @@ class Outcomes:
     async def refuse_invalid(self, status: Status, why: str) -> None:
         """End what is no command, whose id no command has (`streams.commands.ids`): so it needs no fence.
 
+        An end that is written is told once more: who wrote it may have died before it was told.
+
         Raises:
             XferqError: it could not be written down; it may have been.
         """
-        status = self._refused(status, "refused", why)
-        await self._results.publish(status, revision=1)  # first: it comes again until its end is in the ledger
-        await self._ledger.record(name_of(status), [(outcome_key(status.id), status.to_bytes())])
-        self.tell(status)
+        if status.state not in ENDED:
+            status = self._refused(status, "refused", why)
+            await self._ledger.record(name_of(status), [(outcome_key(status.id), status.to_bytes())])
+            self.tell(status)
+        await self._results.publish(status, revision=1)
 
     def _refused(self, status: Status, event: Event, why: str) -> Status:
         state = advance(status.state, event)

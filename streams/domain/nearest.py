@@ -14,6 +14,10 @@ _LOOKED_AT = 128
 """Characters of a name that are looked at."""
 _PIECE = 3
 """Letters of which a piece is made."""
+_RARE_IN = 1 << 17
+"""Characters of the names in which pieces are looked for first, to see which are rare."""
+_SEARCHED = 20_000_000
+"""Characters that are searched, counted once for each piece: where it would be more, the rarest pieces have to do."""
 _HITS = 3_000
 """Places where a piece occurs, the rarest piece first, that are looked at."""
 _COMPARED = 40
@@ -54,6 +58,9 @@ def _sharing(edged: str, wanted: str, names: Sequence[str]) -> list[str]:
     text = "\n".join(["", *lowered, ""])
     wanted = edged.replace("{}", wanted[:_LOOKED_AT].lower())
     pieces = {wanted[start : start + _PIECE] for start in range(len(wanted) - _PIECE + 1)}
+    if len(pieces) * len(text) > _SEARCHED:
+        rare = sorted(pieces, key=lambda piece: (text.count(piece, 0, _RARE_IN), piece))
+        pieces = set(rare[: max(1, _SEARCHED // len(text))])
     shared: dict[int, float] = defaultdict(float)
     left = _HITS
     for count, piece in sorted((count, piece) for piece in pieces if (count := text.count(piece))):

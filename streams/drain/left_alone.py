@@ -18,30 +18,28 @@ class LeftAlone:
         self._ledger = ledger
         self._drainer = drainer
         self._health = health
-        self._told: dict[tuple[str, int, str], list[str]] = {}
-        """By topic, partition and command, what is lacking."""
+        self._told: dict[tuple[str, int, str], str] = {}
+        """By topic, partition and command, why."""
 
     async def look(self, owns: Callable[[tuple[str, int]], bool]) -> None:
-        """Tell of ranges that are new, in the log, the status and the probes."""
-        found = {
-            (claim.topic, partition, id): self._ledger.lacking(id)
-            for id in self._ledger.left_alone()
+        """Tell of ranges that are new, and of those behind them, in the log, the status and the probes."""
+        ids = self._ledger.left_alone()
+        places = {
+            (claim.topic, partition): None
+            for id in ids
             for claim in self._ledger.claims_of(id)
             for partition in self._ledger.unfinished_partitions(claim)
             if owns((claim.topic, partition))
         }
-        before, self._told = self._told, found
-        self._health.notes("abilities", _note(found))
-        for (topic, partition, id), needs in found.items():
-            if before.get((topic, partition, id)) != needs:
-                _log.warning("drain.left_alone id=%s topic=%s partition=%d needs=%s", id, topic, partition, needs)
-                claim = self._ledger.claim(topic, id)
-                if claim is not None:
-                    await self._drainer.record_wait(claim, partition, in_words(needs))
-
-
-def _note(found: dict[tuple[str, int, str], list[str]]) -> str | None:
-    if not found:
-        return None
-    needs = sorted({need for needs in found.values() for need in needs})
-    return f"claimed ranges are left alone, {len(found)} of them: {in_words(needs)}"
+        found = [(where, *held) for where in places for held in self._ledger.left_alone_in(*where)]
+        needs = {need for _, _, alone in found for need in self._ledger.lacking(alone)}
+        note = f"claimed ranges are left alone, {len(found)} of them: {in_words(sorted(needs))}"
+        self._health.notes("abilities", note if found else None)
+        before, self._told = self._told, {}
+        for (topic, partition), claim, alone in found:
+            why = in_words(self._ledger.lacking(alone))
+            why = why if claim.id == alone else f"what was claimed before, by {alone}: {why}"
+            self._told[topic, partition, claim.id] = why
+            if before.get((topic, partition, claim.id)) != why:
+                _log.warning("drain.left_alone id=%s topic=%s partition=%d why=%r", claim.id, topic, partition, why)
+                await self._drainer.record_wait(claim, partition, why)

@@ -37,7 +37,7 @@ _REQUEST_PARTITIONS = 250
 _READ_COMMITTED = 1
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Part:
     """One span while it is counted."""
 
@@ -147,8 +147,9 @@ async def _read(client: AIOKafkaClient, node: int, parts: list[_Part], budget: _
     while left:
         asked: dict[TopicPartition, _Part] = {}
         for part in left:  # Kafka takes each partition once in a request
-            if len(asked) < _REQUEST_PARTITIONS:
-                asked.setdefault((part.span.topic, part.span.partition), part)
+            if len(asked) == _REQUEST_PARTITIONS:
+                break
+            asked.setdefault((part.span.topic, part.span.partition), part)
         limit = budget.take()
         if not limit:
             return
@@ -161,7 +162,8 @@ async def _read(client: AIOKafkaClient, node: int, parts: list[_Part], budget: _
         if not used:
             # The first of them that has anything is given it, whatever its size: so none of these has. What was there
             # has been compacted away; or the node does not know yet what it has told.
-            left = [part for part in left if part not in asked.values()]
+            nothing = set(asked.values())
+            left = [part for part in left if part not in nothing]
         left = [part for part in left if not part.is_done and not part.queue.is_over]
 
 

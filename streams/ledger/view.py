@@ -119,12 +119,20 @@ class LedgerView(CommandRecords):
 
         Not what needs a worker that can do more, nor what was claimed behind that.
         """
+        return [claim for claim, alone in self._in_order(topic, partition) if alone is None]
+
+    def left_alone_in(self, topic: str, partition: int) -> list[tuple[Claim, str]]:
+        """The others, each with the command that needs such a worker: the claim's own, or one before it."""
+        return [(claim, alone) for claim, alone in self._in_order(topic, partition) if alone is not None]
+
+    def _in_order(self, topic: str, partition: int) -> Iterator[tuple[Claim, str | None]]:
         # Whose command has ended, is drained: a view that has stood still for long may have missed its removal.
         ids = [id for id in self._left.get((topic, partition), ()) if id not in self._outcomes]
-        claims = sorted((self._claims[topic][id] for id in ids), key=lambda claim: claim.ranges[partition])
-        # What was claimed behind it of the same topic must not overtake it.
-        alone = {claim.topic_id: claim.ranges[partition] for claim in reversed(claims) if self.lacking(claim.id)}
-        return [c for c in claims if c.topic_id not in alone or c.ranges[partition] < alone[c.topic_id]]
+        alone: dict[str, str] = {}  # what was claimed behind it of the same topic must not overtake it
+        for claim in sorted((self._claims[topic][id] for id in ids), key=lambda claim: claim.ranges[partition]):
+            if self.lacking(claim.id):
+                alone.setdefault(claim.topic_id, claim.id)
+            yield claim, alone.get(claim.topic_id)
 
     def left(self) -> list[TopicPartition]:
         """The queue partitions, by topic and number, of which ranges are not drained."""

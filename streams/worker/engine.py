@@ -214,7 +214,7 @@ class Engine:
     async def _refuse(self, record: CommandRecord, error: InvalidCommand, may_continue: Callable[[], bool]) -> bool:
         while may_continue():
             try:
-                await self.commands.refuse(record, error)
+                await self.commands.refusals.refuse(record, error)
             except XferqError as failure:
                 _log.warning("command.again id=%s error=%s", error.id, failure)
                 await asyncio.sleep(1)

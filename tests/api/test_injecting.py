@@ -38,15 +38,17 @@ def test_the_end(account: _Account, capsys: pytest.CaptureFixture[str]) -> None:
     for number in range(1_200):
         account.leave_out(LeftOut(f"cur/{number}:2,D", "drafts"))
         account.remark(f"{number}.eml", "names no recipient: to postmaster@example.com")
+    account.unaddressed = 1_200
     account.close()
     out, err = capsys.readouterr()
     assert out == f"2 messages are in {QUEUE}, 1 is not\n"
     lines = err.splitlines()
     assert lines[0] == "a\\n.eml is no mail"
     assert lines[1] == "0.eml names no recipient: to postmaster@example.com"
-    assert lines[-3:-1] == ["... 1,180 more such remarks", "left out: drafts: 1,200, such as cur/0:2,D"]
+    assert lines[-4:-2] == ["... 1,180 more such remarks", "to the postmaster, as they name no recipient: 1,200"]
+    assert lines[-2] == "left out: drafts: 1,200, such as cur/0:2,D"
     assert lines[-1].startswith("it took ")
-    assert len(lines) == 24
+    assert len(lines) == 25
 
 
 @pytest.mark.parametrize(

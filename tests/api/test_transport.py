@@ -3,16 +3,20 @@
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, repeat
 
 import pytest
 import trustme
 
+from api import client as client_module
+from api import transport as transport_module
 from api.client import ApiClient
 from api.proxies import proxy_of
-from api.transport import Answer, NotReached, Transport
+from api.transport import Answer, NoAnswer, NoAnswerInTime, NotReached, Transport
 from streams.errors import InvalidSettings, Unavailable
 from tests.support.patience import WAIT_S
 
@@ -23,6 +27,8 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     to: tuple[str, int] = ("", 0)
     """Where CONNECT leads, whatever it names."""
+    asked: list[str]
+    """What it named, and the Host header."""
 
 
 class Echo(BaseHTTPRequestHandler):
@@ -41,6 +47,7 @@ class Echo(BaseHTTPRequestHandler):
         if self.headers["Proxy-Authorization"] is None:
             self.send_error(407)
             return
+        self.server.asked.append(f"{self.path} {self.headers['Host']}")
         self.send_response(200)
         self.end_headers()
         joined(self.connection, self.server.to)
@@ -49,10 +56,12 @@ class Echo(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served(tls: ssl.SSLContext | None = None, to: tuple[str, int] = ("", 0)) -> Iterator[int]:
+def served(
+    tls: ssl.SSLContext | None = None, to: tuple[str, int] = ("", 0), asked: list[str] | None = None
+) -> Iterator[int]:
     """The port of a server."""
     with Server(("127.0.0.1", 0), Echo) as server:
-        server.to = to
+        server.to, server.asked = to, [] if asked is None else asked
         if tls is not None:
             server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -133,7 +142,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 @pytest.fixture(scope="module")
 def secured(authority: trustme.CA) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("api.example", "127.0.0.1").configure_cert(context)
+    authority.issue_cert("api.example", "127.0.0.1", "2001:db8::1", "b\u00fccher.example").configure_cert(context)
     return context
 
 
@@ -166,6 +175,107 @@ def test_tls_through_an_http_proxy(secured: ssl.SSLContext, trusting: ssl.SSLCon
             get("https://api.example", {"https_proxy": f"http://127.0.0.1:{port}"}, trusting)
         with pytest.raises(NotReached, match="CERTIFICATE_VERIFY_FAILED"):
             get("https://other.example", env, trusting)
+
+
+@pytest.mark.parametrize(
+    ("host", "named"),
+    [("[2001:db8::1]", "[2001:db8::1]"), ("b\u00fccher.example", "xn--bcher-kva.example"), ("192.0.2.7", None)],
+)
+def test_whom_an_http_proxy_is_asked_for(
+    host: str, named: str | None, secured: ssl.SSLContext, trusting: ssl.SSLContext
+) -> None:
+    asked: list[str] = []
+    with served(secured) as safe, served(to=("127.0.0.1", safe), asked=asked) as port:
+        env = {"https_proxy": f"http://me:word@127.0.0.1:{port}", "http_proxy": f"http://me:word@127.0.0.1:{port}"}
+        if named is None:
+            with pytest.raises(NotReached, match="CERTIFICATE_VERIFY_FAILED"):
+                get(f"https://{host}", env, trusting)
+            return
+        assert get(f"https://{host}", env, trusting).body.decode() == f"/x?a=%C3%BC {named} None None"
+        assert asked == [f"{named}:443 {named}:443"]
+        said = get(f"http://{host}:8000", env).body.decode()
+        assert said.startswith(f"http://{named}:8000/x?a=%C3%BC {named}")
+
+
+@pytest.mark.parametrize("password", ["p/w", "1/2", "p@w", "p:w", "p%2Fw"])
+def test_whatever_a_proxy_s_password_is_made_of(password: str) -> None:
+    proxy = proxy_of("http", "api.example", 80, {"http_proxy": f"http://me:{password}@proxy.example:3128/"})
+    assert proxy is not None
+    assert (proxy.host, proxy.port, proxy.user) == ("proxy.example", 3128, "me")
+    assert proxy.password == password.replace("%2F", "/")
+
+
+# ---- what an answer may take
+
+
+@contextmanager
+def answering(pieces: Iterator[bytes]) -> Iterator[int]:
+    """The port of a server that answers one request with these pieces."""
+
+    def serve(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client, suppress(OSError):
+            client.recv(65_536)
+            for piece in pieces:
+                client.sendall(piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,), daemon=True)
+        server.start()
+        yield listener.getsockname()[1]
+        server.join(WAIT_S)
+        assert not server.is_alive(), "nobody has ended the connection"
+
+
+def dribbled(head: bytes, is_over: threading.Event) -> Iterator[bytes]:
+    """A byte every now and then, for ever: each comes in time."""
+    yield head
+    while not is_over.wait(0.02):
+        yield b"x"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"", b"HTTP/1.1 200 OK\r\nX-", b"HTTP/1.1 200 OK\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n"],
+)
+def test_an_answer_that_dribbles_ends(head: bytes) -> None:
+    is_over = threading.Event()
+    with answering(dribbled(head, is_over)) as port:
+        transport = Transport(f"http://127.0.0.1:{port}", environment={})
+        with pytest.raises(NoAnswerInTime):
+            transport.exchange("GET", "/x", connect_s=WAIT_S, timeout_s=0.3)
+        is_over.set()
+
+
+@pytest.mark.parametrize("length", [b"", b"Content-Length: 99999999999\r\n", b"Transfer-Encoding: chunked\r\n"])
+def test_an_answer_that_is_too_large(length: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport_module, "_MOST_BYTES", 1 << 20)
+    piece = b"x" * 65_536
+    piece = b"10000\r\n" + piece + b"\r\n" if b"chunked" in length else piece
+    with answering(chain([b"HTTP/1.1 200 OK\r\n" + length + b"\r\n"], repeat(piece))) as port:
+        transport = Transport(f"http://127.0.0.1:{port}", environment={})
+        with pytest.raises(NoAnswer, match="its answer is larger than 1 MiB"):
+            transport.exchange("GET", "/x", connect_s=WAIT_S, timeout_s=WAIT_S)
+
+
+def test_an_answer_that_breaks_off() -> None:
+    with answering(iter([b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", b"12345"])) as port:
+        transport = Transport(f"http://127.0.0.1:{port}", environment={})
+        with pytest.raises(NoAnswer, match="IncompleteRead"):
+            transport.exchange("GET", "/x", connect_s=WAIT_S, timeout_s=WAIT_S)
+
+
+def test_a_wait_ends_in_time_although_nobody_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "_LEAST_S", 0.1)
+    is_over = threading.Event()
+    with answering(dribbled(b"", is_over)) as port, ApiClient(f"http://127.0.0.1:{port}") as client:
+        began = time.monotonic()
+        with pytest.raises(Unavailable):
+            client.wait("c", timeout_s=0.2)
+        is_over.set()
+    with ApiClient("http://127.0.0.1:1") as client, pytest.raises(Unavailable, match="can't reach the api"):
+        client.wait("c", timeout_s=0.2)
+    assert time.monotonic() - began < client_module._PATIENCE_S
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "socks5h", "socks"])

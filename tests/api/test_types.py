@@ -75,7 +75,7 @@ async def _end(commands: Commands, _: Command, status: Status, admit: Any, *__: 
 def example(monkeypatch: pytest.MonkeyPatch) -> Endpoint:
     """A type of its own, with a row in each table."""
     endpoint = Endpoint(
-        ExampleCommand,
+        "xfer.example",
         path="/api/admin/xfer/example/v1",
         verb="example",
         body_name="XferExampleRequest",

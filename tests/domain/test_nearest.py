@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.domain.nearest import nearest, nearest_queues
@@ -8,6 +8,9 @@ from .strategies import texts
 
 MANY = [f"camp{n % 50}:tenant{n * 7919 % 10_007}@customer{n}.example.com" for n in range(10_000)]
 QUEUES = [*MANY, "mytenant@example.com", "c:mytenant@mail.example!relay.example", "example.net"]
+LONG = [
+    f"camp{n % 50}:tenant{n * 7919 % 20_011}@{'customer.' * 9}{n}.example.com".ljust(128, "x") for n in range(20_000)
+]
 
 
 @pytest.mark.parametrize(
@@ -22,6 +25,13 @@ QUEUES = [*MANY, "mytenant@example.com", "c:mytenant@mail.example!relay.example"
 )
 def test_the_name_that_was_meant_is_found_among_ten_thousand(wanted: str, meant: str) -> None:
     assert nearest(wanted, QUEUES)[0] == meant
+
+
+@given(st.integers(0, 19_999), st.integers(0, 127), st.sampled_from("az09@."))
+@settings(max_examples=20)
+def test_among_as_many_and_as_long_as_may_be(number: int, where: int, letter: str) -> None:
+    meant = LONG[number]
+    assert meant in nearest(meant[:where] + letter + meant[where:], LONG)
 
 
 @pytest.mark.parametrize(

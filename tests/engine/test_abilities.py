@@ -107,6 +107,8 @@ async def test_what_was_claimed_behind_it_does_not_overtake_what_is_left_alone()
         faults.clear()
         await asyncio.sleep(60)
         assert restored(world) == 0
+        status = await world.status("d")
+        assert f"what was claimed before, by c: {TEXT}" in ((status and status.detail) or "")
         await control(world, None)
         await world.ended("c", "d", within_s=5)
         for name, topic in world.broker.topics.items():

@@ -206,15 +206,22 @@ async def test_an_end_is_told_by_whoever_comes_after_a_crash() -> None:
 
 
 @timeless
-async def test_of_no_command_at_all_where_the_worker_dies_in_between() -> None:
-    """It has told of the end, but the ledger does not know it: the record comes again."""
+@pytest.mark.parametrize("point", ["publish:xferq.ledger/outcome", "publish:xferq.results/"])
+async def test_of_no_command_at_all_where_the_worker_dies_in_between(point: str) -> None:
+    """Nothing is told that the ledger does not know; what it knows is told when the record comes again."""
     async with World() as world:
         mortal = Faults()
-        mortal.on("publish:xferq.ledger/outcome", "crash")
+        mortal.on(point, "crash")
         world.worker(mortal)
         world.publish({"type": "xfer.dance", "id": "none"})
         await world.until(lambda: mortal.dead)
-        world.worker()
+        assert "none" not in Checker(world).results()
+        await world.ledger.barrier_all()
+        known = world.ledger.recorded_status("none")
+        assert (known is None) is ("ledger" in point)
+        worker = world.worker()
         await world.ended("none")
-        assert {state for state, _ in told(world, "none")} == {"refused"}
+        await world.until(lambda: not list(worker.unacknowledged()))
+        assert told(world, "none") == [("refused", 1)]
+        assert known in (None, world.ledger.recorded_status("none"))
         Checker(world).check()

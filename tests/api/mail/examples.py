@@ -104,7 +104,7 @@ ADDRESSES = [
     _from("Return-Path: <back@s.example>\nFrom: a@s.example", "back@s.example"),
     _from("Return-Path: <>\nFrom: a@s.example", ""),
     _from("Return-Path: <one@s.example>\nReturn-Path: <two@s.example>\nFrom: a@s.example", "one@s.example"),
-    _from("Return-Path: nonsense\nFrom: a@s.example", "a@s.example"),
+    *(_from(f"Return-Path: {text}\nFrom: a@s.example", "") for text in ("x", "", "< >", "<> (x)", "<MAILER-DAEMON>")),
     _from("From: A <a@s.example>, b@s.example", "a@s.example"),
     _from('From: "A" <a@s.example>', "a@s.example"),
     _from("From: J\u00fcrgen <j\u00fcrgen@s.example>", "j\u00fcrgen@s.example"),
@@ -181,6 +181,11 @@ BOXES = [
             b"From a\n" + _A + b"x\n\nFrom b\n>From c\nTo: d@x.example\n\nFrom d\n" + _A,
             [Sent("a@s.example", ["b@x.example"], _A + b"x\n"), "does not begin with a header",
              Sent("a@s.example", ["b@x.example"], _A)]),
+    _box("headers without an end before a length",
+         b"From a\n" + _A[:-1] + b"From b " + _DATE + b"\n" + _with_length(3) + b"two",
+         _A[:-1], _with_length(3) + b"two"),
+    _box("an old header behind an empty line", b"From a\n" + _A + b"\nFrom : x\nTo: d@x.example\n\n",
+         _A + b"\nFrom : x\nTo: d@x.example\n"),
     Example("nothing in it", b"From a\n", []),
 ]  # fmt: skip
 
@@ -189,6 +194,11 @@ FILES = [
     Example("blank", b"\r\n \n", []),
     Example("a mark and nothing", b"\xef\xbb\xbf", []),
     _box("a mark in front", b"\xef\xbb\xbf" + _A + b"body", _A + b"body"),
+    _box(
+        "an old header first",
+        b"From : a@s.example\n" + _A[18:] + b"From b\n",
+        b"From : a@s.example\n" + _A[18:] + b"From b\n",
+    ),
     Example("no empty line", b"To: b@x.example", [Sent("", ["b@x.example"])]),
     Example("binary", _A + bytes(range(256)) * 9, [Sent("a@s.example", ["b@x.example"])]),
     Example("mixed ends", b"From: a@s.example\r\nTo: b@x.example\n\r\nx\r\n", [Sent("a@s.example", ["b@x.example"])]),
@@ -224,7 +234,7 @@ def _become(found: object) -> "Sent | str | None":
     if isinstance(found, NoMail):
         return found.why
     try:
-        sender, recipients, _ = address_mail(found.data, postmaster=POSTMASTER)  # type: ignore[attr-defined]
+        sender, recipients, *_ = address_mail(found.data, postmaster=POSTMASTER)  # type: ignore[attr-defined]
     except Refused as error:
         return str(error)
     return Sent(sender, recipients, found.data)  # type: ignore[attr-defined]

@@ -45,12 +45,13 @@ def test_a_folder(tmp_path: Path) -> None:
     (tmp_path / "link.eml").symlink_to(tmp_path / "one.eml")
     (tmp_path / "loop").symlink_to(tmp_path)
     (tmp_path / "folder.eml").mkdir()
-    assert sources(tmp_path) == ["deep/er/three.Eml", "deep/two.EML", "link.eml", "one.eml"]
+    assert sources(tmp_path) == ["deep/er/three.Eml", "deep/two.EML", "link.eml"]
     assert left_out(tmp_path) == {
         "names that begin with a dot": 3,
         "empty files or messages": 1,
         "files without .eml at the end of the name": 2,
         "names of what is no file": 2,
+        "names of files that were read by another name": 1,
     }
     assert refused(tmp_path) == {"no.eml": "is compressed with gzip: unpack it first (gzip -d)"}
 
@@ -61,6 +62,7 @@ def test_a_maildir(tmp_path: Path) -> None:
     for name in ("cur/1.d:2,DS", "cur/2.t:2,ST", "cur/3.t;2,T", "cur/.nfs0001", "new/._x", "tmp/x", "dovecot.index"):
         put(tmp_path, **{name.replace("/", "__"): MAIL})
     put(tmp_path, **{".Sent__cur__1.a:2,S": MAIL, "cur__folder__x": MAIL, "cur__empty": b""})
+    os.mkfifo(tmp_path / "cur" / "pipe")
     assert sources(tmp_path) == [
         "cur/1.a:2,S", "new/2.b", "cur/3.c", "cur/4.d:2,FRS", "cur/5.e;2,S", "cur/6.f!2,", "cur/7.g:2,Sab"
     ]  # fmt: skip
@@ -69,7 +71,7 @@ def test_a_maildir(tmp_path: Path) -> None:
         "trashed messages": 2,
         "names that begin with a dot": 2,
         "empty files or messages": 1,
-        "names of what is no file": 1,
+        "names of what is no file": 2,
         "folders of a maildir, which are maildirs of their own": 1,
     }
     assert refused(tmp_path) == {}
@@ -134,6 +136,16 @@ def test_what_is_no_mail(tmp_path: Path) -> None:
         NoMail(str(tmp_path / "empty"), "is neither a maildir nor a folder with .eml files"),
         NoMail(str(tmp_path / "text"), files._NO_HEADER),
     ]
+
+
+def test_no_file_is_read_twice(tmp_path: Path) -> None:
+    put(tmp_path, **{"a__1.eml": MAIL, "a__b__2.eml": MAIL, "box__cur__1": MAIL, "box__.Sent__cur__2": MAIL})
+    paths = ["a/1.eml", "a", "a/b", "a/b/2.eml", "box", "box/.Sent", "box/cur/1"]
+    found = list(read_paths(tmp_path / path for path in paths))
+    read = [item.source.removeprefix(f"{tmp_path}/") for item in found if isinstance(item, Mail)]
+    assert read == ["a/1.eml", "a/b/2.eml", "box/cur/1", "box/.Sent/cur/2"]
+    twice = "names of files that were read by another name"
+    assert [item.what for item in found if isinstance(item, LeftOut)].count(twice) == 4
 
 
 def test_what_may_not_be_read_stops_nothing(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def test_every_message_is_a_piece_of_the_file_behind_the_one_before(data: bytes)
         at = file.index(message, at) + len(message)
 
 
+def test_as_many_headers_without_an_end_as_anybody_writes() -> None:
+    file = b"From a Thu Nov 26 10:00:00 2026\nTo: a@b\n" * 30_000
+    assert list(Mbox(io.BytesIO(file)).messages()) == [b"To: a@b\n"] * 30_000
+
+
 def test_one_that_is_too_large_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mbox, "MOST_BYTES", 3 << 20)
     large = b"From a\nTo: a@b\n\n" + b"line\n" * (1 << 20) + b"\n"
