@@ -5,7 +5,6 @@ wait (its destination has to be looked up or created) goes back to the caller, w
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple, Protocol
 
@@ -55,10 +54,6 @@ class Mover(Protocol):
         """
         ...
 
-    def destinations(self, records: Sequence[Record], now: datetime) -> set[str]:
-        """The topics that these records would go to."""
-        ...
-
     def resume(self, waiting: Sequence[Waiting], batch: TransactionBatch, now: datetime) -> Done:
         """Move what has waited; what is for topics that the batch does not know by now is returned."""
         ...
@@ -101,14 +96,6 @@ class RecordMover:
                 returned.append((record, refusal))
         batch.restored += consumed - len(returned) - len(waiting)
         return Done(consumed, returned, waiting, unknown)
-
-    def destinations(self, records: Sequence[Record], now: datetime) -> set[str]:
-        """See `Mover`."""
-        found = set()
-        for record in records:
-            with suppress(NotRestorable):
-                found.add(topic_of(self._strategy(record, now).queue))
-        return found
 
     def resume(self, waiting: Sequence[Waiting], batch: TransactionBatch, now: datetime) -> Done:
         """See `Mover`."""

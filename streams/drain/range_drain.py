@@ -237,7 +237,7 @@ class RangeDrain:
         moved, returned, waiting = done.consumed, [*done.returned], [*done.waiting]
         while done.unknown:
             rest = records[moved:]
-            topics = await self._destinations_of(rest, now)
+            topics = await self._topics_of(rest, now)
             batch.add_destinations(await self._destinations.known(self._producer, topics))
             if done.unknown not in batch.partitions:
                 break
@@ -255,12 +255,11 @@ class RangeDrain:
         await self._in_slices(returned, lambda some: mover.give_back(some, batch, now))
         return moved
 
-    async def _destinations_of(self, records: Sequence[Record], now: datetime) -> set[str]:
-        found: set[str] = set()
-        for at in range(0, len(records), self._slices.size):
-            found |= self._mover.destinations(records[at : at + self._slices.size], now)
-            await asyncio.sleep(0)
-        return found
+    async def _topics_of(self, records: Sequence[Record], now: datetime) -> set[str]:
+        """Where records would go: all of them wait in a batch that knows no destination."""
+        mover, unused = self._mover, self._new_batch()
+        done = await self._in_slices(records, lambda some: mover.move(some, unused, now))
+        return {waiting.topic for waiting in done.waiting}
 
     async def _in_slices(self, items: Sequence[_Item], call: Callable[[Sequence[_Item]], Done]) -> Done:
         """Call the mover with items, so many at a time that the event loop is not kept waiting, until it stops."""

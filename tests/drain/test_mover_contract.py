@@ -23,7 +23,7 @@ from streams.drain.mover import Done, Mover, RecordMover
 from streams.drain.strategy import STRATEGIES, Strategy
 from streams.drain.transaction_batch import TransactionBatch
 from streams.kafka.wire.batches import COMPRESSION, DrainBatch
-from streams.records import Batch, Record
+from streams.records import Batch, Record, Write
 from streams.unopened import Unopened
 from tests.engine.profile import PROPERTY
 from tests.engine.world import envelope
@@ -224,13 +224,15 @@ class Slices:
             self._calls += 1
             restored, known = self._batch.restored, dict(self._batch.partitions)
             done = call(some, self._batch, NOW)
-            assert 1 <= done.consumed <= len(some)
+            assert (0 if done.unknown else 1) <= done.consumed <= len(some)
             if call.__name__ != "give_back":
                 assert done.consumed == self._batch.restored - restored + len(done.returned) + len(done.waiting)
             assert self._batch.partitions == known
             at += done.consumed
             returned += done.returned
             waiting += done.waiting
+            if done.unknown:
+                return Done(at, returned, waiting, done.unknown)
         return Done(at, returned, waiting)
 
 
@@ -256,6 +258,45 @@ def run(implementation: Implementation, drain: Drain, sizes: Sequence[int] = (1_
         all_returned |= {record.offset: reason for record, reason in returned}
     writes = [(write.topic, write.partition, built(write.batch)) for write in batch.writes]
     return Result(writes, batch.restored, dict(batch.reasons), batch.bytes, all_returned)
+
+
+def run_in_parts(implementation: Implementation, drain: Drain, sizes: Sequence[int]) -> Result:
+    """The same, where what is full is sent after each build; what has to wait then begins a new transaction."""
+
+    def begin() -> TransactionBatch:
+        batch = implementation.batch(new_batch, BATCH_BYTES, drain.claim.topic, LOG, drain.limits)
+        batch.add_destinations({topic: n for topic, n in drain.there.items() if topic in known})
+        batch.refused = refused
+        return batch
+
+    known, refused = {*drain.known}, {REFUSED}
+    sent: list[Write] = []
+    done: list[TransactionBatch] = []
+    batch, mover = begin(), implementation.mover(drain.claim)
+    for build in drain.builds:
+        rest = build
+        while rest:
+            moved = Slices(sizes, batch).all(mover.move, rest)
+            assert not batch.is_sent or {waiting.topic for waiting in moved.waiting} <= refused
+            returned = [*moved.returned]
+            if moved.waiting:
+                known |= {waiting.topic for waiting in moved.waiting} - refused | {LOG}
+                batch.add_destinations({topic: n for topic, n in drain.there.items() if topic in known})
+                returned += Slices(sizes, batch).all(mover.resume, moved.waiting).returned
+            returned.sort(key=lambda item: item[0].offset)
+            Slices(sizes, batch).all(mover.give_back, returned)
+            rest = rest[moved.consumed :]
+            if moved.unknown:
+                assert batch.is_sent
+                assert moved.unknown not in batch.partitions
+                sent += batch.writes
+                done.append(batch)
+                batch = begin()
+        sent += batch.take(0)
+    done.append(batch)
+    reasons = sum((Counter(one.reasons) for one in done), Counter[str]())
+    writes = [(write.topic, write.partition, built(write.batch)) for write in sent]
+    return Result(writes, sum(one.restored for one in done), dict(reasons), sum(one.bytes for one in done), {})
 
 
 def built(batch: Any) -> bytes:
@@ -420,3 +461,17 @@ def test_no_batch_is_larger_than_permitted(implementation: Implementation, drain
     for topic, _, raw in run(implementation, drain, sizes).writes:
         limit = min(BATCH_BYTES, drain.limits.sizes.get(topic, BATCH_BYTES))
         assert len(raw) <= limit or (topic == drain.claim.topic and len(rows_of(raw)) == 1)
+
+
+@contract
+@given(drain=drains(), sizes=slices)
+@PROPERTY
+def test_parts_make_no_difference(implementation: Implementation, drain: Drain, sizes: list[int]) -> None:
+    """Nothing but new destinations waits in what is partly sent; the same goes to the same places in the same order."""
+    whole, parts = run(implementation, drain), run_in_parts(implementation, drain, sizes)
+    assert (parts.restored, parts.reasons, parts.bytes) == (whole.restored, whole.reasons, whole.bytes)
+    expected, found = whole.rows(), parts.rows()
+    assert found.keys() == expected.keys()
+    for where, rows in expected.items():
+        # The log's records are in the order of the moves.
+        assert found[where] == rows if where[0] != LOG else Counter(found[where]) == Counter(rows)
