@@ -129,7 +129,9 @@ class TransactionalProducer:
             return self._refusal(writes, offsets)
         # Of the topics that are written to it would have been said before.
         needs = f"Read on topic {offsets.topic}" if offsets is not None else ""
-        told = translated(error, f"writing a transaction{self._unanswered()}", needs)
+        waiting = [where for where, sent in self._sent if sent.cancelled()]
+        doing = f"writing a transaction{_unanswered(waiting)}"
+        told = translated(error, doing, needs, topics={topic for topic, _ in waiting})
         if isinstance(told, Fenced):
             return told
         if committing:
@@ -182,11 +184,6 @@ class TransactionalProducer:
                 self._producer.client, manager.producer_id, wanted, self._settings.request_timeout_ms / 1000
             )
         self._looked_at |= wanted
-
-    def _unanswered(self) -> str:
-        """Which writes were not answered: the library tries again and again, and does not say for which reason."""
-        waiting = [f"{topic}/{partition}" for (topic, partition), sent in self._sent if sent.cancelled()]
-        return f" to {named(waiting)} (has it a leader, and min.insync.replicas replicas?)" if waiting else ""
 
     async def _write(self, writes: Sequence[Write]) -> None:
         """Send every batch and look at every outcome; partitions side by side, in order within one."""
@@ -259,6 +256,12 @@ class TransactionalProducer:
                 task.cancel()
             with suppress(Exception):
                 await producer.client.close()
+
+
+def _unanswered(waiting: Sequence[Where]) -> str:
+    """Which writes were not answered: the library tries again and again, and does not say for which reason."""
+    where = named([f"{topic}/{partition}" for topic, partition in waiting])
+    return f" to {where} (has it a leader, and min.insync.replicas replicas?)" if waiting else ""
 
 
 async def open_producer(connection: Connection, transactional_id: str) -> TransactionalProducer:
