@@ -46,7 +46,14 @@ class Conflict(XferqError):
 
 
 class Unavailable(XferqError):
-    """Kafka, or a part of it, did not answer in time or is not ready; nothing was changed."""
+    """Kafka, or a part of it, did not answer in time or is not ready; nothing was changed.
+
+    `topics` are those whose partitions did not, where that is known.
+    """
+
+    def __init__(self, message: str, topics: Collection[str] = ()) -> None:
+        self.topics = frozenset(topics)
+        super().__init__(message)
 
 
 class Unreadable(Unavailable):
@@ -56,11 +63,12 @@ class Unreadable(Unavailable):
 class Rejected(XferqError):
     """The broker turned down writes to these partitions; the whole transaction was aborted.
 
-    `reasons` maps (topic, partition) to why: "too_large", "timestamp" or another word.
+    `reasons` maps (topic, partition) to why: "too_large", "timestamp" or another word; `topics` are theirs.
     """
 
     def __init__(self, reasons: Mapping[tuple[str, int], str]) -> None:
         self.reasons = dict(reasons)
+        self.topics = frozenset(topic for topic, _ in self.reasons)
         where = ", ".join(f"{topic}/{partition}: {why}" for (topic, partition), why in self.reasons.items())
         super().__init__(f"Kafka rejected writes to {where}")
 

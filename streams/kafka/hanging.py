@@ -50,7 +50,7 @@ async def require_none_hangs(
             while left := await _ask(client, producer_id, left):
                 hanging = {where: answer for where, answer in left.items() if isinstance(answer, int)}
                 if hanging and time.monotonic() - began >= _LOOKS_S:
-                    raise Unavailable(_hint(hanging))
+                    raise Unavailable(_hint(hanging), {topic for topic, _ in hanging})
                 await asyncio.sleep(pause_s)
                 pause_s = min(pause_s * 2, _MOST_PAUSE_S)
                 await client.force_metadata_update()
@@ -59,7 +59,7 @@ async def require_none_hangs(
         error = answer if isinstance(answer, aio.KafkaError) else aio.RequestTimedOutError()
         where = named([f"{topic}/{partition}" for topic, partition in left])
         doing = f"looking for open transactions in {where} (has it a leader?)"
-        raise translated(error, doing) from None
+        raise translated(error, doing, topics={topic for topic, _ in left}) from None
 
 
 async def _ask(

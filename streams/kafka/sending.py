@@ -10,7 +10,6 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from streams.kafka.hanging import named
 from streams.kafka.rejections import rejected
 from streams.records import Batch, TopicPartition, Write
 
@@ -47,7 +46,6 @@ class Sending:
         if failures:
             raise rejected(failures)
 
-    def unanswered(self) -> str:
+    def unanswered(self) -> list[TopicPartition]:
         """Which of the last writes had no answer: the library tries again and again, and does not say why."""
-        waiting = [f"{topic}/{partition}" for (topic, partition), sent in self._sent if sent.cancelled()]
-        return f" to {named(waiting)} (has it a leader, and min.insync.replicas replicas?)" if waiting else ""
+        return [where for where, sent in self._sent if sent.cancelled()]

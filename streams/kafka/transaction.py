@@ -20,7 +20,7 @@ from aiokafka.client import ConnectionGroup, CoordinationType
 from streams.concurrency.ending import uncut
 from streams.errors import Conflict, Fenced, OutcomeUnknown, Rejected, Unavailable, XferqError
 from streams.kafka.connection import Connection
-from streams.kafka.hanging import require_none_hangs
+from streams.kafka.hanging import named, require_none_hangs
 from streams.kafka.rejections import write_denied
 from streams.kafka.sending import Sending
 from streams.kafka.translate import translated, translating
@@ -147,7 +147,9 @@ class TransactionalProducer:
             return self._refusal(writes, offsets)
         # Of the topics that are written to it would have been said before.
         needs = f"Read on topic {offsets.topic}" if offsets is not None else ""
-        told = translated(error, f"writing a transaction{self._sending.unanswered()}", needs)
+        waiting = self._sending.unanswered()
+        doing = f"writing a transaction{_to(waiting)}"
+        told = translated(error, doing, needs, topics={topic for topic, _ in waiting})
         if isinstance(told, Fenced):
             return told
         if self._is_committing:
@@ -255,6 +257,11 @@ class TransactionalProducer:
                 task.cancel()
             with suppress(Exception):
                 await producer.client.close()
+
+
+def _to(waiting: Collection[TopicPartition]) -> str:
+    where = named([f"{topic}/{partition}" for topic, partition in waiting])
+    return f" to {where} (has it a leader, and min.insync.replicas replicas?)" if waiting else ""
 
 
 async def open_producer(connection: Connection, transactional_id: str) -> TransactionalProducer:

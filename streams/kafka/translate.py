@@ -1,7 +1,7 @@
 """Translates the libraries' errors into xferq's, in one place."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from aiokafka import errors as aio
@@ -46,12 +46,13 @@ def reading(group: str) -> str:
     return f"Read on group {group}"
 
 
-def translated(error: Exception, doing: str, needs: str = "") -> XferqError:
+def translated(error: Exception, doing: str, needs: str = "", topics: Collection[str] = ()) -> XferqError:
     """xferq's error for one of the libraries'; its own pass through.
 
     Args:
         doing: what was being done: the message begins with it.
         needs: the permission that it takes, such as "Read on topic x".
+        topics: whose partitions did not answer, where that is known.
     """
     if isinstance(error, XferqError):
         return error
@@ -68,7 +69,7 @@ def translated(error: Exception, doing: str, needs: str = "") -> XferqError:
         return Refused(f"{doing}: it is larger than Kafka takes")
     if isinstance(error, aio.InvalidTransactionTimeout):
         return Misconfigured("XFERQ_TRANSACTION_TIMEOUT_MS is more than the broker's transaction.max.timeout.ms allows")
-    return Unavailable(f"{doing}: {_text(error)}")
+    return Unavailable(f"{doing}: {_text(error)}", topics)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ class Results:
         try:
             await producer.transact([*result, *writes], offsets, before_commit)
         except (Rejected, Unavailable) as error:
-            if result and self._topic in str(error):
+            if result and self._topic in error.topics:
                 self._go_without(error)
             raise
 

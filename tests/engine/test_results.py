@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streams.domain.topic import topic_of
-from streams.errors import Refused
+from streams.errors import Refused, Rejected, Unavailable, XferqError
 from tests.engine.checker import Checker
 from tests.engine.test_outcomes import LATER_S, inject, withdraw
 from tests.engine.world import QUEUES, XFER_QUEUE, World
@@ -157,6 +157,23 @@ async def test_a_topic_that_can_t_be_written_holds_up_a_command_once() -> None:
         await world.until(lambda: Checker(world).results().keys() >= {"c", "d"}, 2 * LATER_S)
         assert told(world, "c") == told(world, "d") == [("done", 2)]
         Checker(world).check()
+
+
+@pytest.mark.parametrize(
+    "error", [Unavailable("queue.results/0", {"queue.results"}), Rejected({("queue.results", 0): "x"})]
+)
+@timeless
+async def test_another_topic_s_failure_is_not_put_down_to_it(error: XferqError) -> None:
+    """Its name may be a part of another one's."""
+    async with World(results_topic="results") as world:
+        world.inject(6)
+        faults = Faults()
+        faults.on("transact:xferq.claim.", error)
+        worker = world.worker(faults)
+        world.cancel("c")
+        await world.ended("c")
+        assert not any("no results" in note for note in worker.engine.health.noted)
+        assert told(world) == [("claimed", 1), ("done", 2)]
 
 
 @timeless

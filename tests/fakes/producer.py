@@ -156,7 +156,7 @@ class FakeProducer:
             self._check_epoch()
             topic = self._broker.topics.get(write.topic)
             if topic is None or write.partition >= len(topic.logs):
-                raise Unavailable(f"{write.topic}/{write.partition} has no leader")
+                raise Unavailable(f"{write.topic}/{write.partition} has no leader", {write.topic})
             batch = write.batch
             if not isinstance(batch, FakeBatch):
                 raise AssertionError("a batch of another producer")

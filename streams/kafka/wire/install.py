@@ -16,6 +16,7 @@ from aiokafka.protocol.metadata import MetadataRequest
 from streams.errors import Misconfigured
 from streams.kafka.wire.codecs import DECODERS, USERS
 from streams.kafka.wire.produce import LeanProduceRequest
+from streams.kafka.wire.reconnect import get_conn, metadata_update
 from streams.kafka.wire.records import LeanPartitionRecords, LenientRecords
 
 _VERSION = "0.14."
@@ -41,6 +42,9 @@ def install() -> None:
     aiokafka.consumer.fetcher.PartitionRecords = LeanPartitionRecords
     # Fewer copies of what is sent.
     aiokafka.producer.sender.ProduceRequest = LeanProduceRequest
+    # While no broker can be reached, no client asks for one 50 times a second.
+    aiokafka.client.AIOKafkaClient._get_conn = get_conn
+    aiokafka.client.AIOKafkaClient._metadata_update = metadata_update
     for module in map(import_module, USERS):
         for name, unpack in DECODERS.items():
             getattr(module, name)  # AttributeError where aiokafka does it in another way now
