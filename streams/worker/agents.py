@@ -37,7 +37,6 @@ from streams.settings.settings import Settings
 from streams.worker.engine import Engine
 
 _log = logging.getLogger(__name__)
-
 _NEVER_S = 10.0 * 365 * 24 * 3600
 _IN_HAND = 10_000
 """Commands at work or waiting for their turn. More would back up into Faust, which then delivers nothing any more."""
@@ -204,6 +203,8 @@ def create_app(settings: Settings, engine: Engine, connection: Connection, acks:
 
     `scratch` is a folder for Faust, which makes another in it for tables, although there are none.
     """
+    for service in (_Consumer, _ConsumerThread, _Monitor):
+        service.logger = logging.getLogger("faust")  # how they start and stop is no event of ours
     app = _new_app(settings, connection, scratch)
     app.transport.Consumer = _Consumer
     _add_agents(app, settings, engine, acks)
@@ -243,7 +244,6 @@ def _new_app(settings: Settings, connection: Connection, scratch: str) -> faust.
 
 def _add_agents(app: faust.App, settings: Settings, engine: Engine, acks: AckQueue) -> None:
     """Hand what comes on the commands and the drains topic to the engine."""
-
     raw_topic = partial(app.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     @app.agent(raw_topic(settings.commands_topic), concurrency=1, name="xferq.commands")  # type: ignore[untyped-decorator]

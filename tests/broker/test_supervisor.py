@@ -1,6 +1,7 @@
 """Several worker processes under one supervisor: they work together, come back, and end with it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -84,6 +85,10 @@ def test_processes_start_and_all_end_on_sigterm(settings: Settings, tmp_path: Pa
         process.send_signal(signal.SIGTERM)
         assert process.wait(allowed_s(10)) == 0
         assert not any(map(is_alive, children))
+        # Nothing of what the libraries say of themselves.
+        assert [
+            line for line in log.read_text().splitlines() if not re.match(r"[-\d]+ [:,\d]+ [A-Z]+ [a-z]+\.", line)
+        ] == []
 
 
 def test_the_supervisor_has_nothing_of_the_application_in_memory() -> None:
