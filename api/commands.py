@@ -15,9 +15,9 @@ if TYPE_CHECKING:  # a list of the commands needs no model, and starts in half t
 
     from streams.domain.command import Command
 
-    # The row has a field called `type`.
-    _Model = type[Command]
-    _Body = type[BaseModel]
+    # A field of what follows has the name of the class of all classes.
+    Model = type[Command]
+    Body = type[BaseModel]
 
 STATUS_PATH = "/api/admin/xfer/cancel/v1"
 """GET: list commands; with `/{id}`: one."""
@@ -51,14 +51,14 @@ class Endpoint:
         return self.options.get(name, f"--{name.replace('_', '-')}")
 
     @property
-    def model(self) -> "_Model":
+    def model(self) -> "Model":
         """The model of the command."""
         from streams.domain.command import TYPES
 
         return TYPES[self.type]
 
     @cached_property
-    def body(self) -> "_Body":
+    def body(self) -> "Body":
         """The model of the body: what the command has but for what xferq fills in, its type's own fields first."""
         from pydantic import ConfigDict, Field, create_model
 

@@ -94,17 +94,25 @@ def print_columns(head: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         print(line.rstrip())
 
 
-def progress() -> "Progress":
-    """Progress bars on standard error; none where that is no terminal."""
+def progress(*, by_share: bool = False) -> "Progress":
+    """Progress bars on standard error, with counts or, `by_share`, in percent; none where that is no terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TaskProgressColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        TaskProgressColumn() if by_share else MofNCompleteColumn(),
         TimeRemainingColumn(),
         console=console,
         transient=True,

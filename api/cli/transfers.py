@@ -152,11 +152,11 @@ def _follow(client: "ApiClient", id: str, *, wait: bool, as_json: bool) -> None:
 
 def _wait(client: "ApiClient", id: str) -> "CommandStatus":
     try:
-        with progress() as bars:
+        with progress(by_share=True) as bars:  # of offsets: how many of them are messages, shows when all are done
             task = bars.add_task("accepted", total=None)
             for found in client.statuses_until_done(id):
                 moved = found.restored + found.returned
-                text = f"{found.state} {moved} messages" if moved else found.state
+                text = f"{found.state} {moved:,} message{'' if moved == 1 else 's'}" if moved else found.state
                 text = text if found.detail is None else f"{text}: {printable(found.detail)[:80]}"
                 bars.update(task, description=text, completed=found.offsets_done or 0, total=found.offsets_total)
     except KeyboardInterrupt:
