@@ -18,6 +18,7 @@ from tests.broker import mortal
 from tests.broker.moments import dispatcher, meanwhile
 from tests.broker.scene import Scene
 from tests.faults.links import LinkedCluster, links_of
+from tests.support.examples import some
 from tests.support.patience import WAIT_S, deadline, wait_until
 
 pytestmark = pytest.mark.alone
@@ -173,7 +174,7 @@ def test_killed_or_stopped_at_every_step(broker: EmbeddedBroker) -> None:
     fates: list[Fate] = [(*point, "STOP") for point in POINTS]
     fates += [(*point, "KILL") for point in random.sample(POINTS, len(POINTS) // 3)]
     random.shuffle(fates)
-    in_chains([Scene(broker.bootstrap_servers, **_SETTINGS) for _ in range(_CHAINS)], fates)
+    in_chains([Scene(broker.bootstrap_servers, **_SETTINGS) for _ in range(_CHAINS)], some(fates))
 
 
 def test_killed_or_stopped_while_links_between_kafkas_nodes_are_cut(cluster: LinkedCluster) -> None:

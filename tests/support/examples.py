@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 _Case = TypeVar("_Case")
-_MOST = int(os.environ.get("TEST_XFERQ_EXAMPLES") or 1_000_000)
+MOST = "TEST_XFERQ_EXAMPLES"
+"""The variable of who is in a hurry: the most examples of each test."""
+IN_A_HURRY = 12
+_MOST = int(os.environ.get(MOST) or 1_000_000)
 
 
 def examples(count: int) -> int:

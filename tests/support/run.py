@@ -5,6 +5,7 @@ Options that are not its own go to pytest, in every stage: `-k name`, `-x`, a fi
 
 import argparse
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -22,6 +23,7 @@ from xml.etree import ElementTree
 
 from streams.broker import BrokerError, EmbeddedBroker
 from tests.conftest import SHARED_KAFKA
+from tests.support.examples import IN_A_HURRY, MOST
 from tests.support.java import make_cache
 from tests.support.patience import SLOWNESS
 from tests.support.progress import REST, clock
@@ -47,6 +49,8 @@ class Outcome:
     seconds: dict[str, float] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     """Stages that did not come to their end."""
+    hurry: str = ""
+    """What was left out on a machine that is too slow for all, if it was."""
     shaky: list[tuple[str, str]] = field(default_factory=list)
     """Stage and test: failed, and then passed by itself."""
 
@@ -88,6 +92,8 @@ class Outcome:
         yield f"{'all':10} {clock(total_s):>6}"
         for (kind, why), count in self.skipped.items():
             yield f"{kind} {count}: {why}"
+        if self.hurry:
+            yield self.hurry
         for stage in self.broken:
             yield f"stage {stage} did not come to its end: see {_shown(RESULTS / f'{stage}.log')}"
         for stage, test in self.shaky:
@@ -132,10 +138,14 @@ class _Ended:
 class Run:
     """Runs rounds of stages, and prints where each is."""
 
-    def __init__(self, options: Sequence[str], cache: Future[None], *, again: bool) -> None:
+    def __init__(
+        self, options: Sequence[str], cache: Future[None], *, again: bool, within_min: float = math.inf
+    ) -> None:
         self._options = options
         self._cache = cache
         self._again = again
+        self._within_min = within_min
+        self._began = time.monotonic()
         self._printing = threading.Lock()
         self._outcome = Outcome()
 
@@ -143,6 +153,10 @@ class Run:
         """Run them all; those of a round side by side, each list of it one after the other."""
         for number, lanes in enumerate(rounds):
             later_min = sum(_minutes(those) for those in rounds[number + 1 :])
+            done_min = sum(_minutes(those) for those in rounds[:number])
+            taken_min = (time.monotonic() - self._began) / 60
+            if is_late(taken_min, done_min, _minutes(lanes) + later_min, self._within_min) and not self._outcome.hurry:
+                self._hurry(number + 1)
             if any(stage.name not in WITHOUT_KAFKA for stage in chain(*lanes)):
                 self._cache.result()
             names = " beside ".join(", then ".join(f"{stage.name} ({stage.about})" for stage in lane) for lane in lanes)
@@ -155,6 +169,15 @@ class Run:
             if any(end.status == _INTERRUPTED for end in chain(*ended)):
                 break
         return self._outcome
+
+    def _hurry(self, number: int) -> None:
+        """From this round on only a part of many cases that are alike, which is said at the end."""
+        os.environ[MOST] = str(IN_A_HURRY)
+        self._outcome.hurry = (
+            f"from round {number} on, of many cases that are alike only every fourth was tried, and {IN_A_HURRY} "
+            f"examples of each property: this machine would not get through in {self._within_min:.0f} minutes otherwise"
+        )
+        print(f"\n== {self._outcome.hurry}", flush=True)
 
     def _lane(self, stages: Sequence[Stage], later_min: float) -> list[_Ended]:
         """One after the other, as long as nobody interrupts."""
@@ -222,6 +245,12 @@ def _minutes(lanes: Sequence[Sequence[Stage]]) -> float:
     return max(sum(stage.minutes for stage in lane) for lane in lanes)
 
 
+def is_late(taken_min: float, done_min: float, left_min: float, within_min: float) -> bool:
+    """Whether the rest will take too long, if it takes as many times its usual minutes as what was done so far."""
+    slowness = taken_min / done_min if done_min else 1.0
+    return taken_min + left_min * slowness > within_min
+
+
 def _files_of(stage: Stage) -> Collection[str]:
     """Where its tests are, as an earlier stage has found that looked at all of them; none: anywhere."""
     if stage.paths or not _FILES.exists():
@@ -230,15 +259,24 @@ def _files_of(stage: Stage) -> Collection[str]:
     return found
 
 
-def run(rounds: Sequence[Sequence[Sequence[Stage]]], options: Sequence[str], *, again: bool = False) -> Outcome:
-    """Run these stages, and print where it is; with `again`, what failed in a stage once more, by itself."""
+def run(
+    rounds: Sequence[Sequence[Sequence[Stage]]],
+    options: Sequence[str],
+    *,
+    again: bool = False,
+    within_min: float = math.inf,
+) -> Outcome:
+    """Run these stages, and print where it is; with `again`, what failed in a stage once more, by itself.
+
+    A part of what is alike is left out where all of it would take longer than `within_min` minutes.
+    """
     shutil.rmtree(RESULTS, ignore_errors=True)
     RESULTS.mkdir()
     print(f"this machine takes {SLOWNESS:.1f} times as long as is usual; tests wait accordingly")
     began = time.monotonic()
     with ThreadPoolExecutor(1) as beside:
         cache = beside.submit(make_cache)  # beside what needs no Kafka
-        outcome = Run(options, cache, again=again).all_of(rounds)
+        outcome = Run(options, cache, again=again, within_min=within_min).all_of(rounds)
     wanted = [stage for lanes in rounds for stage in chain(*lanes)]
     summary = "\n".join(outcome.text(wanted, time.monotonic() - began))
     (RESULTS / "summary.txt").write_text(summary + "\n")
@@ -251,12 +289,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, epilog="Everything else is for pytest.")
     parser.add_argument("--only", action="append", choices=NAMES, help="this stage; may be given again")
     parser.add_argument("--again", action="store_true", help="run what fails once more, by itself; both are said")
+    parser.add_argument(
+        "--within", type=float, default=math.inf, metavar="MINUTES",
+        help="leave a part of many cases that are alike out where all of them would take longer; it is said",
+    )  # fmt: skip
     known, options = parser.parse_known_args()
     names = known.only or NAMES
     rounds = [[[stage for stage in lane if stage.name in names] for lane in lanes] for lanes in ROUNDS]
     wanted = [lanes for lanes in ([lane for lane in lanes if lane] for lanes in rounds) if lanes]
     try:
-        return 0 if run(wanted, options, again=known.again).is_good else 1
+        return 0 if run(wanted, options, again=known.again, within_min=known.within).is_good else 1
     except KeyboardInterrupt:
         return 130
 

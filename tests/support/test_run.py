@@ -3,7 +3,9 @@
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
-from tests.support.run import Outcome
+import pytest
+
+from tests.support.run import Outcome, is_late
 from tests.support.stages import STAGES
 
 
@@ -59,3 +61,18 @@ def test_what_fails_among_others_only_is_named_and_what_fails_again_has_failed(t
     assert "FAILED tests/test_a.py::test_three: see test-results/quick.log" in lines
     assert "FAILED tests/test_a.py::test_zero: see test-results/check.log" in lines
     assert lines[-1] == "2 passed, 2 failed, 0 skipped"
+
+
+@pytest.mark.parametrize(
+    ("taken_min", "done_min", "left_min", "is_late_then"),
+    [(0, 0, 30, False), (0, 0, 60, True), (5, 2, 16, False), (5, 2, 20, True), (20, 10, 10, False), (30, 10, 10, True)],
+)
+def test_whether_it_gets_through_in_time(
+    taken_min: float, done_min: float, left_min: float, is_late_then: bool
+) -> None:
+    assert is_late(taken_min, done_min, left_min, 50) == is_late_then
+
+
+def test_what_was_left_out_in_a_hurry_is_said() -> None:
+    outcome = Outcome(hurry="every fourth")
+    assert "every fourth" in list(outcome.text(STAGES, 1.0))
