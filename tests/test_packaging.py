@@ -210,7 +210,7 @@ def test_the_sdist_has_what_a_build_needs_and_nothing_of_the_tests(installation:
         names = [Path(name).parts[1:] for name in sdist.getnames()]
     assert {parts[0] for parts in names if parts} == {
         *PACKAGES,
-        *("LICENSE", "CHANGELOG.md", "MANIFEST.in", "README.md", "constraints.txt", "pyproject.toml"),
+        *("LICENSE", "CHANGELOG.md", "MANIFEST.in", "README.md", "constraints.txt", "pyproject.toml", "setup.py"),
         *("PKG-INFO", "setup.cfg", "xferq.egg-info"),  # setuptools' own
     }
 

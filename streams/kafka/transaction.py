@@ -26,8 +26,9 @@ from streams.kafka.hanging import require_none_hangs
 from streams.kafka.places import Where, named
 from streams.kafka.rejections import rejected, write_denied
 from streams.kafka.translate import translated, translating
-from streams.kafka.wire.batches import COMPRESSION, DrainBatch
+from streams.kafka.wire.batches import COMPRESSION, ENCODERS, DrainBatch
 from streams.kafka.wire.offset_fetch import STAMP, fetch
+from streams.native.extension import native_of
 from streams.ports import GroupOffsets
 from streams.records import Batch, Write
 
@@ -43,6 +44,7 @@ class TransactionalProducer:
         self._producer = producer
         self._connection = connection
         self._settings = connection.settings
+        self._native = native_of(connection.settings)
         self._denied: Exception | None = None
         self._topics: set[str] = set()
         self._looked_at: set[Where] = set()
@@ -50,11 +52,10 @@ class TransactionalProducer:
 
     def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
         """A new empty batch; the first record always fits, whatever its size."""
-        builder: Batch = DrainBatch(
-            size_bytes or self._settings.batch_bytes,
-            COMPRESSION[compression or self._settings.compression],
-            is_transactional=1,
-        )
+        limit, codec = size_bytes or self._settings.batch_bytes, COMPRESSION[compression or self._settings.compression]
+        if self._native is not None:
+            return self._native.Batch(limit, codec, ENCODERS.get(codec))
+        builder: Batch = DrainBatch(limit, codec, is_transactional=1)
         return builder
 
     async def partitions(self, topics: Collection[str]) -> dict[str, int]:

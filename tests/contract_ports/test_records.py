@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from streams.kafka.wire.batches import LARGE_BYTES, DrainBatch
 from streams.kafka.wire.install import install
 from streams.kafka.wire.records import LeanPartitionRecords, LenientRecords
+from streams.kafka.wire.runs import RunPartitionRecords
 from tests.engine.profile import PROPERTY
 
 _WHERE = TopicPartition("queue.a", 3)
@@ -94,5 +95,5 @@ def test_every_consumer_reads_so() -> None:
     from aiokafka.consumer import fetcher
 
     install()
-    assert fetcher.PartitionRecords is LeanPartitionRecords
+    assert fetcher.PartitionRecords is RunPartitionRecords
     assert fetcher.MemoryRecords is LenientRecords

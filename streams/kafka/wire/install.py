@@ -16,7 +16,8 @@ from aiokafka.protocol.metadata import MetadataRequest
 from streams.errors import Misconfigured
 from streams.kafka.wire.codecs import DECODERS, USERS
 from streams.kafka.wire.produce import LeanProduceRequest
-from streams.kafka.wire.records import LeanPartitionRecords, LenientRecords
+from streams.kafka.wire.records import LenientRecords
+from streams.kafka.wire.runs import RunPartitionRecords
 
 _VERSION = "0.14."
 
@@ -36,9 +37,9 @@ def install() -> None:
     aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
     # What a fetch brings is megabytes; by default the transport stops reading, and starts again, every 128 KiB of it.
     aiokafka.conn.READER_LIMIT = 4 << 20
-    # Any name of a header can be read; and one fetch unpacks to no more memory than a worker has.
+    # Any name of a header can be read; one fetch unpacks to no more memory than a worker has, and may be one run.
     aiokafka.consumer.fetcher.MemoryRecords = LenientRecords
-    aiokafka.consumer.fetcher.PartitionRecords = LeanPartitionRecords
+    aiokafka.consumer.fetcher.PartitionRecords = RunPartitionRecords
     # Fewer copies of what is sent.
     aiokafka.producer.sender.ProduceRequest = LeanProduceRequest
     for module in map(import_module, USERS):

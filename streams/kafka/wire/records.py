@@ -69,6 +69,11 @@ class LenientRecords:
         self._bytes_left = MAX_UNPACKED_BYTES
         self._records_left = MAX_BATCH_RECORDS
 
+    @property
+    def data(self) -> bytes:
+        """All of it, as it came."""
+        return self._data
+
     def size_in_bytes(self) -> int:
         """Of all of it."""
         return int(self._records.size_in_bytes())
