@@ -129,7 +129,9 @@ MOVED_IN_PYTHON = _counter(
     "Messages that the compiled drain left to Python, by what is unusual in them",
     {"reason": UNUSUAL},
 )
-NATIVE = _gauge("xferq_native", "", "1 where this process drains with the compiled extension, 0 where by Python alone")
+NATIVE = _gauge(
+    "xferq_native", "processes", "1 where this process drains with the compiled extension, 0 where by Python alone"
+)
 TRANSACTIONS = _counter(
     "xferq_drain_transactions_total",
     "transactions",
