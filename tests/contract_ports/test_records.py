@@ -1,5 +1,7 @@
 """Our reading and building of record batches against aiokafka's own: the same records, the same bytes."""
 
+import subprocess
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -97,3 +99,27 @@ def test_every_consumer_reads_so() -> None:
     install()
     assert fetcher.PartitionRecords is RunPartitionRecords
     assert fetcher.MemoryRecords is LenientRecords
+
+
+BEYOND = """
+import struct, sys
+import google_crc32c
+from aiokafka.errors import CorruptRecordException
+from streams.kafka.wire.records import LenientRecords
+name = b"\\x02\\xff\\x00"
+beyond = b"\\x80\\x80\\x80\\x80\\x08"
+record = b"\\0\\0\\0\\x01\\x01\\x04" + name + beyond
+record = bytes([len(record) << 1]) + record
+checked = struct.pack(">hiqqqhii", 0, 0, 0, 0, -1, -1, -1, 1) + record
+batch = struct.pack(">qiibI", 0, len(checked) + 9, -1, 2, google_crc32c.value(checked)) + checked
+try:
+    list(LenientRecords(batch).next_batch())
+except CorruptRecordException:
+    print("corrupt")
+"""
+
+
+def test_a_length_beyond_the_batch_behind_a_name_that_is_not_utf_8() -> None:
+    """aiokafka's reader of varints looks there: in memory that is not its own."""
+    result = subprocess.run([sys.executable, "-c", BEYOND], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "corrupt\n"), result.stderr

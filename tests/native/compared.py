@@ -105,5 +105,5 @@ def _read(data: bytes, aborted: list[tuple[int, int]], start: int, as_runs: AsRu
     except Exception as error:  # noqa: BLE001 - a library's, of whatever was written
         return (type(error),)
     records = [*items[0], *items[1:]] if items and not hasattr(items[0], "offset") else items
-    rows = [tuple(record)[:7] + (tuple((n.encode(), c) for n, c in record.headers),) for record in records]
+    rows = [(*tuple(record)[:7], tuple((n.encode(), c) for n, c in record.headers)) for record in records]
     return rows, parts.next_fetch_offset

@@ -25,7 +25,13 @@ _TIMES = (
     *("2026-11-20T10:00:00Z", "2026-11-20T10:00:00.5Z", "2026-11-20T10:00:00.123456789+02:00", "2026-02-29T00:00:00Z"),
     *("2024-02-29T23:59:60Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00", "2026-11-20 10:00:00Z"),
     *("2026-11-20t10:00:00z", "1969-12-31T23:59:59.999999Z", "2026-11-20T10:00:00-00:00", "2026-11-20T24:00:00Z"),
-    *("2026-1-20T10:00:00Z", "", "1500-03-01T00:00:00.000001+23:59", "2000-02-29T12:34:56.700Z", "1900-02-29T12:34:56Z"),
+    *(
+        "2026-1-20T10:00:00Z",
+        "",
+        "1500-03-01T00:00:00.000001+23:59",
+        "2000-02-29T12:34:56.700Z",
+        "1900-02-29T12:34:56Z",
+    ),
     *("2026-11-20T10:00:00.000000Z", "0002-01-01T00:00:00+23:59", "9998-12-31T23:59:59-23:59", "2026-12-31T00:00:00Z"),
 )
 _SCHEDULES: tuple[Any, ...] = (
@@ -38,7 +44,20 @@ _NUMBERS = (0, 1, -1, 65535, 65536, 10**17, 10**18, 2**63 - 1, 2**63, 2**64 - 1,
 _FLOATS = (0.0, -0.0, 1e300, 1.5, 1e16, 1e15, 1e-5, 1e-6, 0.1, 123456789.125, 5e-324, 1e22, 1e21)
 _PIECES = (
     *(b" ", b"\\u0041", b'"queue":"x",', b"\\n", b"1", b"}", b"{", b",", b"\xff", b'"meta":{},', b"-0", b"\\u001f"),
-    *(b"\\u000a", b"\\/", b"\\ud83d\\ude00", b"\\ud83d", b"1e400", b"NaN", b"\t", b"[", b"0", b".5", b"e5", b"\xef\xbb\xbf"),
+    *(
+        b"\\u000a",
+        b"\\/",
+        b"\\ud83d\\ude00",
+        b"\\ud83d",
+        b"1e400",
+        b"NaN",
+        b"\t",
+        b"[",
+        b"0",
+        b".5",
+        b"e5",
+        b"\xef\xbb\xbf",
+    ),
 )
 _WRITERS: tuple[Callable[[Any], bytes], ...] = (
     lambda value: json.dumps(value).encode(),
@@ -96,9 +115,7 @@ class Hostile:
             ("other", 20, self._any),
         )
         names = ("queue", "tenant", "campaign", "routing_domain", "reception_protocol", "x-a", "y", "received_from")
-        meta = self._object(
-            *((name, 40, text) for name in names), ("xfer_queue_info", 92, lambda: mostly(info, 97))
-        )
+        meta = self._object(*((name, 40, text) for name in names), ("xfer_queue_info", 92, lambda: mostly(info, 97)))
         recipients = ("someone@D.example", ["a@b.example"], ["a@b", "c@d"], '"a@b"@c.example', "\xfc@d.example")
         return self._object(
             ("sender", 99, lambda: mostly(pick(_TEXTS), 96)),
@@ -144,7 +161,10 @@ class Hostile:
         if self._is(2):
             found.append(("envelope", self._chance.choice((None, b"{}"))))
         for _ in range(self._chance.randrange(3)):
-            other = self._chance.choice(("received", "Envelope", "\xfc", "")), self._chance.choice((None, b"", b"x" * 20))
+            other = (
+                self._chance.choice(("received", "Envelope", "\xfc", "")),
+                self._chance.choice((None, b"", b"x" * 20)),
+            )
             found.insert(self._chance.randrange(len(found) + 1), other)
         return found
 

@@ -47,8 +47,10 @@ class RunPartitionRecords(LeanPartitionRecords):
             self.next_fetch_offset, stopped = fetch.read(self.next_fetch_offset, aborted, aborting)
             if stopped is None:
                 break
-            # The rest, or one batch that is compressed, say; that of another format or that is corrupt, too.
-            self._records = LenientRecords(data[fetch.at : stopped])
+            # One batch that is compressed; or the rest, from one on that is of another format or corrupt.
+            self._records = LenientRecords(data[fetch.at : stopped] if stopped < len(data) else data)
+            if stopped == len(data):
+                self._records.skip_to(fetch.at)
             for record in super()._unpack_records():
                 if record.value is None and is_unreadable(record):
                     bad = record

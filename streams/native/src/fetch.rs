@@ -41,25 +41,29 @@ pub struct Fetch {
 }
 
 impl Fetch {
-    /// Read a whole batch; where to go on, or none where it is Python's: nothing has changed then.
+    /// Read the batch that ends there; the offset to go on at, or up to where it is Python's: nothing has changed then.
     fn read_batch(
         &mut self,
-        batch: &[u8],
+        bytes: &[u8],
+        end: usize,
         next: i64,
         aborted: &Bound<'_, PyList>,
         aborting: &Bound<'_, PySet>,
-    ) -> PyResult<Option<i64>> {
+    ) -> PyResult<Result<i64, usize>> {
+        let batch = &bytes[self.at..end];
         let Some((head, after)) = wire::head(batch).and_then(|head| head.next().map(|after| (head, after))) else {
-            return Ok(None);
+            return Ok(Err(bytes.len()));
         };
+        if head.attributes & CODEC != 0 {
+            return Ok(Err(end));
+        }
         let is_large = usize::try_from(head.last).map_or(true, |last| last >= self.most_records);
         let is_control = head.attributes & CONTROL != 0;
         let is_abort = if is_control { abort_marker(batch) } else { None };
         let places = self.places.len();
-        let is_plain = head.attributes & CODEC == 0 && !is_large;
-        if !is_plain || if is_control { is_abort.is_none() } else { !self.read_records(batch, &head, next) } {
+        if is_large || if is_control { is_abort.is_none() } else { !self.read_records(batch, &head, next) } {
             self.places.truncate(places);
-            return Ok(None);
+            return Ok(Err(bytes.len()));
         }
         while let Ok(first) = aborted.get_item(0) {
             let (producer, first): (i64, i64) = first.extract()?;
@@ -75,7 +79,7 @@ impl Fetch {
         if head.attributes & TRANSACTIONAL != 0 && aborting.contains(head.producer)? {
             self.places.truncate(places);
         }
-        Ok(Some(after))
+        Ok(Ok(after))
     }
 
     /// The records of a batch that are not below `next`; whether all of it can be read.
@@ -108,7 +112,9 @@ impl Fetch {
 fn abort_marker(batch: &[u8]) -> Option<bool> {
     let mut rest = &batch[wire::HEAD..];
     let length = usize::try_from(wire::varint(&mut rest)?).ok()?;
-    match wire::parse(rest.get(..length)?)?.key? {
+    let record = wire::parse(rest.get(..length)?)?;
+    match record.key? {
+        _ if record.header_count != 0 => None,
         [0, 0, 0, kind @ (0 | 1)] => Some(*kind == 0),
         _ => None,
     }
@@ -132,8 +138,8 @@ impl Fetch {
         self.places.len()
     }
 
-    /// Read from here as far as possible, from the offset `next` on: the offset behind it, and where the batch ends that
-    /// is left to Python, if there is one. `aborted` and `aborting` go on as aiokafka's.
+    /// Read from here as far as possible, from the offset `next` on: the offset behind it, and where what is
+    /// left to Python ends, if there is any. `aborted` and `aborting` go on as aiokafka's.
     fn read(
         &mut self,
         py: Python<'_>,
@@ -146,9 +152,9 @@ impl Fetch {
         while self.places.len() < self.most_records {
             let Ok(end) = wire::end_of(bytes, self.at) else { break };
             let Some(end) = end else { return Ok((next, Some(bytes.len()))) };
-            match self.read_batch(&bytes[self.at..end], next, aborted, aborting)? {
-                Some(after) => (next, self.at) = (after, end),
-                None => return Ok((next, Some(end))),
+            match self.read_batch(bytes, end, next, aborted, aborting)? {
+                Ok(after) => (next, self.at) = (after, end),
+                Err(stop) => return Ok((next, Some(stop))),
             }
         }
         Ok((next, None))
