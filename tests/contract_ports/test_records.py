@@ -93,6 +93,15 @@ def test_the_same_batch_is_built(records: list[dict[str, Any]], codec: int, size
     assert build(DrainBatch, records, codec, size) == build(BatchBuilder, records, codec, size)
 
 
+@pytest.mark.parametrize("value", [b"v", b"v" * LARGE_BYTES], ids=["small", "large"])
+def test_a_batch_is_full_at_the_same_byte(value: bytes) -> None:
+    records = [{"timestamp": 0, "key": None, "value": value, "headers": []}] * 2
+    size = len(build(BatchBuilder, records, 0))
+    lengths = [len(build(BatchBuilder, records, 0, limit)) for limit in range(size - 2, size + 3)]
+    assert len({*lengths}) == 2
+    assert [len(build(DrainBatch, records, 0, limit)) for limit in range(size - 2, size + 3)] == lengths
+
+
 def test_every_consumer_reads_so() -> None:
     from aiokafka.consumer import fetcher
 

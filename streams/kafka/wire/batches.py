@@ -133,7 +133,7 @@ class PieceBuilder:
         length = len(start) + len(value) + len(end)
         prefix = _varint(length)
         size = len(prefix) + length
-        if self._size + size > self._limit and self._records:
+        if self._size + size >= self._limit and self._records:  # as aiokafka, which leaves a byte free
             return None
         if not self._records:
             self._first_ms = self._latest_ms = timestamp

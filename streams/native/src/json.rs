@@ -10,10 +10,13 @@ pub type Read<T> = Result<T, &'static str>;
 
 const DEPTH: usize = 64;
 const FIELDS: usize = 256;
+/// The fields of objects down to there are kept: the envelope's, its metadata's, those of the saved info.
+const NOTED: usize = 3;
 const INVALID: &str = "invalid_json";
 
-/// A field of an object, as it was written: its key without the quotes, its value with them.
+/// A field of an object at that depth, as it was written: its key without the quotes, its value with them.
 pub struct Field {
+    pub depth: usize,
     pub key: Span,
     pub value: Span,
 }
@@ -27,18 +30,23 @@ pub struct Floats {
 pub struct Json<'a> {
     from: &'a [u8],
     at: usize,
-    pub out: &'a mut Vec<u8>,
+    out: &'a mut Vec<u8>,
     floats: Option<Floats>,
-    keys: Vec<Span>,
+    /// In their order, what is within a field behind it.
+    fields: &'a mut Vec<Field>,
 }
 
 impl<'a> Json<'a> {
-    /// Of `from`, into `out`; without `floats` there may be none.
-    pub fn new(from: &'a [u8], out: &'a mut Vec<u8>, floats: Option<Floats>) -> Read<Self> {
+    /// Of `from`, an object, into `out`, with its fields; without `floats` there may be none.
+    pub fn read(from: &'a [u8], out: &'a mut Vec<u8>, fields: &'a mut Vec<Field>, floats: Option<Floats>) -> Read<()> {
         std::str::from_utf8(from).map_err(|_| INVALID)?;
         out.clear();
+        fields.clear();
         out.reserve(from.len());
-        Ok(Json { from, at: 0, out, floats, keys: Vec::new() })
+        let mut json = Json { from, at: 0, out, floats, fields };
+        json.next();
+        json.object(0)?;
+        if json.next().is_none() { Ok(()) } else { Err(INVALID) }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -62,15 +70,10 @@ impl<'a> Json<'a> {
         Ok(())
     }
 
-    /// Nothing but white space is left.
-    pub fn end(&mut self) -> Read<()> {
-        if self.next().is_none() { Ok(()) } else { Err(INVALID) }
-    }
-
     fn value(&mut self, depth: usize) -> Read<()> {
         match self.next() {
             Some(b'"') => self.string().map(drop),
-            Some(b'{') => self.object(depth, &mut |_, _, _| Ok(false)),
+            Some(b'{') => self.object(depth),
             Some(b'[') => self.array(depth),
             Some(b't') => self.word(b"true"),
             Some(b'f') => self.word(b"false"),
@@ -103,68 +106,46 @@ impl<'a> Json<'a> {
         self.take(b']')
     }
 
-    /// An object; `each` is asked with the key and may read the value itself. It is told the value's span in any case.
-    fn object(&mut self, depth: usize, each: &mut dyn FnMut(&mut Self, &Span, Option<Span>) -> Read<bool>) -> Read<()> {
+    fn object(&mut self, depth: usize) -> Read<()> {
         self.take(b'{')?;
         if depth >= DEPTH {
             return Err("nested_deeply");
         }
-        let first = self.keys.len();
+        let first = self.fields.len();
         if self.next() != Some(b'}') {
-            loop {
-                if self.next() != Some(b'"') {
-                    return Err(INVALID);
-                }
-                let key = self.string()?;
-                self.require_new(first, &key)?;
-                self.keys.push(key.clone());
-                self.take(b':')?;
-                let start = self.out.len();
-                if !each(self, &key, None)? {
-                    self.value(depth + 1)?;
-                }
-                each(self, &key, Some(start..self.out.len()))?;
-                if self.next() != Some(b',') {
-                    break;
-                }
+            self.field(depth, first)?;
+            while self.next() == Some(b',') {
                 self.take(b',')?;
+                self.field(depth, first)?;
             }
         }
-        self.keys.truncate(first);
+        if depth >= NOTED {
+            self.fields.truncate(first);
+        }
         self.take(b'}')
     }
 
-    /// orjson keeps the first place and the last value of a key that comes twice: rare enough for Python.
-    fn require_new(&self, first: usize, key: &Span) -> Read<()> {
-        let text = &self.out[key.clone()];
-        if self.keys.len() - first >= FIELDS {
-            return Err("many_keys");
-        }
-        if self.keys[first..].iter().any(|k| k.len() == text.len() && &self.out[k.clone()] == text) {
-            return Err("duplicate_key");
-        }
-        Ok(())
-    }
-
-    /// The fields of the object at hand into the first of the chain; those of its field of the next one's name, if that
-    /// is an object, into the next one, and so on.
-    pub fn fields(&mut self, depth: usize, chain: &mut [(&[u8], &mut Vec<Field>)]) -> Read<()> {
-        let Some(((_, into), deeper)) = chain.split_first_mut() else { return Err(INVALID) };
-        if self.next() != Some(b'{') {
+    /// A field of an object whose first one that is.
+    fn field(&mut self, depth: usize, first: usize) -> Read<()> {
+        if self.next() != Some(b'"') {
             return Err(INVALID);
         }
-        self.object(depth, &mut |json, key, value| {
-            if let Some(value) = value {
-                into.push(Field { key: key.clone(), value });
-                return Ok(true);
-            }
-            let is_next = deeper.first().is_some_and(|(name, _)| *name == &json.out[key.clone()]);
-            if is_next && json.next() == Some(b'{') {
-                json.fields(depth + 1, deeper)?;
-                return Ok(true);
-            }
-            Ok(false)
-        })
+        let key = self.string()?;
+        let text = &self.out[key.clone()];
+        let mut alike = self.fields[first..].iter().filter(|field| field.depth == depth);
+        // orjson keeps the first place and the last value of a key that comes twice: rare enough for Python.
+        if alike.clone().any(|field| field.key.len() == text.len() && &self.out[field.key.clone()] == text) {
+            return Err("duplicate_key");
+        }
+        if alike.nth(FIELDS).is_some() {
+            return Err("many_keys");
+        }
+        self.take(b':')?;
+        let (number, start) = (self.fields.len(), self.out.len());
+        self.fields.push(Field { depth, key, value: start..start });
+        self.value(depth + 1)?;
+        self.fields[number].value.end = self.out.len();
+        Ok(())
     }
 
     /// The string at hand; its span without the quotes.

@@ -6,8 +6,14 @@ use crate::json::{Field, Floats, Json, Read, Span, write_string};
 use crate::time;
 use std::io::Write;
 
-const PARTS: [&[u8]; 4] = [b"queue", b"routing_domain", b"tenant", b"campaign"];
+const META: &[u8] = b"meta";
 const SAVED: &[u8] = b"xfer_queue_info";
+const QUEUE: &[u8] = b"queue";
+const PARTS: [&[u8]; 4] = [QUEUE, b"routing_domain", b"tenant", b"campaign"];
+const ATTEMPTS: &[u8] = b"num_attempts";
+const DUE: &[u8] = b"due";
+const SCHEDULE: &[u8] = b"schedule";
+const NULL: &[u8] = b"null";
 const XFER_SUFFIX: &[u8] = b".xfer.kumomta.internal";
 const LONGEST_NAME: usize = 1024;
 const NOT_SOUND: &str = "not_sound";
@@ -38,10 +44,9 @@ pub struct Moment {
 #[derive(Default)]
 pub struct Scratch {
     text: Vec<u8>,
-    top: Vec<Field>,
-    meta: Vec<Field>,
-    info: Vec<Field>,
-    new_meta: Vec<Field>,
+    fields: Vec<Field>,
+    info: Vec<u8>,
+    meta: Vec<u8>,
     pub envelope: Vec<u8>,
     pub log: Vec<u8>,
     pub queue: Vec<u8>,
@@ -55,56 +60,76 @@ pub struct Message<'a> {
     pub headers: &'a [u8],
 }
 
-/// What was read of an envelope, in its canonical text.
-struct Found<'a> {
-    text: &'a [u8],
-    top: &'a [Field],
-    meta: &'a [Field],
-    info: &'a [Field],
-}
+/// An object, with the ways of a dict: values as JSON, in the order of their keys.
+struct Dict<'a>(Vec<(&'a [u8], &'a [u8])>);
 
-impl<'a> Found<'a> {
-    fn of(&self, span: &Span) -> &'a [u8] {
-        &self.text[span.clone()]
+impl<'a> Dict<'a> {
+    /// The object at that depth, within that part of the text.
+    fn read(text: &'a [u8], fields: &[Field], depth: usize, within: Span) -> Self {
+        let of_it = fields.iter().filter(|field| field.depth == depth && within.contains(&field.key.start));
+        Dict(of_it.map(|field| (&text[field.key.clone()], &text[field.value.clone()])).collect())
     }
 
-    /// The value of a field as JSON; none of null.
-    fn find(&self, fields: &[Field], name: &[u8]) -> Option<&'a [u8]> {
-        let field = fields.iter().find(|field| self.of(&field.key) == name)?;
-        Some(self.of(&field.value)).filter(|value| *value != b"null")
+    fn get(&self, name: &[u8]) -> Option<&'a [u8]> {
+        self.0.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
     }
 
-    fn created(&self) -> Read<time::Time> {
-        self.find(self.top, b"created").and_then(as_text).and_then(time::parse).ok_or("time")
+    /// None for null, too.
+    fn value(&self, name: &[u8]) -> Option<&'a [u8]> {
+        self.get(name).filter(|value| *value != NULL)
     }
 
-    fn require_time(&self, fields: &[Field]) -> Read<()> {
-        match self.find(fields, b"due") {
-            Some(due) => as_text(due).and_then(time::parse).map(drop).ok_or("time"),
-            None => Ok(()),
+    /// The value, which begins like that.
+    fn of_kind(&self, name: &[u8], kind: u8) -> Read<&'a [u8]> {
+        self.get(name).filter(|value| value[0] == kind).ok_or(NOT_SOUND)
+    }
+
+    fn set(&mut self, name: &'a [u8], value: &'a [u8]) {
+        match self.0.iter_mut().find(|(key, _)| *key == name) {
+            Some(found) => found.1 = value,
+            None => self.0.push((name, value)),
         }
     }
 
-    fn schedule(&self, fields: &[Field]) -> Read<Option<&'a [u8]>> {
-        let found = self.find(fields, b"schedule");
+    fn pop(&mut self, name: &[u8]) {
+        self.0.retain(|(key, _)| *key != name);
+    }
+
+    fn attempts(&self) -> Read<Option<&'a [u8]>> {
+        let found = self.get(ATTEMPTS);
+        let number = found.map(|value| std::str::from_utf8(value).ok().and_then(|text| text.parse::<u16>().ok()));
+        if number == Some(None) { Err(NOT_SOUND) } else { Ok(found) }
+    }
+
+    /// The fields that both an envelope and the saved info have: when it is due has to be a time.
+    fn schedule(&self) -> Read<Option<&'a [u8]>> {
+        if self.value(DUE).is_some_and(|due| as_text(due).and_then(time::parse).is_none()) {
+            return Err("time");
+        }
+        let found = self.value(SCHEDULE);
         if found.is_some_and(|value| value[0] != b'{') { Err(NOT_SOUND) } else { Ok(found) }
     }
 
-    /// The parts of a queue's name in these fields, with their quotes.
-    fn parts(&self, fields: &[Field]) -> Read<[Option<&'a [u8]>; 4]> {
-        let found = PARTS.map(|name| self.find(fields, name));
+    /// The parts of a queue's name.
+    fn parts(&self) -> Read<[Option<&'a [u8]>; 4]> {
+        let found = PARTS.map(|name| self.value(name));
         if found.iter().flatten().any(|part| part[0] != b'"') { Err(NOT_SOUND) } else { Ok(found) }
+    }
+
+    fn write(&self, out: &mut Vec<u8>) {
+        let mut before: &[u8] = b"{\"";
+        for (key, value) in &self.0 {
+            for part in [before, key, b"\":", value] {
+                out.extend_from_slice(part);
+            }
+            before = b",\"";
+        }
+        out.extend_from_slice(if self.0.is_empty() { b"{}" } else { b"}" });
     }
 }
 
 fn as_text(value: &[u8]) -> Option<&[u8]> {
     value.strip_prefix(b"\"")?.strip_suffix(b"\"")
-}
-
-/// A whole number from 0 to 65535.
-fn attempts(value: &[u8]) -> Read<&[u8]> {
-    let number = std::str::from_utf8(value).ok().and_then(|text| text.parse::<u16>().ok());
-    if number.is_some() { Ok(value) } else { Err(NOT_SOUND) }
 }
 
 /// The first recipient, and what the log has: the only one by itself, or all of them.
@@ -130,56 +155,6 @@ fn recipients(value: &[u8]) -> Read<(&[u8], &[u8])> {
     }
 }
 
-/// Writes one JSON object.
-struct Object<'a> {
-    out: &'a mut Vec<u8>,
-}
-
-impl<'a> Object<'a> {
-    fn new(out: &'a mut Vec<u8>) -> Self {
-        out.push(b'{');
-        Object { out }
-    }
-
-    fn key(&mut self, name: &[u8]) {
-        if self.out.last() != Some(&b'{') {
-            self.out.push(b',');
-        }
-        self.out.push(b'"');
-        self.out.extend_from_slice(name);
-        self.out.extend_from_slice(b"\":");
-    }
-
-    fn add(&mut self, name: &[u8], value: &[u8]) {
-        self.key(name);
-        self.out.extend_from_slice(value);
-    }
-
-    fn end(self) {
-        self.out.push(b'}');
-    }
-}
-
-/// The new metadata, whose fields are noted for the log.
-struct Meta<'a, 'b> {
-    object: Object<'a>,
-    fields: &'b mut Vec<Field>,
-}
-
-impl Meta<'_, '_> {
-    fn add_by(&mut self, name: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
-        self.object.key(name);
-        let start = self.object.out.len();
-        write(self.object.out);
-        let key = start - 2 - name.len()..start - 2;
-        self.fields.push(Field { key, value: start..self.object.out.len() });
-    }
-
-    fn add(&mut self, name: &[u8], value: &[u8]) {
-        self.add_by(name, |out| out.extend_from_slice(value));
-    }
-}
-
 /// Fill `scratch` for one message; `due` tells when a schedule permits it, as JSON, or that it is none.
 pub fn rebind(
     message: &Message,
@@ -188,32 +163,92 @@ pub fn rebind(
     scratch: &mut Scratch,
     due: &mut dyn FnMut(&[u8]) -> Read<Vec<u8>>,
 ) -> Read<()> {
-    let Scratch { text, top, meta, info, new_meta, envelope, log, queue } = scratch;
-    for buffer in [&mut *envelope, &mut *log, &mut *queue] {
+    let Scratch { text, fields, info: new_info, meta: new_meta, envelope, log, queue } = scratch;
+    for buffer in [&mut *new_info, &mut *new_meta, &mut *envelope, &mut *log, &mut *queue] {
         buffer.clear();
     }
-    for fields in [&mut *top, &mut *meta, &mut *info, &mut *new_meta] {
-        fields.clear();
-    }
-    let mut json = Json::new(message.envelope, text, fixed.floats)?;
-    json.fields(0, &mut [(b"", top), (b"meta", meta), (SAVED, info)])?;
-    json.end()?;
-    let found = Found { text, top, meta, info };
+    Json::read(message.envelope, text, fields, fixed.floats)?;
+    let mut top = Dict::read(text, fields, 0, 0..text.len());
     // What `parse_envelope` asks for.
-    let sender = found.find(top, b"sender").filter(|value| value[0] == b'"').ok_or(NOT_SOUND)?;
-    let (recipient, recipients) = recipients(found.find(top, b"recipient").ok_or(NOT_SOUND)?)?;
-    found.find(top, b"meta").filter(|value| value[0] == b'{').ok_or(NOT_SOUND)?;
-    let tries = attempts(found.find(top, b"num_attempts").ok_or(NOT_SOUND)?)?;
-    let created = found.created()?;
-    found.require_time(top)?;
-    let schedule = found.schedule(top)?;
-    let tries = if fixed.saves {
-        queue.extend_from_slice(&fixed.xfer_queue);
-        save(&found, fixed, schedule, tries, envelope, new_meta, due)?;
-        tries
-    } else {
-        restore(&found, fixed, moment, recipient, queue, envelope, new_meta, due)?
+    let sender = top.of_kind(b"sender", b'"')?;
+    let (recipient, recipients) = recipients(top.get(b"recipient").ok_or(NOT_SOUND)?)?;
+    top.of_kind(META, b'{')?;
+    let within = |depth, name: &[u8]| {
+        let found = fields.iter().find(|field| field.depth == depth && text[field.key.clone()] == *name);
+        found.map_or(0..0, |field| field.value.clone())
     };
+    let meta_at = within(0, META);
+    let mut meta = Dict::read(text, fields, 1, meta_at.clone());
+    let mut tries = top.attempts()?.ok_or(NOT_SOUND)?;
+    let created = as_text(top.of_kind(b"created", b'"')?).and_then(time::parse).ok_or("time")?;
+    let schedule = top.schedule()?;
+    let found_due;
+    if fixed.saves {
+        // See `save`.
+        queue.extend_from_slice(&fixed.xfer_queue);
+        new_info.push(b'"');
+        new_info.extend_from_slice(queue);
+        new_info.push(b'"');
+        let quoted = new_info.len();
+        if !fixed.from_queue.ends_with(XFER_SUFFIX) {
+            let mut info = Dict(Vec::with_capacity(8));
+            for (name, part) in PARTS.iter().zip(meta.parts()?) {
+                part.inspect(|part| info.set(name, part));
+                meta.pop(name);
+            }
+            if let Some(schedule) = schedule {
+                due(schedule)?;
+                info.set(SCHEDULE, schedule);
+            }
+            info.set(ATTEMPTS, tries);
+            top.value(DUE).inspect(|due| info.set(DUE, due));
+            info.write(new_info);
+            meta.set(SAVED, &new_info[quoted..]);
+            if top.get(SCHEDULE).is_some() {
+                top.set(SCHEDULE, NULL);
+            }
+        }
+        if top.get(DUE).is_some() {
+            top.set(DUE, NULL);
+        }
+        meta.set(QUEUE, &new_info[..quoted]);
+    } else {
+        // See `restore`.
+        meta.of_kind(SAVED, b'{')?;
+        let info_at = fields.iter().find(|f| f.depth == 1 && meta_at.contains(&f.key.start) && text[f.key.clone()] == *SAVED);
+        let info = Dict::read(text, fields, 2, info_at.map_or(0..0, |field| field.value.clone()));
+        meta.pop(SAVED);
+        let parts = info.parts()?;
+        for (name, part) in PARTS.iter().zip(parts) {
+            match part {
+                Some(part) => meta.set(name, part),
+                None => meta.pop(name),
+            }
+        }
+        tries = info.attempts()?.unwrap_or(b"0");
+        write_name(parts.map(|part| part.and_then(as_text)), recipient, queue)?;
+        if queue.ends_with(XFER_SUFFIX) || *queue == fixed.from_queue {
+            return Err(NOT_SOUND);
+        }
+        let schedule = info.schedule()?;
+        top.set(ATTEMPTS, tries);
+        match schedule {
+            Some(schedule) => {
+                found_due = due(schedule)?;
+                top.set(DUE, &found_due);
+                top.set(SCHEDULE, schedule);
+            }
+            None => {
+                top.set(DUE, &moment.now);
+                if top.get(SCHEDULE).is_some() {
+                    top.set(SCHEDULE, NULL);
+                }
+            }
+        }
+    }
+    meta.write(new_meta);
+    top.set(META, new_meta);
+    top.write(envelope);
     // The log record.
     let id = std::str::from_utf8(message.key.unwrap_or(b"")).map_err(|_| "key")?;
     log.extend_from_slice(b"{\"type\":\"AdminRebind\",\"id\":");
@@ -234,13 +269,12 @@ pub fn rebind(
         b",\"bounce_classification\":\"Uncategorized\",\"egress_pool\":null,\"egress_source\":null,\
           \"source_address\":null,\"feedback_report\":null,\"meta\":",
     );
-    write_carried(&fixed.log_meta, envelope, new_meta, log);
-    let protocol = found.find(meta, b"reception_protocol").filter(|value| value[0] == b'"');
+    carried(&meta, &fixed.log_meta).write(log);
     for part in [
         b",\"headers\":",
         message.headers,
         b",\"delivery_protocol\":null,\"reception_protocol\":",
-        protocol.unwrap_or(b"null"),
+        meta.of_kind(b"reception_protocol", b'"').unwrap_or(NULL),
         b",\"nodeid\":",
         &fixed.node_id,
         b"}",
@@ -248,82 +282,6 @@ pub fn rebind(
         log.extend_from_slice(part);
     }
     Ok(())
-}
-
-/// See `restore` in `streams/domain/envelope.py`; the number of attempts.
-#[allow(clippy::too_many_arguments)]
-fn restore<'a>(
-    found: &Found<'a>,
-    fixed: &Fixed,
-    moment: &Moment,
-    recipient: &[u8],
-    queue: &mut Vec<u8>,
-    out: &mut Vec<u8>,
-    new_meta: &mut Vec<Field>,
-    due: &mut dyn FnMut(&[u8]) -> Read<Vec<u8>>,
-) -> Read<&'a [u8]> {
-    found.find(found.meta, SAVED).filter(|value| value[0] == b'{').ok_or(NOT_SOUND)?;
-    let parts = found.parts(found.info)?;
-    let tries = match found.info.iter().find(|field| found.of(&field.key) == b"num_attempts") {
-        Some(field) => attempts(found.of(&field.value))?,
-        None => b"0",
-    };
-    found.require_time(found.info)?;
-    let schedule = found.schedule(found.info)?;
-    write_name(parts.map(|part| part.and_then(as_text)), recipient, queue)?;
-    if queue.ends_with(XFER_SUFFIX) || *queue == fixed.from_queue {
-        return Err(NOT_SOUND);
-    }
-    let due = match schedule {
-        Some(schedule) => due(schedule)?,
-        None => moment.now.clone(),
-    };
-    let mut object = Object::new(out);
-    let (mut has_due, mut has_schedule) = (false, false);
-    for field in found.top {
-        let (name, value) = (found.of(&field.key), found.of(&field.value));
-        match name {
-            b"meta" => {
-                object.key(name);
-                let mut meta = Meta { object: Object::new(object.out), fields: new_meta };
-                let mut left = parts;
-                for field in found.meta {
-                    let (name, value) = (found.of(&field.key), found.of(&field.value));
-                    if let Some(part) = PARTS.iter().position(|part| *part == name) {
-                        if let Some(value) = left[part].take() {
-                            meta.add(name, value);
-                        }
-                    } else if name != SAVED {
-                        meta.add(name, value);
-                    }
-                }
-                for (name, value) in PARTS.iter().zip(left) {
-                    if let Some(value) = value {
-                        meta.add(name, value);
-                    }
-                }
-                meta.object.end();
-            }
-            b"num_attempts" => object.add(name, tries),
-            b"due" => {
-                has_due = true;
-                object.add(name, &due);
-            }
-            b"schedule" => {
-                has_schedule = true;
-                object.add(name, schedule.unwrap_or(b"null"));
-            }
-            _ => object.add(name, value),
-        }
-    }
-    if !has_due {
-        object.add(b"due", &due);
-    }
-    if let (false, Some(schedule)) = (has_schedule, schedule) {
-        object.add(b"schedule", schedule);
-    }
-    object.end();
-    Ok(tries)
 }
 
 /// The name of the queue: see `_queue` in `streams/domain/envelope.py`.
@@ -362,92 +320,15 @@ fn write_name(parts: [Option<&[u8]>; 4], recipient: &[u8], queue: &mut Vec<u8>) 
     Ok(())
 }
 
-/// See `save` in `streams/domain/envelope.py`.
-fn save(
-    found: &Found,
-    fixed: &Fixed,
-    schedule: Option<&[u8]>,
-    tries: &[u8],
-    out: &mut Vec<u8>,
-    new_meta: &mut Vec<Field>,
-    due: &mut dyn FnMut(&[u8]) -> Read<Vec<u8>>,
-) -> Read<()> {
-    let is_transferred = fixed.from_queue.ends_with(XFER_SUFFIX);
-    let parts = if is_transferred { [None; 4] } else { found.parts(found.meta)? };
-    if let (false, Some(schedule)) = (is_transferred, schedule) {
-        due(schedule)?;
-    }
-    let write_info = |out: &mut Vec<u8>| {
-        let mut info = Object::new(out);
-        for (name, value) in PARTS.iter().zip(parts) {
-            if let Some(value) = value {
-                info.add(name, value);
-            }
-        }
-        if let Some(schedule) = schedule {
-            info.add(b"schedule", schedule);
-        }
-        info.add(b"num_attempts", tries);
-        if let Some(due) = found.find(found.top, b"due") {
-            info.add(b"due", due);
-        }
-        info.end();
-    };
-    let write_queue = |out: &mut Vec<u8>| {
-        out.push(b'"');
-        out.extend_from_slice(&fixed.xfer_queue);
-        out.push(b'"');
-    };
-    let mut object = Object::new(out);
-    for field in found.top {
-        let (name, value) = (found.of(&field.key), found.of(&field.value));
-        match name {
-            b"meta" => {
-                object.key(name);
-                let mut meta = Meta { object: Object::new(object.out), fields: new_meta };
-                let (mut has_info, mut has_queue) = (is_transferred, false);
-                for field in found.meta {
-                    let (name, value) = (found.of(&field.key), found.of(&field.value));
-                    if is_transferred && name == PARTS[0] {
-                        has_queue = true;
-                        meta.add_by(name, write_queue);
-                    } else if !is_transferred && name == SAVED {
-                        has_info = true;
-                        meta.add_by(name, write_info);
-                    } else if is_transferred || !PARTS.contains(&name) {
-                        meta.add(name, value);
-                    }
-                }
-                if !has_info {
-                    meta.add_by(SAVED, write_info);
-                }
-                if !has_queue {
-                    meta.add_by(PARTS[0], write_queue);
-                }
-                meta.object.end();
-            }
-            b"due" => object.add(name, b"null"),
-            b"schedule" if !is_transferred => object.add(name, b"null"),
-            _ => object.add(name, value),
-        }
-    }
-    object.end();
-    Ok(())
-}
-
 /// See `_carried` in `streams/domain/log_record.py`.
-fn write_carried(names: &[(Vec<u8>, bool)], envelope: &[u8], meta: &[Field], out: &mut Vec<u8>) {
-    let mut object = Object::new(out);
-    let mut carried: Vec<&Span> = Vec::new();
+fn carried<'a>(meta: &Dict<'a>, names: &[(Vec<u8>, bool)]) -> Dict<'a> {
+    let mut found = Dict(Vec::new());
     for (name, is_prefix) in names {
-        for field in meta {
-            let (key, value) = (&envelope[field.key.clone()], &envelope[field.value.clone()]);
-            let is_meant = if *is_prefix { key.starts_with(name) } else { key == name && value != b"null" };
-            if is_meant && !carried.contains(&&field.key) {
-                carried.push(&field.key);
-                object.add(key, value);
+        for (key, value) in &meta.0 {
+            if if *is_prefix { key.starts_with(name) } else { key == name && *value != NULL } {
+                found.set(key, value);
             }
         }
     }
-    object.end();
+    found
 }

@@ -169,8 +169,8 @@ impl Building {
         let lengths = [since_ms, offset, key, value, new.header_count].map(varint_length).iter().sum::<usize>();
         let length = 1 + lengths + key_bytes + value_bytes + new.headers.iter().map(|h| h.len()).sum::<usize>();
         let size = varint_length(length as i64) + length;
-        if !is_first && self.bytes.len() + size > limit {
-            return None;
+        if !is_first && self.bytes.len() + size >= limit {
+            return None; // aiokafka leaves a byte free, too
         }
         if is_first {
             self.first_ms = new.timestamp;
