@@ -1,6 +1,6 @@
 //! The batches that go out, with the interface of aiokafka's BatchBuilder.
 
-use crate::wire::{Building, HEAD, New, put_field};
+use crate::wire::{put_field, Building, New, HEAD};
 use pyo3::exceptions::{PyBufferError, PyRuntimeError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;

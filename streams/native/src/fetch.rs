@@ -1,7 +1,7 @@
 //! What one fetch has brought, read in place: `streams/kafka/wire/records.py` for batches as most are.
 
 use crate::batch::encode_headers;
-use crate::wire::{self, Record, put_field, put_varint};
+use crate::wire::{self, put_field, put_varint, Record};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PySet, PySlice};
@@ -87,7 +87,9 @@ impl Fetch {
         let mut rest = &batch[wire::HEAD..];
         let mut next = next;
         for _ in 0..head.count {
-            let Some(length) = wire::varint(&mut rest).and_then(|length| usize::try_from(length).ok()) else { return false };
+            let Some(length) = wire::varint(&mut rest).and_then(|length| usize::try_from(length).ok()) else {
+                return false;
+            };
             let Some((bytes, behind)) = rest.split_at_checked(length) else { return false };
             let start = self.at + batch.len() - rest.len();
             rest = behind;
@@ -95,7 +97,9 @@ impl Fetch {
             let of_record = head.first_ms.checked_add(record.since_ms);
             let is_append_time = head.attributes & APPEND_TIME != 0;
             let timestamp = if is_append_time { Some(head.latest_ms) } else { of_record };
-            let (Some(offset), Some(timestamp)) = (head.base.checked_add(record.delta), timestamp) else { return false };
+            let (Some(offset), Some(timestamp)) = (head.base.checked_add(record.delta), timestamp) else {
+                return false;
+            };
             if offset < next {
                 continue;
             }
@@ -191,7 +195,8 @@ impl Fetch {
 
     /// All that was read so far, as records of this partition; `make` makes one for Python.
     fn take(&mut self, py: Python<'_>, topic: Py<PyAny>, partition: i32, make: Py<PyAny>) -> Run {
-        let memory = Memory { data: self.data.clone_ref(py), own: std::mem::take(&mut self.own), topic, partition, make };
+        let memory =
+            Memory { data: self.data.clone_ref(py), own: std::mem::take(&mut self.own), topic, partition, make };
         Run { memory: Arc::new(memory), places: std::mem::take(&mut self.places) }
     }
 }
@@ -235,7 +240,9 @@ impl Run {
         }
         let index: isize = index.extract().map_err(|_| PyTypeError::new_err("an index or a slice"))?;
         let index = if index < 0 { index + length } else { index } as usize;
-        let Some((record, timestamp)) = self.get(py, index) else { return Err(PyIndexError::new_err("no such record")) };
+        let Some((record, timestamp)) = self.get(py, index) else {
+            return Err(PyIndexError::new_err("no such record"));
+        };
         let mut rest = record.headers;
         let headers = PyList::empty(py);
         while !rest.is_empty() {

@@ -46,7 +46,11 @@ impl<'a> Json<'a> {
         let mut json = Json { from, at: 0, out, floats, fields };
         json.next();
         json.object(0)?;
-        if json.next().is_none() { Ok(()) } else { Err(INVALID) }
+        if json.next().is_none() {
+            Ok(())
+        } else {
+            Err(INVALID)
+        }
     }
 
     fn peek(&self) -> Option<u8> {
@@ -209,7 +213,11 @@ impl<'a> Json<'a> {
         while self.peek().is_some_and(|c| c.is_ascii_digit()) {
             self.at += 1;
         }
-        if self.at > start { Ok(self.at - start) } else { Err(INVALID) }
+        if self.at > start {
+            Ok(self.at - start)
+        } else {
+            Err(INVALID)
+        }
     }
 
     fn number(&mut self) -> Read<()> {

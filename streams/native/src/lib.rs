@@ -25,5 +25,5 @@ mod _native {
     #[pymodule_export]
     use crate::fetch::{Fetch, Run};
     #[pymodule_export]
-    use crate::mover::{Mover, Slots, float_text};
+    use crate::mover::{float_text, Mover, Slots};
 }

@@ -2,9 +2,9 @@
 
 use crate::batch::Batch;
 use crate::fetch::Run;
-use crate::json::{Floats, Read, write_float};
-use crate::transform::{Fixed, Message, Moment, Scratch, rebind};
-use crate::wire::{ENVELOPE, New, Record, put_field, put_varint};
+use crate::json::{write_float, Floats, Read};
+use crate::transform::{rebind, Fixed, Message, Moment, Scratch};
+use crate::wire::{put_field, put_varint, New, Record, ENVELOPE};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyString};

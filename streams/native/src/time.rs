@@ -5,7 +5,7 @@ use std::io::Write;
 #[derive(Clone, Copy)]
 pub struct Time {
     pub unix: i64,
-    micros: u32,
+    micros: i64,
 }
 
 const DAY: i64 = 86_400;
@@ -54,9 +54,8 @@ pub fn parse(text: &[u8]) -> Option<Time> {
         if count == 0 {
             return None;
         }
-        for n in 0..6 {
-            micros = micros * 10 + if n < count { u32::from(fraction[n] - b'0') } else { 0 };
-        }
+        let digits = fraction[..count].iter().chain(std::iter::repeat(&b'0'));
+        micros = digits.take(6).fold(0, |n, c| n * 10 + i64::from(c - b'0'));
         rest = &fraction[count..];
     }
     let offset = match rest {
@@ -73,6 +72,16 @@ pub fn parse(text: &[u8]) -> Option<Time> {
     Some(Time { unix: days(year, month, day) * DAY + hour * 3600 + minute * 60 + second - offset, micros })
 }
 
+/// A number with so many digits.
+fn put(mut number: i64, width: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.resize(start + width, b'0');
+    for digit in out[start..].iter_mut().rev() {
+        *digit += (number % 10) as u8;
+        number /= 10;
+    }
+}
+
 impl Time {
     /// `"created":N,"created_time":"..."`, in UTC.
     pub fn write_created(&self, out: &mut Vec<u8>) {
@@ -81,9 +90,14 @@ impl Time {
         let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
         // Writing to a Vec can't fail.
         let _ = write!(out, "\"created\":{},\"created_time\":\"", self.unix);
-        let _ = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+        put(year, 4, out);
+        for (before, number) in [(b'-', month), (b'-', day), (b'T', hour), (b':', minute), (b':', second)] {
+            out.push(before);
+            put(number, 2, out);
+        }
         if self.micros != 0 {
-            let _ = write!(out, ".{:06}", self.micros);
+            out.push(b'.');
+            put(self.micros, 6, out);
         }
         out.extend_from_slice(b"Z\"");
     }

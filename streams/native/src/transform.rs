@@ -2,7 +2,7 @@
 //!
 //! Whatever is not is an `Err` with a word for the metric; Python then does the message, and says what is wrong.
 
-use crate::json::{Field, Floats, Json, Read, Span, write_string};
+use crate::json::{write_string, Field, Floats, Json, Read, Span};
 use crate::time;
 use std::io::Write;
 
@@ -98,7 +98,11 @@ impl<'a> Dict<'a> {
     fn attempts(&self) -> Read<Option<&'a [u8]>> {
         let found = self.get(ATTEMPTS);
         let number = found.map(|value| std::str::from_utf8(value).ok().and_then(|text| text.parse::<u16>().ok()));
-        if number == Some(None) { Err(NOT_SOUND) } else { Ok(found) }
+        if number == Some(None) {
+            Err(NOT_SOUND)
+        } else {
+            Ok(found)
+        }
     }
 
     /// The fields that both an envelope and the saved info have: when it is due has to be a time.
@@ -107,13 +111,21 @@ impl<'a> Dict<'a> {
             return Err("time");
         }
         let found = self.value(SCHEDULE);
-        if found.is_some_and(|value| value[0] != b'{') { Err(NOT_SOUND) } else { Ok(found) }
+        if found.is_some_and(|value| value[0] != b'{') {
+            Err(NOT_SOUND)
+        } else {
+            Ok(found)
+        }
     }
 
     /// The parts of a queue's name.
     fn parts(&self) -> Read<[Option<&'a [u8]>; 4]> {
         let found = PARTS.map(|name| self.value(name));
-        if found.iter().flatten().any(|part| part[0] != b'"') { Err(NOT_SOUND) } else { Ok(found) }
+        if found.iter().flatten().any(|part| part[0] != b'"') {
+            Err(NOT_SOUND)
+        } else {
+            Ok(found)
+        }
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -215,7 +227,8 @@ pub fn rebind(
     } else {
         // See `restore`.
         meta.of_kind(SAVED, b'{')?;
-        let info_at = fields.iter().find(|f| f.depth == 1 && meta_at.contains(&f.key.start) && text[f.key.clone()] == *SAVED);
+        let info_at =
+            fields.iter().find(|f| f.depth == 1 && meta_at.contains(&f.key.start) && text[f.key.clone()] == *SAVED);
         let info = Dict::read(text, fields, 2, info_at.map_or(0..0, |field| field.value.clone()));
         meta.pop(SAVED);
         let parts = info.parts()?;

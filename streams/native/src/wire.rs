@@ -118,12 +118,19 @@ pub fn end_of(bytes: &[u8], at: usize) -> Result<Option<usize>, ()> {
     let length = number(bytes, at + 8).map(i32::from_be_bytes).ok_or(())?;
     let Ok(length) = usize::try_from(length) else { return Ok(None) };
     let end = at + BEFORE_LENGTH + length;
-    if end <= bytes.len() { Ok(Some(end)) } else { Err(()) }
+    if end <= bytes.len() {
+        Ok(Some(end))
+    } else {
+        Err(())
+    }
 }
 
 /// The head of a whole batch; none, where it is of another format or corrupt.
 pub fn head(batch: &[u8]) -> Option<Head> {
-    if batch.len() < HEAD || batch[16] != 2 || u32::from_be_bytes(number(batch, 17)?) != crc32c::crc32c(&batch[CHECKED..]) {
+    if batch.len() < HEAD
+        || batch[16] != 2
+        || u32::from_be_bytes(number(batch, 17)?) != crc32c::crc32c(&batch[CHECKED..])
+    {
         return None;
     }
     Some(Head {
