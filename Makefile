@@ -2,28 +2,30 @@
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+NATIVE := $(VENV)/.native
 TOOLS := $(VENV)/.installed-tools
 BIN := $(VENV)/bin
 MAIL ?=
 MINUTES ?= 10
+SECONDS ?= 60
 SEED ?=
 
 # Tests start a thousand processes: where bytecode is not kept, each would compile all of xferq.
 export PYTHONDONTWRITEBYTECODE =
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test quick check format bench faults pins clean
+.PHONY: help install demo up test quick check format bench faults fuzz pins clean
 
 help: ## This list
 	@printf 'xferq: transfer queues on Kafka. Needs Python 3.11 or newer; everything else goes into %s.\n\n' '$(VENV)'
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '%-16s %s\n' "$$name" "$$text"; done
 
-install: $(INSTALLED) ## Make .venv with xferq and its Kafka; xferq is then .venv/bin/xferq
+install: $(NATIVE) ## Make .venv with xferq and its Kafka; xferq is then .venv/bin/xferq
 
-demo: $(INSTALLED) ## Mail goes into an xfer queue and comes back, on a real Kafka (MAIL=mbox, maildir or .eml files)
+demo: $(NATIVE) ## Mail goes into an xfer queue and comes back, on a real Kafka (MAIL=mbox, maildir or .eml files)
 	$(BIN)/xferq demo $(if $(MAIL),--mail '$(MAIL)')
 
-up: $(INSTALLED) ## Kafka, HTTP API and a worker on this machine, until Ctrl-C
+up: $(NATIVE) ## Kafka, HTTP API and a worker on this machine, until Ctrl-C
 	$(BIN)/xferq up
 
 test: $(TOOLS) ## All tests, stage by stage (PYTEST='--only broker -k cancel' for some of them)
@@ -45,6 +47,9 @@ format: $(TOOLS) ## Format and fix what can be fixed by itself
 bench: $(TOOLS) ## The drain against others, claims, posts, new queues (BENCH='--only shapes' and others: BENCH=--help)
 	$(BIN)/python -m tests.bench $(BENCH)
 
+fuzz: $(TOOLS) ## Hostile envelopes and batches through the compiled drain, for a minute (SECONDS=3600, SEED=1)
+	$(BIN)/python -m tests.native.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
 faults: $(TOOLS) ## Kills, pauses, cuts and delays for 10 minutes, then the verdict (MINUTES=60, SEED=1)
 	$(BIN)/python -m tests.faults --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
@@ -55,7 +60,7 @@ pins: ## Newest versions that pyproject.toml permits into constraints.txt (then 
 	cp "$$venv/pins" constraints.txt; git diff --stat constraints.txt
 
 clean: ## Remove .venv and what tools left here (not the fetched Kafka in the user's cache)
-	rm -rf $(VENV) build dist test-results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist streams/native/target streams/native/*.so test-results *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Install what is asked for, and name what is fetched for it.
@@ -86,6 +91,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(call pip,.[embedded],xferq$(comma) its Kafka client and a Java runtime for its own Kafka)
 	@echo 'installed: $(BIN)/xferq'
 
+# The compiled drain, where cargo is; without it, Python does all of it.
+$(NATIVE): $(INSTALLED) streams/native/build.py streams/native/Cargo.toml streams/native/Cargo.lock $(wildcard streams/native/src/*.rs)
+	@$(BIN)/python -m streams.native.build
+	@touch $@
+
 # What only whoever changes xferq needs: three times as much.
-$(TOOLS): $(INSTALLED)
+$(TOOLS): $(NATIVE)
 	$(call pip,.[dev],what tests and checks need)

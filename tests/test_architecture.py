@@ -100,7 +100,10 @@ def test_the_domain_has_no_clock() -> None:
 
 
 # Between what was read and what is written.
-PURE = [f"streams/drain/{name}.py" for name in ("batch_sizer", "limits", "mover", "strategy", "transaction_batch")]
+PURE = [
+    f"streams/drain/{name}.py"
+    for name in ("batch_sizer", "limits", "mover", "native_mover", "strategy", "transaction_batch")
+]
 
 
 def test_the_mover_has_no_clock_and_does_no_io() -> None:
@@ -150,7 +153,7 @@ def test_imports_point_inward() -> None:
 LAYERS = (
     {"__init__", "errors", "domain"},
     {"records", "concurrency", "settings"},
-    {"ports"},
+    {"ports", "native"},
     {"children", "unopened", "lookup", "telemetry"},
     {"kafka", "ledger", "broker"},
     {"claim", "drain"},

@@ -24,6 +24,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from streams import __version__
+from streams.native import build
+from streams.native.extension import INTERFACE
 from tests.support.patience import WAIT_S
 from tests.test_architecture import MODULES, imports_in
 
@@ -37,7 +39,8 @@ OF_TRACES = {"streams.telemetry.otlp"}
 """Modules of the extra `otel`; what needs them says so where they can't be imported."""
 BROUGHT_BY_EXTRA = {"requests"}
 NOT_IN_A_FRESH_CHECKOUT = shutil.ignore_patterns(
-    ".git", ".venv", "*.egg-info", "build", "dist", "bench-results", "__pycache__", ".*_cache", ".hypothesis"
+    *(".git", ".venv", "*.egg-info", "build", "dist", "bench-results", "__pycache__", ".*_cache", ".hypothesis"),
+    *("target", "*.so"),
 )
 
 # In the clean venv: import every module, but those that run something when they are imported, or are of an extra.
@@ -59,9 +62,10 @@ def environment() -> dict[str, str]:
     return kept | {"NO_COLOR": "1", "COLUMNS": "200", "TERM": "dumb"}
 
 
-def done(*command: str | Path, cwd: Path) -> str:
-    """Run what must succeed; returns what it printed."""
-    result = subprocess.run(command, cwd=cwd, env=environment(), capture_output=True, text=True, timeout=3 * WAIT_S)
+def done(*command: str | Path, cwd: Path, native: str = "no") -> str:
+    """Run what must succeed, with the compiled part or without; returns what it printed."""
+    env = environment() | {"XFERQ_BUILD_NATIVE": native}
+    result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=3 * WAIT_S)
     assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
     return result.stdout
 
@@ -205,12 +209,38 @@ def test_the_wheel_has_all_files_of_the_packages_and_no_others(installation: Ins
 
 
 @pytest.mark.packaging
+def test_a_wheel_without_the_compiled_part_is_pure_python(installation: Installation) -> None:
+    assert installation.wheel.name == f"xferq-{TAGGED}-py3-none-any.whl"
+
+
+@pytest.mark.packaging
+def test_a_wheel_with_the_compiled_part_is_for_all_versions_of_python(
+    installation: Installation, tmp_path: Path
+) -> None:
+    if missing := build._needed():
+        pytest.skip(f"it can't be built here: {missing}")
+    done(sys.executable, "-m", "pip", "wheel", "--no-deps", installation.sdist, cwd=tmp_path, native="yes")
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.startswith(f"xferq-{TAGGED}-cp311-abi3-")
+    with zipfile.ZipFile(wheel) as opened:
+        added = {name for name in opened.namelist() if ".dist-info/" not in name}
+    with zipfile.ZipFile(installation.wheel) as opened:
+        added -= set(opened.namelist())
+    assert added == {"streams/native/_native.abi3.so"}
+    done(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    done(python, "-m", "pip", "install", "--quiet", "--no-deps", wheel, cwd=tmp_path)
+    said = done(python, "-c", "from streams.native import _native; print(_native.INTERFACE)", cwd=tmp_path)
+    assert said == f"{INTERFACE}\n"
+
+
+@pytest.mark.packaging
 def test_the_sdist_has_what_a_build_needs_and_nothing_of_the_tests(installation: Installation) -> None:
     with tarfile.open(installation.sdist) as sdist:
         names = [Path(name).parts[1:] for name in sdist.getnames()]
     assert {parts[0] for parts in names if parts} == {
         *PACKAGES,
-        *("LICENSE", "CHANGELOG.md", "MANIFEST.in", "README.md", "constraints.txt", "pyproject.toml"),
+        *("LICENSE", "CHANGELOG.md", "MANIFEST.in", "README.md", "constraints.txt", "pyproject.toml", "setup.py"),
         *("PKG-INFO", "setup.cfg", "xferq.egg-info"),  # setuptools' own
     }
 

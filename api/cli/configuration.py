@@ -44,14 +44,18 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for
     Example: `xferq config --config /etc/xferq.toml`
     """
     from api.client import without_credentials
+    from streams.native.extension import is_used
     from streams.settings.settings import load_with_origins
 
     settings, origins = load_with_origins()
     values = settings.shown()
     values["api_url"] = without_credentials(settings.api_url)
+    rows = {name: {"value": value, "from": origins[name]} for name, value in values.items()}
+    rows["native"]["is_used"] = is_used(settings)
     if as_json:
-        print_json({name: {"value": value, "from": origins[name]} for name, value in values.items()})
+        print_json(rows)
         return
+    values["native"] = f"{settings.native} ({'used' if is_used(settings) else 'not used'})"
     print_columns(
         ["SETTING", "VALUE", "FROM"],
         [[name, _text(value), origins[name]] for name, value in values.items()],

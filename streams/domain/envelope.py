@@ -5,10 +5,8 @@ around it (crates/kumod/src/queue/queue.rs). An envelope is a plain dict as orjs
 for every message; what is not concerned stays as it is, value for value and in its order.
 """
 
-from collections.abc import Callable
 from datetime import datetime
-from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,7 +17,7 @@ from streams.domain.queue_name import (
     validate_queue_name,
 )
 from streams.domain.returned import InvalidEnvelope, NotRestorable, ReturnReason
-from streams.domain.schedule import InvalidSchedule, Schedule
+from streams.domain.schedule import InvalidSchedule, due_by, json_of, require_schedule
 from streams.domain.timestamp import InvalidTime, format_time, known_time
 
 Envelope = dict[str, Any]
@@ -32,8 +30,6 @@ MAX_ATTEMPTS = 65535
 """`num_attempts` is a u16 in KumoMTA."""
 
 _QUEUE_PARTS = ("queue", "routing_domain", "tenant", "campaign")
-_MAX_CACHED_BYTES = 1024
-_Result = TypeVar("_Result")
 
 
 class Restored(NamedTuple):
@@ -203,7 +199,7 @@ def _saved_info(envelope: Envelope) -> dict[str, Any]:
     schedule = envelope.get("schedule")
     if schedule is not None:
         try:
-            _cached_by_json(_parse_schedule, schedule)
+            require_schedule(json_of(schedule))
         except InvalidSchedule as error:
             raise InvalidEnvelope(str(error)) from None
         info["schedule"] = schedule
@@ -241,31 +237,9 @@ def _queue(envelope: Envelope, meta: dict[str, Any]) -> str:
 
 def _due(schedule: object, now: datetime) -> str:
     try:
-        return _cached_by_json(_due_of_json, schedule, now)
+        return due_by(json_of(schedule), now)
     except InvalidSchedule as error:
         raise _invalid_info(str(error)) from None
-
-
-def _cached_by_json(function: "Callable[..., _Result]", schedule: object, *args: object) -> _Result:
-    """Calls a function that is cached by the schedule's JSON, past the cache where that would fill memory."""
-    try:
-        key = orjson.dumps(schedule)
-    except orjson.JSONEncodeError:
-        raise InvalidSchedule("a schedule is nested too deeply") from None
-    if len(key) <= _MAX_CACHED_BYTES:
-        return function(key, *args)
-    uncached: Callable[..., _Result] = getattr(function, "__wrapped__")  # noqa: B009 (no attribute of Callable)
-    return uncached(key, *args)
-
-
-@lru_cache(maxsize=4096)
-def _parse_schedule(key: bytes) -> Schedule:
-    return Schedule.parse(orjson.loads(key))
-
-
-@lru_cache(maxsize=4096)
-def _due_of_json(key: bytes, now: datetime) -> str:
-    return format_time(Schedule.parse(orjson.loads(key)).adjust(now))
 
 
 def _invalid_info(detail: str) -> NotRestorable:

@@ -69,7 +69,7 @@ def rebind_record(
             _queue(queue),
             size,
             _response(from_queue, queue, reason),
-            _times("timestamp", "event_time", now),
+            times_of_event(now),
             _created(envelope["created"]),
             envelope["num_attempts"],
             orjson.dumps(_carried(meta, meta_names)) if meta_names else b"{}",
@@ -79,6 +79,11 @@ def rebind_record(
         )
     except orjson.JSONEncodeError:
         raise InvalidEnvelope("metadata to be logged is nested too deeply") from None
+
+
+def times_of_event(now: datetime) -> bytes:
+    """When it happens (aware), as it stands in the record."""
+    return _times("timestamp", "event_time", now)
 
 
 def rebind_headers(command_id: str, kind: str, source: str, destination: str) -> list[tuple[str, bytes]]:

@@ -5,15 +5,17 @@ the window (see `Schedule.adjust`).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
-from streams.domain.timestamp import InvalidTime, parse_time
+import orjson
+
+from streams.domain.timestamp import InvalidTime, format_time, parse_time
 
 DAYS_TRIED = 8
 """KumoMTA looks at today and the 7 days after it."""
@@ -22,6 +24,8 @@ _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "su
 DAY_NUMBER = {text: number for number, day in enumerate(_DAYS) for text in (day, day[:3])}
 LOCAL_TIME = re.compile(r"([0-9]{1,2}):([0-9]{1,2})(?::([0-9]{1,2})(?:\.([0-9]{1,9}))?)?")
 RESTRICTION = ("dow", "tz", "start", "end")
+_MAX_CACHED_BYTES = 1024
+_Result = TypeVar("_Result")
 
 
 class InvalidSchedule(ValueError):
@@ -125,6 +129,57 @@ def adjust(schedule: Schedule | None, now: datetime) -> datetime:
         InvalidSchedule: the schedule permits no time before the year 10000.
     """
     return now.astimezone(UTC) if schedule is None else schedule.adjust(now)
+
+
+def json_of(schedule: object) -> bytes:
+    """The schedule's JSON.
+
+    Raises:
+        InvalidSchedule: it is nested more deeply than orjson writes.
+    """
+    try:
+        return orjson.dumps(schedule)
+    except orjson.JSONEncodeError:
+        raise InvalidSchedule("a schedule is nested too deeply") from None
+
+
+def due_by(schedule: bytes, now: datetime) -> str:
+    """When a message with this schedule is due that is restored now (aware).
+
+    Args:
+        schedule: JSON as orjson writes it.
+
+    Raises:
+        InvalidSchedule: it is no schedule, or permits no time.
+    """
+    return _cached(_due_of_json, schedule, now)
+
+
+def require_schedule(schedule: bytes) -> None:
+    """See that this JSON, as orjson writes it, is a schedule.
+
+    Raises:
+        InvalidSchedule: it is none.
+    """
+    _cached(_parse_schedule, schedule)
+
+
+def _cached(function: "Callable[..., _Result]", key: bytes, *args: object) -> _Result:
+    """Calls a function that is cached by the schedule's JSON, past the cache where that would fill memory."""
+    if len(key) <= _MAX_CACHED_BYTES:
+        return function(key, *args)
+    uncached: Callable[..., _Result] = getattr(function, "__wrapped__")  # noqa: B009 (no attribute of Callable)
+    return uncached(key, *args)
+
+
+@lru_cache(maxsize=4096)
+def _parse_schedule(key: bytes) -> Schedule:
+    return Schedule.parse(orjson.loads(key))
+
+
+@lru_cache(maxsize=4096)
+def _due_of_json(key: bytes, now: datetime) -> str:
+    return format_time(Schedule.parse(orjson.loads(key)).adjust(now))
 
 
 def _restriction(value: Mapping[str, Any]) -> Restriction:

@@ -6,7 +6,7 @@ wait (its destination has to be looked up or created) goes back to the caller, w
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from streams.domain.returned import NotRestorable, ReturnReason
 from streams.domain.topic import topic_of
@@ -19,11 +19,18 @@ Returned = tuple[Record, ReturnReason]
 """A record that can't be moved, and why."""
 
 
-class Waiting(NamedTuple):
+class Waiting(Protocol):
     """A record whose destination is not known yet. Only its topic concerns the caller, which looks that up."""
 
-    record: Record
+    @property
+    def topic(self) -> str: ...
+
+
+class WaitingRecord(NamedTuple):
+    """A record that waits, and what it is after its move."""
+
     topic: str
+    record: Record
     message: Moved
 
 
@@ -54,8 +61,8 @@ class Mover(Protocol):
         """
         ...
 
-    def resume(self, waiting: Sequence[Waiting], batch: TransactionBatch, now: datetime) -> Done:
-        """Move what has waited; what is for topics that the batch does not know by now is returned."""
+    def resume(self, waiting: Sequence[Any], batch: TransactionBatch, now: datetime) -> Done:
+        """Move what has waited, of its own; what is for topics that the batch does not know by now is returned."""
         ...
 
     def give_back(self, returned: Sequence[Returned], batch: TransactionBatch, now: datetime) -> Done:
@@ -74,9 +81,9 @@ class RecordMover:
         """See `Mover`."""
         if records and isinstance(records[0], Unopened):  # it comes alone
             return Done(1, [(records[0], ReturnReason.BATCH_TOO_LARGE)])
-        strategy, known, add, now_ms = self._strategy, batch.partitions, batch.add, _ms(now)
+        strategy, known, add, now_ms = self._strategy, batch.partitions, batch.add, milliseconds(now)
         returned: list[Returned] = []
-        waiting: list[Waiting] = []
+        waiting: list[WaitingRecord] = []
         # Each goes into its batch at once: a few thousand messages that lie between the one and the other are new
         # memory for every transaction, which costs as much as the transform itself.
         consumed, unknown = len(records), ""
@@ -91,18 +98,18 @@ class RecordMover:
                 if batch.is_sent and topic not in batch.refused:
                     consumed, unknown = index, topic
                     break
-                waiting.append(Waiting(record, topic, message))
+                waiting.append(WaitingRecord(topic, record, message))
             elif (refusal := add(record, topic, message, now_ms)) is not None:
                 returned.append((record, refusal))
         batch.restored += consumed - len(returned) - len(waiting)
         return Done(consumed, returned, waiting, unknown)
 
-    def resume(self, waiting: Sequence[Waiting], batch: TransactionBatch, now: datetime) -> Done:
+    def resume(self, waiting: Sequence[Any], batch: TransactionBatch, now: datetime) -> Done:
         """See `Mover`."""
-        now_ms = _ms(now)
+        now_ms = milliseconds(now)
         returned = [
             (record, refusal)
-            for record, topic, message in waiting
+            for topic, record, message in waiting
             if (refusal := batch.add(record, topic, message, now_ms)) is not None
         ]
         batch.restored += len(waiting) - len(returned)
@@ -110,12 +117,13 @@ class RecordMover:
 
     def give_back(self, returned: Sequence[Returned], batch: TransactionBatch, now: datetime) -> Done:
         """See `Mover`."""
-        now_ms = _ms(now)
+        now_ms = milliseconds(now)
         for record, reason in returned:
             batch.give_back(record, now_ms)
             batch.reasons[reason.value] += record.count if isinstance(record, Unopened) else 1
         return Done(len(returned))
 
 
-def _ms(now: datetime) -> int:
+def milliseconds(now: datetime) -> int:
+    """Since 1970."""
     return int(now.timestamp() * 1000)

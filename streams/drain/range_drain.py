@@ -17,9 +17,9 @@ from streams.domain.timestamp import format_time
 from streams.drain.batch_sizer import BatchSizer
 from streams.drain.context import DrainContext
 from streams.drain.destinations import Destinations
-from streams.drain.mover import Done, Mover, RecordMover, Returned, Waiting
+from streams.drain.mover import Done, Mover, Returned, Waiting
+from streams.drain.movers import mover_of
 from streams.drain.pipeline import Pipeline
-from streams.drain.strategy import STRATEGIES
 from streams.drain.transaction_batch import TransactionBatch
 from streams.errors import OutOfRange, Revoked, Unavailable, XferqError
 from streams.ports import Producer
@@ -69,10 +69,7 @@ class RangeDrain:
         self._offset = progress.offset
         """Where the range goes on behind the open batch."""
         self._silent_since: float | None = None
-        strategy = STRATEGIES[claim.kind](
-            claim, node_id=str(settings.node_id), log_meta=settings.log_meta, log_headers=settings.log_headers
-        )
-        self._mover: Mover = RecordMover(strategy)
+        self._mover: Mover = mover_of(claim, settings)
 
     async def run(self, may_continue: Callable[[], bool]) -> None:
         """Move the range up to its end.

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from streams.domain.returned import ReturnReason
+from streams.domain.topic import topic_of
 from streams.drain.limits import Limits
 from streams.drain.strategy import Moved
 from streams.records import Batch, Header, Record, Write
@@ -38,6 +39,9 @@ class TransactionBatch:
         self.bytes = 0
         """Of all values, the log's too; where keys and headers weigh more, the number of messages is the bound."""
 
+        self.slots: object = None
+        """What a compiled mover keeps of where queues' messages go, as long as that does not change."""
+
     @property
     def returned(self) -> int:
         """How many messages it gives back."""
@@ -66,6 +70,7 @@ class TransactionBatch:
         if sum(write.batch.size() for write in rest) > most_bytes:
             full, rest = self.writes, []
             self._open.clear()
+            self.slots = None  # they know of batches that go out now
         self.writes = rest
         self.is_sent |= bool(full)
         return full
@@ -73,6 +78,30 @@ class TransactionBatch:
     def add_destinations(self, partitions: Mapping[str, int]) -> None:
         """Topics that may be written to from now on, with their partition counts."""
         self.partitions.update(partitions)
+        self.slots = None
+
+    def find(self, queue: str | None, partition: int) -> tuple[str, int] | str | None:
+        """Where a queue's messages from this partition of the source go, or of None their log records.
+
+        The name of its topic where that is not known, and None where it is for Python to say what the topic takes.
+        """
+        topic = self._log if queue is None else topic_of(queue)
+        count = self.partitions.get(topic)
+        if count is None:
+            return None if queue is None else topic
+        if topic in self._limits.sizes or (topic in self._limits.times and queue is not None):
+            return None
+        return topic, partition % count
+
+    def open(self, where: tuple[str, int], full: Batch | None) -> Batch:
+        """The batch that the next record for a partition goes into, other than one that is full."""
+        batch = self._open.get(where)
+        if batch is None or batch is full:
+            size = self._batch_bytes
+            batch = self._open[where] = self._new_batch(min(size, self._limits.sizes.get(where[0], size)))
+            self._topics.add(where[0])
+            self.writes.append(Write(*where, batch))
+        return batch
 
     def add(self, record: Record, topic: str, message: Moved, now_ms: int) -> ReturnReason | None:
         """Add a moved message and its log record; why neither can be, where that is so.
@@ -117,6 +146,7 @@ class TransactionBatch:
         """A batch of its own for the source; what comes next goes behind it."""
         self.writes.append(Write(self._source, partition, batch))
         self._open.pop((self._source, partition), None)
+        self.slots = None
 
     def _fits(self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> bool:
         limit = self._limits.sizes.get(topic)
@@ -132,10 +162,5 @@ class TransactionBatch:
         if value is not None:
             self.bytes += len(value)
         batch = self._open.get(where)
-        if batch is not None and batch.append(timestamp=timestamp, key=key, value=value, headers=headers) is not None:
-            return
-        size = self._batch_bytes
-        batch = self._open[where] = self._new_batch(min(size, self._limits.sizes.get(where[0], size)))
-        batch.append(timestamp=timestamp, key=key, value=value, headers=headers)
-        self._topics.add(where[0])
-        self.writes.append(Write(*where, batch))
+        if batch is None or batch.append(timestamp=timestamp, key=key, value=value, headers=headers) is None:
+            self.open(where, batch).append(timestamp=timestamp, key=key, value=value, headers=headers)

@@ -1,8 +1,10 @@
 """Reading committed records: one partition's range for a drain, a whole topic for the ledger."""
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from operator import attrgetter
+from typing import Any, Literal
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka import errors as aio
@@ -12,6 +14,8 @@ from streams.kafka.connection import Connection
 from streams.kafka.leaders import follow_latest
 from streams.kafka.translate import translating
 from streams.kafka.wire.records import is_unreadable, unopened
+from streams.kafka.wire.runs import AsRuns
+from streams.native.extension import native_of
 from streams.records import Record
 
 _CLOSE_S = 2.0
@@ -56,25 +60,21 @@ class RangeReader:
                         f"{self._partition.topic}/{self._partition.partition} has no offset {self._position} any more"
                     ) from error
                 self._position = await self._consumer.position(self._partition)
-        records: list[ConsumerRecord] = fetched.get(self._partition, [])
-        bad = next(
-            (index for index, record in enumerate(records) if record.value is None and is_unreadable(record)), None
-        )
+        records, bad = _parted(fetched.get(self._partition, []))
         # A batch has all of its records before the end, or none.
-        if bad is not None and records[bad].offset < self._end:
-            if bad == 0:
-                batch = unopened(records[0], self._start)
+        if bad is not None and bad.offset < self._end:
+            if not records:
+                batch = unopened(bad, self._start)
                 if batch is None:
-                    raise _unreadable(records[0])
+                    raise _unreadable(bad)
                 self._position = batch.offset + 1
                 self._consumer.seek(self._partition, self._position)
                 return [batch]
             # What comes before it is good; the next read begins with it.
-            records = records[:bad]
             self._position = records[-1].offset + 1
             self._consumer.seek(self._partition, self._position)
         if records and records[-1].offset >= self._end:
-            return [record for record in records if record.offset < self._end]
+            return records[: bisect_left(records, self._end, key=attrgetter("offset"))]
         return records
 
     async def close(self) -> None:
@@ -148,6 +148,16 @@ class TopicTail:
         await _close(self._consumer)
 
 
+def _parted(fetched: list[Any]) -> tuple[Sequence[Record], ConsumerRecord | None]:
+    """The records up to the first that is unreadable, and that one; of runs there is one at most."""
+    if fetched and not hasattr(fetched[0], "offset"):
+        return fetched[0], fetched[1] if len(fetched) > 1 else None
+    for index, record in enumerate(fetched):
+        if record.value is None and is_unreadable(record):
+            return fetched[:index], record
+    return fetched, None
+
+
 def _unreadable(record: ConsumerRecord) -> Unreadable:
     return Unreadable(
         f"reading {record.topic}/{record.partition}: the batch that ends at offset {record.offset} would unpack to "
@@ -158,6 +168,7 @@ def _unreadable(record: ConsumerRecord) -> Unreadable:
 async def open_reader(connection: Connection, topic: str, partition: int, start: int, end: int) -> RangeReader:
     """Open a reader of committed records; nothing is committed for it and no group joined."""
     settings = connection.settings
+    native = native_of(settings)
     consumer = AIOKafkaConsumer(
         **connection.client("drain"),
         isolation_level="read_committed",
@@ -166,6 +177,7 @@ async def open_reader(connection: Connection, topic: str, partition: int, start:
         max_partition_fetch_bytes=settings.fetch_bytes,
         fetch_max_bytes=settings.fetch_bytes * 2,
         fetch_max_wait_ms=100,
+        key_deserializer=None if native is None else AsRuns(native),
     )
     where = TopicPartition(topic, partition)
     timeout_s = settings.request_timeout_ms / 1000

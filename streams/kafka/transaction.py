@@ -24,8 +24,9 @@ from streams.kafka.hanging import named, require_none_hangs
 from streams.kafka.rejections import write_denied
 from streams.kafka.sending import Sending
 from streams.kafka.translate import translated, translating
-from streams.kafka.wire.batches import COMPRESSION, DrainBatch
+from streams.kafka.wire.batches import COMPRESSION, ENCODERS, DrainBatch
 from streams.kafka.wire.offset_fetch import STAMP, fetch
+from streams.native.extension import native_of
 from streams.ports import GroupOffsets
 from streams.records import Batch, TopicPartition, Write
 
@@ -41,6 +42,7 @@ class TransactionalProducer:
         self._producer = producer
         self._connection = connection
         self._settings = connection.settings
+        self._native = native_of(connection.settings)
         self._denied: Exception | None = None
         self._topics: set[str] = set()
         self._looked_at: set[TopicPartition] = set()
@@ -51,11 +53,10 @@ class TransactionalProducer:
 
     def batch(self, size_bytes: int | None = None, compression: str | None = None) -> Batch:
         """A new empty batch; the first record always fits, whatever its size."""
-        builder: Batch = DrainBatch(
-            size_bytes or self._settings.batch_bytes,
-            COMPRESSION[compression or self._settings.compression],
-            is_transactional=1,
-        )
+        limit, codec = size_bytes or self._settings.batch_bytes, COMPRESSION[compression or self._settings.compression]
+        if self._native is not None:
+            return self._native.Batch(limit, codec, ENCODERS.get(codec))
+        builder: Batch = DrainBatch(limit, codec, is_transactional=1)
         return builder
 
     async def partitions(self, topics: Collection[str]) -> dict[str, int]:

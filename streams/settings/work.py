@@ -69,6 +69,9 @@ class WorkSettings(BaseModel):
         le=64,
         description="processes of `xferq worker`; by default one per core it may use, at most 4",
     )
+    native: Literal["auto", "yes", "no"] = Field(
+        "auto", description="compiled drain: `yes` refuses to start without it, `no` leaves it out"
+    )
     concurrent_claims: int = Field(16, ge=1, description="queues that one worker claims concurrently")
     concurrent_drains: int = Field(4, ge=1, description="queue partitions that one worker drains concurrently")
 

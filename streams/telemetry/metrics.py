@@ -27,6 +27,7 @@ from streams.domain.claim import Kind
 from streams.domain.command import TYPES
 from streams.domain.returned import ReturnReason
 from streams.errors import Conflict, Fenced, OutcomeUnknown, OutOfRange, Rejected, Unavailable, Unreadable
+from streams.native.extension import UNUSUAL
 from streams.telemetry.health import Health
 
 Part = Literal["worker", "api"]
@@ -120,11 +121,16 @@ MESSAGES = _counter(
     "Messages in committed transactions: moved (by a cancel: restored), or returned to the tail of the queue",
     {"kind": get_args(Kind), "outcome": ("moved", "returned")},
 )
-RETURNED = _counter(
-    "xferq_returned_messages_total",
+_REASONS: Labels = {"reason": [reason.value for reason in ReturnReason]}
+RETURNED = _counter("xferq_returned_messages_total", "messages", "Returned messages by reason", _REASONS)
+MOVED_IN_PYTHON = _counter(
+    "xferq_moved_in_python_total",
     "messages",
-    "Returned messages by reason",
-    {"reason": [reason.value for reason in ReturnReason]},
+    "Messages that the compiled drain left to Python, by what is unusual in them",
+    {"reason": UNUSUAL},
+)
+NATIVE = _gauge(
+    "xferq_native", "processes", "1 where this process drains with the compiled extension, 0 where by Python alone"
 )
 TRANSACTIONS = _counter(
     "xferq_drain_transactions_total",

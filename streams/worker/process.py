@@ -22,10 +22,11 @@ from streams.kafka.permissions import require_permissions
 from streams.kafka.reachable import require_reachable
 from streams.kafka.worker_group import require_one_version
 from streams.lookup import believe
+from streams.native.extension import native_of
 from streams.settings.settings import Settings, load_settings
 from streams.telemetry.health import Health
 from streams.telemetry.logs import complain, set_up_logging
-from streams.telemetry.metrics import show_health
+from streams.telemetry.metrics import NATIVE, show_health
 from streams.telemetry.traces import close_traces, open_traces
 from streams.worker.agents import AckQueue, create_app
 from streams.worker.engine import Engine
@@ -70,6 +71,9 @@ def run_worker(settings: Settings) -> int:
     tune_memory()
     try:
         refuse_optimised()
+        native = native_of(settings)
+        NATIVE.set(native is not None)
+        _log.info("worker.starting native=%s", "no" if native is None else "yes")
         return asyncio.run(_run(settings))
     except XferqError as error:
         complain("xferq worker", error)

@@ -1,5 +1,7 @@
 """Our reading and building of record batches against aiokafka's own: the same records, the same bytes."""
 
+import subprocess
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from streams.kafka.wire.batches import LARGE_BYTES, DrainBatch
 from streams.kafka.wire.install import install
 from streams.kafka.wire.records import LeanPartitionRecords, LenientRecords
+from streams.kafka.wire.runs import RunPartitionRecords
 from tests.engine.profile import PROPERTY
 
 _WHERE = TopicPartition("queue.a", 3)
@@ -90,9 +93,42 @@ def test_the_same_batch_is_built(records: list[dict[str, Any]], codec: int, size
     assert build(DrainBatch, records, codec, size) == build(BatchBuilder, records, codec, size)
 
 
+@pytest.mark.parametrize("value", [b"v", b"v" * LARGE_BYTES], ids=["small", "large"])
+def test_a_batch_is_full_at_the_same_byte(value: bytes) -> None:
+    records = [{"timestamp": 0, "key": None, "value": value, "headers": []}] * 2
+    size = len(build(BatchBuilder, records, 0))
+    lengths = [len(build(BatchBuilder, records, 0, limit)) for limit in range(size - 2, size + 3)]
+    assert len({*lengths}) == 2
+    assert [len(build(DrainBatch, records, 0, limit)) for limit in range(size - 2, size + 3)] == lengths
+
+
 def test_every_consumer_reads_so() -> None:
     from aiokafka.consumer import fetcher
 
     install()
-    assert fetcher.PartitionRecords is LeanPartitionRecords
+    assert fetcher.PartitionRecords is RunPartitionRecords
     assert fetcher.MemoryRecords is LenientRecords
+
+
+BEYOND = """
+import struct, sys
+import google_crc32c
+from aiokafka.errors import CorruptRecordException
+from streams.kafka.wire.records import LenientRecords
+name = b"\\x02\\xff\\x00"
+beyond = b"\\x80\\x80\\x80\\x80\\x08"
+record = b"\\0\\0\\0\\x01\\x01\\x04" + name + beyond
+record = bytes([len(record) << 1]) + record
+checked = struct.pack(">hiqqqhii", 0, 0, 0, 0, -1, -1, -1, 1) + record
+batch = struct.pack(">qiibI", 0, len(checked) + 9, -1, 2, google_crc32c.value(checked)) + checked
+try:
+    list(LenientRecords(batch).next_batch())
+except CorruptRecordException:
+    print("corrupt")
+"""
+
+
+def test_a_length_beyond_the_batch_behind_a_name_that_is_not_utf_8() -> None:
+    """aiokafka's reader of varints looks there: in memory that is not its own."""
+    result = subprocess.run([sys.executable, "-c", BEYOND], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout) == (0, "corrupt\n"), result.stderr

@@ -20,14 +20,16 @@ from streams.domain.returned import NotRestorable, ReturnReason
 from streams.domain.topic import topic_of
 from streams.drain.limits import Limits
 from streams.drain.mover import Done, Mover, RecordMover
+from streams.drain.native_mover import NativeMover
 from streams.drain.strategy import STRATEGIES, Strategy
 from streams.drain.transaction_batch import TransactionBatch
-from streams.kafka.wire.batches import COMPRESSION, DrainBatch
+from streams.kafka.wire.batches import COMPRESSION, ENCODERS, DrainBatch
 from streams.records import Batch, Record, Write
 from streams.unopened import Unopened
 from tests.engine.profile import PROPERTY
 from tests.engine.world import envelope
 from tests.fakes.log import FakeRecord
+from tests.native.extension import as_run, native, needs_native
 
 XFER_QUEUE = "http://bogus.example/.xfer.kumomta.internal"
 QUEUE = "t@example.com"
@@ -56,15 +58,33 @@ def strategy_of(claim: Claim) -> Strategy:
 
 class Implementation(NamedTuple):
     mover: Callable[[Claim], Mover]
-    batch: Callable[..., TransactionBatch]
-
-
-IMPLEMENTATIONS = {"python": Implementation(lambda claim: RecordMover(strategy_of(claim)), TransactionBatch)}
+    new_batch: Callable[..., Batch]
+    records: Callable[[Claim, Sequence[Record]], Sequence[Record]]
+    """What a reader would give for these."""
 
 
 def new_batch(size_bytes: int | None = None, compression: str | None = None) -> Batch:
     batch: Batch = DrainBatch(size_bytes or BATCH_BYTES, COMPRESSION[compression or "none"], is_transactional=1)
     return batch
+
+
+def native_batch(size_bytes: int | None = None, compression: str | None = None) -> Batch:
+    codec = COMPRESSION[compression or "none"]
+    return native().Batch(size_bytes or BATCH_BYTES, codec, ENCODERS.get(codec))
+
+
+def run_of(claim: Claim, records: Sequence[Record]) -> Sequence[Record]:
+    return records if any(isinstance(record, Unopened) for record in records) else as_run(claim.topic, records)
+
+
+def native_mover(claim: Claim) -> Mover:
+    return NativeMover(native(), claim, node_id="n", log_meta=("x*",), log_headers=("Subject",))
+
+
+IMPLEMENTATIONS = {
+    "python": Implementation(lambda claim: RecordMover(strategy_of(claim)), new_batch, lambda _, records: records),
+    "native": Implementation(native_mover, native_batch, run_of),
+}
 
 
 # ---- what is moved
@@ -237,12 +257,12 @@ class Slices:
 
 
 def run(implementation: Implementation, drain: Drain, sizes: Sequence[int] = (1_000,)) -> Result:
-    batch = implementation.batch(new_batch, BATCH_BYTES, drain.claim.topic, LOG, drain.limits)
+    batch = TransactionBatch(implementation.new_batch, BATCH_BYTES, drain.claim.topic, LOG, drain.limits)
     batch.add_destinations(drain.known)
     mover, slices = implementation.mover(drain.claim), Slices(sizes, batch)
     all_returned = {}
     for build in drain.builds:
-        done = slices.all(mover.move, build)
+        done = slices.all(mover.move, implementation.records(drain.claim, build))
         returned = [*done.returned]
         if done.waiting:
             topics = {waiting.topic for waiting in done.waiting}
@@ -264,7 +284,7 @@ def run_in_parts(implementation: Implementation, drain: Drain, sizes: Sequence[i
     """The same, where what is full is sent after each build; what has to wait then begins a new transaction."""
 
     def begin() -> TransactionBatch:
-        batch = implementation.batch(new_batch, BATCH_BYTES, drain.claim.topic, LOG, drain.limits)
+        batch = TransactionBatch(implementation.new_batch, BATCH_BYTES, drain.claim.topic, LOG, drain.limits)
         batch.add_destinations({topic: n for topic, n in drain.there.items() if topic in known})
         batch.refused = refused
         return batch
@@ -274,8 +294,8 @@ def run_in_parts(implementation: Implementation, drain: Drain, sizes: Sequence[i
     done: list[TransactionBatch] = []
     batch, mover = begin(), implementation.mover(drain.claim)
     for build in drain.builds:
-        rest = build
-        while rest:
+        rest = implementation.records(drain.claim, build)
+        while len(rest):
             moved = Slices(sizes, batch).all(mover.move, rest)
             assert not batch.is_sent or {waiting.topic for waiting in moved.waiting} <= refused
             returned = [*moved.returned]
@@ -301,7 +321,7 @@ def run_in_parts(implementation: Implementation, drain: Drain, sizes: Sequence[i
 
 def built(batch: Any) -> bytes:
     """The bytes that go to Kafka; those of a batch that is used by several runs don't change."""
-    return bytes(copy.copy(batch._build()))
+    return bytes(batch._build())
 
 
 # ---- what is expected
@@ -339,7 +359,13 @@ def places_of(drain: Drain) -> dict[int, tuple[str, int]]:
     return places
 
 
-contract = pytest.mark.parametrize("implementation", IMPLEMENTATIONS.values(), ids=IMPLEMENTATIONS)
+contract = pytest.mark.parametrize(
+    "implementation",
+    [
+        pytest.param(implementation, id=name, marks=needs_native if name == "native" else ())
+        for name, implementation in IMPLEMENTATIONS.items()
+    ],
+)
 slices = st.lists(st.integers(1, 7), min_size=1, max_size=5)
 
 
@@ -475,3 +501,11 @@ def test_parts_make_no_difference(implementation: Implementation, drain: Drain, 
     for where, rows in expected.items():
         # The log's records are in the order of the moves.
         assert found[where] == rows if where[0] != LOG else Counter(found[where]) == Counter(rows)
+
+
+@needs_native
+@given(drain=drains(), sizes=slices)
+@PROPERTY
+def test_both_write_the_same_bytes(drain: Drain, sizes: list[int]) -> None:
+    """The same batches, begun in the same order."""
+    assert run(IMPLEMENTATIONS["native"], drain, sizes) == run(IMPLEMENTATIONS["python"], drain)

@@ -26,7 +26,8 @@ LARGE_BYTES = 4096
 COMPRESSION = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 """The codecs' numbers in a batch's attributes."""
 
-_ENCODERS: dict[int, Callable[[bytes], bytes]] = {1: gzip_encode, 2: snappy_encode, 3: lz4_encode, 4: zstd_encode}
+ENCODERS: dict[int, Callable[[bytes], bytes]] = {1: gzip_encode, 2: snappy_encode, 3: lz4_encode, 4: zstd_encode}
+"""What compresses, by these numbers."""
 _TRANSACTIONAL = 0x10
 _NULL = b"\x01"  # the length -1
 _MAGIC = 2
@@ -132,7 +133,7 @@ class PieceBuilder:
         length = len(start) + len(value) + len(end)
         prefix = _varint(length)
         size = len(prefix) + length
-        if self._size + size > self._limit and self._records:
+        if self._size + size >= self._limit and self._records:  # as aiokafka, which leaves a byte free
             return None
         if not self._records:
             self._first_ms = self._latest_ms = timestamp
@@ -156,7 +157,7 @@ class PieceBuilder:
         pieces, size, attributes = self._pieces, self._size, self._transactional
         if self._codec:
             plain = b"".join(pieces)
-            packed = bytes(_ENCODERS[self._codec](plain))
+            packed = bytes(ENCODERS[self._codec](plain))
             if len(packed) < len(plain):
                 pieces, size, attributes = [packed], _HEAD_BYTES + len(packed), attributes | self._codec
         last = self._records - 1

@@ -17,7 +17,8 @@ from streams.errors import Misconfigured
 from streams.kafka.wire.codecs import DECODERS, USERS
 from streams.kafka.wire.produce import LeanProduceRequest
 from streams.kafka.wire.reconnect import get_conn, metadata_update
-from streams.kafka.wire.records import LeanPartitionRecords, LenientRecords
+from streams.kafka.wire.records import LenientRecords
+from streams.kafka.wire.runs import RunPartitionRecords
 
 _VERSION = "0.14."
 
@@ -37,9 +38,9 @@ def install() -> None:
     aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
     # What a fetch brings is megabytes; by default the transport stops reading, and starts again, every 128 KiB of it.
     aiokafka.conn.READER_LIMIT = 4 << 20
-    # Any name of a header can be read; and one fetch unpacks to no more memory than a worker has.
+    # Any name of a header can be read; one fetch unpacks to no more memory than a worker has, and may be one run.
     aiokafka.consumer.fetcher.MemoryRecords = LenientRecords
-    aiokafka.consumer.fetcher.PartitionRecords = LeanPartitionRecords
+    aiokafka.consumer.fetcher.PartitionRecords = RunPartitionRecords
     # Fewer copies of what is sent.
     aiokafka.producer.sender.ProduceRequest = LeanProduceRequest
     # While no broker can be reached, no client asks for one 50 times a second.

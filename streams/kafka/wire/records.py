@@ -21,6 +21,7 @@ from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
+from aiokafka.record.util import decode_varint_py
 
 from streams.kafka.unopened import UnopenedBatch
 from streams.kafka.wire.codecs import MAX_UNPACKED_BYTES, TooLarge, unpacked_bytes
@@ -69,6 +70,11 @@ class LenientRecords:
         self._bytes_left = MAX_UNPACKED_BYTES
         self._records_left = MAX_BATCH_RECORDS
 
+    @property
+    def data(self) -> bytes:
+        """All of it, as it came."""
+        return self._data
+
     def size_in_bytes(self) -> int:
         """Of all of it."""
         return int(self._records.size_in_bytes())
@@ -84,6 +90,11 @@ class LenientRecords:
             return None
         start, self._at = self._at, self._at + _LOG_OVERHEAD + _head(self._data, self._at)[1]
         return _LenientBatch(batch, self._data, start, self._at, self._count)
+
+    def skip_to(self, at: int) -> None:
+        """Go on with the batch that begins there."""
+        while self._at < at and self.next_batch() is not None:
+            pass
 
     def _count(self, size: int, records: int) -> None:
         self._bytes_left -= size
@@ -138,7 +149,7 @@ class _LenientBatch:
             return self._read_again()
 
     def _read_again(self) -> list[Any]:
-        batch = _DefaultRecordBatchPy(self._data[self._start : self._end])
+        batch = _CheckedBatch(self._data[self._start : self._end])
         batch._maybe_uncompress()
         batch._buffer = _LenientBytes(batch._buffer)
         return list(batch)
@@ -175,6 +186,13 @@ def unopened(record: Record, start: int) -> Unopened | None:
         return None
     batch = UnopenedBatch(raw.batch)
     return Unopened(record.partition, record.offset, record.timestamp, batch.record_count(), batch)
+
+
+class _CheckedBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
+    """A batch whose lengths may be anything: the compiled reader of them does not stop at the end of the memory."""
+
+    def _read_msg(self) -> Any:
+        return super()._read_msg(decode_varint_py)
 
 
 class _LenientBytes(bytearray):
