@@ -1,6 +1,6 @@
 """Puts the compiled extension into a wheel where it can be built; all else is in pyproject.toml.
 
-`XFERQ_BUILD_NATIVE=no` leaves it out (the wheel is pure Python then), `yes` fails where it can't be built.
+`BUILD_XFERQ_NATIVE=no` leaves it out (the wheel is pure Python then), `yes` fails where it can't be built.
 """
 
 import os
@@ -17,7 +17,7 @@ class NativeWheel(bdist_wheel):
     """A wheel for this platform and all versions of Python, if there is something compiled in it."""
 
     def run(self) -> None:
-        is_built, said = build(os.environ.get("XFERQ_BUILD_NATIVE", "auto"))
+        is_built, said = build(os.environ.get("BUILD_XFERQ_NATIVE", "auto"))
         print(said)
         if is_built:
             self.distribution.has_ext_modules = lambda: True

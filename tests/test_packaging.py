@@ -64,7 +64,7 @@ def environment() -> dict[str, str]:
 
 def done(*command: str | Path, cwd: Path, native: str = "no") -> str:
     """Run what must succeed, with the compiled part or without; returns what it printed."""
-    env = environment() | {"XFERQ_BUILD_NATIVE": native}
+    env = environment() | {"BUILD_XFERQ_NATIVE": native}
     result = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=3 * WAIT_S)
     assert result.returncode == 0, f"{command}\n{result.stdout[-3000:]}\n{result.stderr[-3000:]}"
     return result.stdout

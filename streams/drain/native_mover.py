@@ -69,7 +69,7 @@ class NativeMover:
         self._mover = native.Mover(
             saves=saves,
             from_queue=claim.queue.encode(),
-            xfer_queue=_inside(claim.xfer_queue),
+            xfer_queue=orjson.dumps(claim.xfer_queue),
             response_head=_RESPONSE + _inside(rebind_content(claim.queue, "", "").removesuffix(": ")),
             response_tail=_inside(rebind_content("", "", claim.reason).removeprefix("Rebound from  to "))
             + _RESPONSE_END,

@@ -63,4 +63,4 @@ def _compiled() -> str:
 
 
 if __name__ == "__main__":
-    print(build(os.environ.get("XFERQ_BUILD_NATIVE", "auto"))[1])
+    print(build(os.environ.get("BUILD_XFERQ_NATIVE", "auto"))[1])

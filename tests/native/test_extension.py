@@ -15,9 +15,11 @@ from streams.errors import Misconfigured
 from streams.native import build, extension
 from streams.native.extension import INTERFACE, UNUSUAL, floats_of, is_used, native_of
 from streams.settings.settings import Settings
+from streams.worker.process import CAN_T_START
 from tests.fakes.log import FakeRecord
 from tests.native.compared import CLAIMS, in_python, require_same_moves
 from tests.native.extension import native, needs_native
+from tests.support.patience import WAIT_S
 
 SOURCES = Path(extension.__file__).parent / "src"
 
@@ -213,3 +215,38 @@ def test_an_old_cargo_is_not_tried(
     assert build.build()[1].startswith(
         "compiled drain: not built, as " + ("cargo is older than 1.83;" if is_old else "cargo failed (error: no);")
     )
+
+
+# ---- what a worker says of it
+
+WORKER = """
+import asyncio, sys
+asyncio.run = lambda work: work.close() or 0  # what comes behind the first line is not asked about
+if {is_absent}:
+    sys.modules["streams.native._native"] = None
+from streams.settings.settings import Settings
+from streams.worker.process import run_worker
+sys.exit(run_worker(Settings(native={wish!r}, bootstrap_servers="127.0.0.1:9", metrics_port=0)))
+"""
+
+
+def worker(wish: str, *, is_absent: bool) -> "subprocess.CompletedProcess[str]":
+    code = WORKER.format(wish=wish, is_absent=is_absent)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+
+def test_a_worker_that_must_have_it_refuses_to_start_without() -> None:
+    result = worker("yes", is_absent=True)
+    assert result.returncode == CAN_T_START
+    assert "XFERQ_NATIVE is yes, but the compiled extension is not here" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("wish", "is_absent", "used"),
+    [("auto", True, "no"), ("no", False, "no"), pytest.param("auto", False, "yes", marks=needs_native)],
+)
+def test_the_first_line_of_the_log_says_which_is_in_use(wish: str, used: str, *, is_absent: bool) -> None:
+    result = worker(wish, is_absent=is_absent)
+    first = (result.stdout + result.stderr).splitlines()[0]
+    assert f"worker.starting native={used}" in first

@@ -19,10 +19,12 @@ const LONGEST_NAME: usize = 1024;
 const NOT_SOUND: &str = "not_sound";
 const NAME: &str = "name";
 
-/// What is the same for all messages of a claim; the texts as they stand in JSON, without quotes.
+/// What is the same for all messages of a claim; the texts as they stand in JSON.
 pub struct Fixed {
     pub saves: bool,
+    /// Without quotes.
     pub from_queue: Vec<u8>,
+    /// With them.
     pub xfer_queue: Vec<u8>,
     pub response_head: Vec<u8>,
     pub response_tail: Vec<u8>,
@@ -45,7 +47,7 @@ pub struct Moment {
 pub struct Scratch {
     text: Vec<u8>,
     fields: Vec<Field>,
-    info: Vec<u8>,
+    buffer: Vec<u8>,
     meta: Vec<u8>,
     pub envelope: Vec<u8>,
     pub log: Vec<u8>,
@@ -65,7 +67,7 @@ struct Dict<'a>(Vec<(&'a [u8], &'a [u8])>);
 
 impl<'a> Dict<'a> {
     /// The object at that depth, within that part of the text.
-    fn read(text: &'a [u8], fields: &[Field], depth: usize, within: Span) -> Self {
+    fn read(text: &'a [u8], fields: &[Field], depth: usize, within: &Span) -> Self {
         let of_it = fields.iter().filter(|field| field.depth == depth && within.contains(&field.key.start));
         Dict(of_it.map(|field| (&text[field.key.clone()], &text[field.value.clone()])).collect())
     }
@@ -88,6 +90,13 @@ impl<'a> Dict<'a> {
         match self.0.iter_mut().find(|(key, _)| *key == name) {
             Some(found) => found.1 = value,
             None => self.0.push((name, value)),
+        }
+    }
+
+    /// Set it, if it is there.
+    fn replace(&mut self, name: &'a [u8], value: &'a [u8]) {
+        if self.get(name).is_some() {
+            self.set(name, value);
         }
     }
 
@@ -167,133 +176,159 @@ fn recipients(value: &[u8]) -> Read<(&[u8], &[u8])> {
     }
 }
 
-/// Fill `scratch` for one message; `due` tells when a schedule permits it, as JSON, or that it is none.
-pub fn rebind(
-    message: &Message,
-    fixed: &Fixed,
-    moment: &Moment,
-    scratch: &mut Scratch,
-    due: &mut dyn FnMut(&[u8]) -> Read<Vec<u8>>,
-) -> Read<()> {
-    let Scratch { text, fields, info: new_info, meta: new_meta, envelope, log, queue } = scratch;
-    for buffer in [&mut *new_info, &mut *new_meta, &mut *envelope, &mut *log, &mut *queue] {
-        buffer.clear();
+type Due<'f> = &'f mut dyn FnMut(&[u8]) -> Read<Vec<u8>>;
+
+/// An envelope, with what is asked of each (`parse_envelope` in `streams/domain/envelope.py`).
+struct Envelope<'a> {
+    top: Dict<'a>,
+    meta: Dict<'a>,
+    info: Dict<'a>,
+    sender: &'a [u8],
+    recipient: &'a [u8],
+    recipients: &'a [u8],
+    tries: &'a [u8],
+    created: time::Time,
+    schedule: Option<&'a [u8]>,
+}
+
+impl<'a> Envelope<'a> {
+    fn read(text: &'a [u8], fields: &[Field]) -> Read<Self> {
+        let all = 0..text.len();
+        let top = Dict::read(text, fields, 0, &all);
+        let meta_at = place(text, fields, 0, &all, META);
+        let (recipient, recipients) = recipients(top.get(b"recipient").ok_or(NOT_SOUND)?)?;
+        top.of_kind(META, b'{')?;
+        Ok(Envelope {
+            sender: top.of_kind(b"sender", b'"')?,
+            recipient,
+            recipients,
+            tries: top.attempts()?.ok_or(NOT_SOUND)?,
+            created: as_text(top.of_kind(b"created", b'"')?).and_then(time::parse).ok_or("time")?,
+            schedule: top.schedule()?,
+            info: Dict::read(text, fields, 2, &place(text, fields, 1, &meta_at, SAVED)),
+            meta: Dict::read(text, fields, 1, &meta_at),
+            top,
+        })
     }
-    Json::read(message.envelope, text, fields, fixed.floats)?;
-    let mut top = Dict::read(text, fields, 0, 0..text.len());
-    // What `parse_envelope` asks for.
-    let sender = top.of_kind(b"sender", b'"')?;
-    let (recipient, recipients) = recipients(top.get(b"recipient").ok_or(NOT_SOUND)?)?;
-    top.of_kind(META, b'{')?;
-    let within = |depth, name: &[u8]| {
-        let found = fields.iter().find(|field| field.depth == depth && text[field.key.clone()] == *name);
-        found.map_or(0..0, |field| field.value.clone())
-    };
-    let meta_at = within(0, META);
-    let mut meta = Dict::read(text, fields, 1, meta_at.clone());
-    let mut tries = top.attempts()?.ok_or(NOT_SOUND)?;
-    let created = as_text(top.of_kind(b"created", b'"')?).and_then(time::parse).ok_or("time")?;
-    let schedule = top.schedule()?;
-    let found_due;
-    if fixed.saves {
-        // See `save`.
-        queue.extend_from_slice(&fixed.xfer_queue);
-        new_info.push(b'"');
-        new_info.extend_from_slice(queue);
-        new_info.push(b'"');
-        let quoted = new_info.len();
+
+    /// See `save` in `streams/domain/envelope.py`.
+    fn save(&mut self, fixed: &'a Fixed, buffer: &'a mut Vec<u8>, due: Due<'_>) -> Read<()> {
         if !fixed.from_queue.ends_with(XFER_SUFFIX) {
             let mut info = Dict(Vec::with_capacity(8));
-            for (name, part) in PARTS.iter().zip(meta.parts()?) {
+            for (name, part) in PARTS.iter().zip(self.meta.parts()?) {
                 part.inspect(|part| info.set(name, part));
-                meta.pop(name);
+                self.meta.pop(name);
             }
-            if let Some(schedule) = schedule {
+            if let Some(schedule) = self.schedule {
                 due(schedule)?;
                 info.set(SCHEDULE, schedule);
             }
-            info.set(ATTEMPTS, tries);
-            top.value(DUE).inspect(|due| info.set(DUE, due));
-            info.write(new_info);
-            meta.set(SAVED, &new_info[quoted..]);
-            if top.get(SCHEDULE).is_some() {
-                top.set(SCHEDULE, NULL);
-            }
+            info.set(ATTEMPTS, self.tries);
+            self.top.value(DUE).inspect(|due| info.set(DUE, due));
+            info.write(buffer);
+            self.meta.set(SAVED, buffer);
+            self.top.replace(SCHEDULE, NULL);
         }
-        if top.get(DUE).is_some() {
-            top.set(DUE, NULL);
-        }
-        meta.set(QUEUE, &new_info[..quoted]);
-    } else {
-        // See `restore`.
-        meta.of_kind(SAVED, b'{')?;
-        let info_at =
-            fields.iter().find(|f| f.depth == 1 && meta_at.contains(&f.key.start) && text[f.key.clone()] == *SAVED);
-        let info = Dict::read(text, fields, 2, info_at.map_or(0..0, |field| field.value.clone()));
-        meta.pop(SAVED);
-        let parts = info.parts()?;
+        self.top.replace(DUE, NULL);
+        self.meta.set(QUEUE, &fixed.xfer_queue);
+        Ok(())
+    }
+
+    /// See `restore` there; `queue` gets the name of the queue.
+    fn restore(
+        &mut self,
+        fixed: &Fixed,
+        now: &'a [u8],
+        queue: &mut Vec<u8>,
+        buffer: &'a mut Vec<u8>,
+        due: Due<'_>,
+    ) -> Read<()> {
+        self.meta.of_kind(SAVED, b'{')?;
+        self.meta.pop(SAVED);
+        let parts = self.info.parts()?;
         for (name, part) in PARTS.iter().zip(parts) {
             match part {
-                Some(part) => meta.set(name, part),
-                None => meta.pop(name),
+                Some(part) => self.meta.set(name, part),
+                None => self.meta.pop(name),
             }
         }
-        tries = info.attempts()?.unwrap_or(b"0");
-        write_name(parts.map(|part| part.and_then(as_text)), recipient, queue)?;
+        self.tries = self.info.attempts()?.unwrap_or(b"0");
+        write_name(parts.map(|part| part.and_then(as_text)), self.recipient, queue)?;
         if queue.ends_with(XFER_SUFFIX) || *queue == fixed.from_queue {
             return Err(NOT_SOUND);
         }
-        let schedule = info.schedule()?;
-        top.set(ATTEMPTS, tries);
-        match schedule {
+        self.top.set(ATTEMPTS, self.tries);
+        match self.info.schedule()? {
             Some(schedule) => {
-                found_due = due(schedule)?;
-                top.set(DUE, &found_due);
-                top.set(SCHEDULE, schedule);
+                *buffer = due(schedule)?;
+                self.top.set(DUE, buffer);
+                self.top.set(SCHEDULE, schedule);
             }
             None => {
-                top.set(DUE, &moment.now);
-                if top.get(SCHEDULE).is_some() {
-                    top.set(SCHEDULE, NULL);
-                }
+                self.top.set(DUE, now);
+                self.top.replace(SCHEDULE, NULL);
             }
         }
+        Ok(())
     }
-    meta.write(new_meta);
-    top.set(META, new_meta);
-    top.write(envelope);
-    // The log record.
-    let id = std::str::from_utf8(message.key.unwrap_or(b"")).map_err(|_| "key")?;
-    log.extend_from_slice(b"{\"type\":\"AdminRebind\",\"id\":");
-    write_string(id, log);
-    for part in [b",\"sender\":", sender, b",\"recipient\":", recipients, b",\"queue\":\"", queue] {
-        log.extend_from_slice(part);
+
+    /// The log's record: see `rebind_record` in `streams/domain/log_record.py`.
+    fn log(&self, message: &Message, fixed: &Fixed, moment: &Moment, queue: &[u8], log: &mut Vec<u8>) -> Read<()> {
+        let id = std::str::from_utf8(message.key.unwrap_or(b"")).map_err(|_| "key")?;
+        log.extend_from_slice(b"{\"type\":\"AdminRebind\",\"id\":");
+        write_string(id, log);
+        for part in [b",\"sender\":", self.sender, b",\"recipient\":", self.recipients, b",\"queue\":\"", queue] {
+            log.extend_from_slice(part);
+        }
+        // Writing to a Vec can't fail.
+        let _ = write!(log, "\",\"site\":\"\",\"size\":{},\"response\":", message.size);
+        let (head, tail) = (&fixed.response_head[..], &fixed.response_tail[..]);
+        for part in [head, queue, tail, b",\"peer_address\":null,", &moment.log_times, b","] {
+            log.extend_from_slice(part);
+        }
+        self.created.write_created(log);
+        log.extend_from_slice(b",\"num_attempts\":");
+        log.extend_from_slice(self.tries);
+        log.extend_from_slice(
+            b",\"bounce_classification\":\"Uncategorized\",\"egress_pool\":null,\"egress_source\":null,\
+              \"source_address\":null,\"feedback_report\":null,\"meta\":",
+        );
+        carried(&self.meta, &fixed.log_meta).write(log);
+        let protocol = self.meta.of_kind(b"reception_protocol", b'"').unwrap_or(NULL);
+        log.extend_from_slice(b",\"headers\":");
+        log.extend_from_slice(message.headers);
+        log.extend_from_slice(b",\"delivery_protocol\":null,\"reception_protocol\":");
+        for part in [protocol, b",\"nodeid\":", &fixed.node_id, b"}"] {
+            log.extend_from_slice(part);
+        }
+        Ok(())
     }
-    // Writing to a Vec can't fail.
-    let _ = write!(log, "\",\"site\":\"\",\"size\":{},\"response\":", message.size);
-    let (head, tail) = (&fixed.response_head, &fixed.response_tail);
-    for part in [head, &*queue, tail, &b",\"peer_address\":null,"[..], &moment.log_times, b","] {
-        log.extend_from_slice(part);
+}
+
+/// Where the value of a field is, of an object at that depth in that part of the text; nowhere, if there is none.
+fn place(text: &[u8], fields: &[Field], depth: usize, within: &Span, name: &[u8]) -> Span {
+    let mut of_it = fields.iter().filter(|field| field.depth == depth && within.contains(&field.key.start));
+    of_it.find(|field| text[field.key.clone()] == *name).map_or(0..0, |field| field.value.clone())
+}
+
+/// Fill `scratch` for one message; `due` tells when a schedule permits it, as JSON, or that it is none.
+pub fn rebind(message: &Message, fixed: &Fixed, moment: &Moment, scratch: &mut Scratch, due: Due<'_>) -> Read<()> {
+    let Scratch { text, fields, buffer, meta, envelope, log, queue } = scratch;
+    for made in [&mut *buffer, &mut *meta, &mut *envelope, &mut *log, &mut *queue] {
+        made.clear();
     }
-    created.write_created(log);
-    log.extend_from_slice(b",\"num_attempts\":");
-    log.extend_from_slice(tries);
-    log.extend_from_slice(
-        b",\"bounce_classification\":\"Uncategorized\",\"egress_pool\":null,\"egress_source\":null,\
-          \"source_address\":null,\"feedback_report\":null,\"meta\":",
-    );
-    carried(&meta, &fixed.log_meta).write(log);
-    for part in [
-        b",\"headers\":",
-        message.headers,
-        b",\"delivery_protocol\":null,\"reception_protocol\":",
-        meta.of_kind(b"reception_protocol", b'"').unwrap_or(NULL),
-        b",\"nodeid\":",
-        &fixed.node_id,
-        b"}",
-    ] {
-        log.extend_from_slice(part);
+    Json::read(message.envelope, text, fields, fixed.floats)?;
+    let mut found = Envelope::read(text, fields)?;
+    if fixed.saves {
+        queue.extend_from_slice(&fixed.xfer_queue[1..fixed.xfer_queue.len() - 1]);
+        found.save(fixed, buffer, due)?;
+    } else {
+        found.restore(fixed, &moment.now, queue, buffer, due)?;
     }
+    found.log(message, fixed, moment, queue, log)?;
+    found.meta.write(meta);
+    found.top.set(META, meta);
+    found.top.write(envelope);
     Ok(())
 }
 
