@@ -5,7 +5,8 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 
-from tests.support.run import Outcome, is_late
+from tests.support.outcome import Outcome
+from tests.support.run import is_late
 from tests.support.stages import STAGES
 
 
