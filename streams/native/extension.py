@@ -14,7 +14,18 @@ _NAME = "streams.native._native"
 INTERFACE = 2
 """What is expected of the extension: another number than its own, and it was built from other sources than these."""
 UNUSUAL = (
-    *("duplicate_key", "float", "infinite", "invalid_json", "key", "large_integer", "limits", "many_keys", "name"),
+    *(
+        "duplicate_key",
+        "fault",
+        "float",
+        "infinite",
+        "invalid_json",
+        "key",
+        "large_integer",
+        "limits",
+        "many_keys",
+        "name",
+    ),
     *("nested_deeply", "no_envelope", "not_sound", "schedule", "time"),
 )
 """Why the extension leaves a message to Python."""

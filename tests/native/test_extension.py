@@ -11,14 +11,18 @@ from pathlib import Path
 import orjson
 import pytest
 
+from streams.domain.topic import topic_of
+from streams.drain.limits import Limits
+from streams.drain.native_mover import NativeMover
+from streams.drain.transaction_batch import TransactionBatch
 from streams.errors import Misconfigured
 from streams.native import build, extension
 from streams.native.extension import INTERFACE, UNUSUAL, floats_of, is_used, native_of
 from streams.settings.settings import Settings
 from streams.worker.process import CAN_T_START
 from tests.fakes.log import FakeRecord
-from tests.native.compared import CLAIMS, in_python, require_same_moves
-from tests.native.extension import native, needs_native
+from tests.native.compared import CLAIMS, NOW, in_python, require_same_moves
+from tests.native.extension import as_run, native, needs_native
 from tests.support.patience import WAIT_S
 
 SOURCES = Path(extension.__file__).parent / "src"
@@ -163,6 +167,22 @@ def test_records_that_are_left_to_python() -> None:
     assert left_for(envelope(), key=b"\xff") == {"key": 1}
 
 
+@needs_native
+def test_a_fault_of_its_own_leaves_the_message_to_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here by a setting that it never has, so that an index is out of range."""
+    here, claim = native(), CLAIMS[1]
+    sound = here.Mover
+    monkeypatch.setattr(here, "Mover", lambda **settings: sound(**(settings | {"xfer_queue": b""})))
+    mover = NativeMover(here, claim, node_id="n")
+    batch = TransactionBatch(lambda size, compression=None: here.Batch(size, 0, None), 9_000, "t", "log", Limits())
+    batch.add_destinations({"log": 1, topic_of(claim.xfer_queue): 1})
+    before = in_python().get("fault", 0)
+    records = [FakeRecord(1, offset, 1, b"k", b"v", (("envelope", envelope()),)) for offset in range(3)]
+    done = mover.move(as_run("t", records), batch, NOW)
+    assert (done.consumed, batch.restored, done.returned, done.waiting) == (3, 3, [], [])
+    assert in_python()["fault"] == before + 3
+
+
 def test_every_reason_is_listed() -> None:
     text = "".join(source.read_text(encoding="utf-8") for source in SOURCES.glob("*.rs"))
     found = {
@@ -177,6 +197,11 @@ def test_every_reason_is_listed() -> None:
 @needs_native
 def test_floats_are_written_as_the_installed_orjson_writes_them() -> None:
     assert floats_of(native()) is not None
+
+
+@needs_native
+def test_earlier_ones_wrote_exponents_without_a_plus() -> None:
+    assert [native().float_text(1.5e300, plus) for plus in (True, False)] == ["1.5e+300", "1.5e300"]
 
 
 @needs_native

@@ -1,6 +1,7 @@
 //! What one fetch has brought, read in place: `streams/kafka/wire/records.py` for batches as most are.
 
 use crate::batch::encode_headers;
+use crate::guarded;
 use crate::wire::{self, put_field, put_varint, Record};
 use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -59,9 +60,15 @@ impl Fetch {
         }
         let is_large = usize::try_from(head.last).map_or(true, |last| last >= self.most_records);
         let is_control = head.attributes & CONTROL != 0;
-        let is_abort = if is_control { abort_marker(batch) } else { None };
+        let is_abort = if is_control { guarded(|| abort_marker(batch)).flatten() } else { None };
         let places = self.places.len();
-        if is_large || if is_control { is_abort.is_none() } else { !self.read_records(batch, &head, next) } {
+        if is_large
+            || if is_control {
+                is_abort.is_none()
+            } else {
+                !guarded(|| self.read_records(batch, &head, next)).unwrap_or(false)
+            }
+        {
             self.places.truncate(places);
             return Ok(Err(bytes.len()));
         }

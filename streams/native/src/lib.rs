@@ -1,7 +1,7 @@
 //! The hot path of a drain, for what is usual. Python beside it is the reference, and does all the rest.
 //!
-//! What comes from Kafka may be anything: every read of it is checked, arithmetic overflows are errors, and a panic
-//! would be an exception in Python.
+//! What comes from Kafka may be anything: every read of it is checked, and where there is a fault all the same (an
+//! overflow is one), Python does the work.
 
 #![deny(unsafe_op_in_unsafe_fn)]
 
@@ -14,6 +14,12 @@ mod transform;
 mod wire;
 
 use pyo3::prelude::*;
+use std::panic::{catch_unwind, AssertUnwindSafe};
+
+/// What the work gives; none, where it has a fault: what it has half done must not be used. Python does it then.
+fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(work)).ok()
+}
 
 #[pymodule]
 mod _native {

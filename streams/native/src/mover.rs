@@ -2,6 +2,7 @@
 
 use crate::batch::Batch;
 use crate::fetch::Run;
+use crate::guarded;
 use crate::json::{write_float, Floats, Read};
 use crate::transform::{rebind, Fixed, Message, Moment, Scratch};
 use crate::wire::{put_field, put_varint, New, Record, ENVELOPE};
@@ -223,7 +224,8 @@ impl Mover {
             }
             Ok(found)
         };
-        let done = rebind(&message, &self.fixed, &self.moment, &mut self.scratch, &mut permitted);
+        let (fixed, moment, scratch) = (&self.fixed, &self.moment, &mut self.scratch);
+        let done = guarded(|| rebind(&message, fixed, moment, scratch, &mut permitted)).unwrap_or(Err("fault"));
         Ok(done.map(|()| self.scratch.log.len()))
     }
 }
