@@ -38,6 +38,7 @@ check: $(TOOLS) ## Formatting, lint, types, architecture, docstrings, pages
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	@if cargo fmt --version >/dev/null 2>&1; then cargo fmt --check --manifest-path streams/native/Cargo.toml; fi
 	$(BIN)/python -m pytest --stage check -q $$($(BIN)/python -c 'from tests.support.stages import CHECKS; print(*CHECKS)')
 
 format: $(TOOLS) ## Format and fix what can be fixed by itself
