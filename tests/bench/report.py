@@ -45,8 +45,8 @@ def markdown(results: dict[str, Any]) -> str:
         f"{drain['queues']:,} queues, at most {drain['transaction']:,} in a transaction; {results['machine']}, Kafka "
         f"{results['kafka']} on the same cores; medians of {len(_first(drain)['rates'])}, with the least and the most.",
         "",
-        "| | messages/s | least to most | xferq is | |",
-        "|---|---:|---:|---:|---|",
+        "| | messages/s | least to most | \u00b5s: client + broker | xferq is | |",
+        "|---|---:|---:|---:|---:|---|",
     ]
     for name, found in ranked(drain["contenders"]):
         rates = found["rates"]
@@ -54,8 +54,8 @@ def markdown(results: dict[str, Any]) -> str:
         shown = "" if ratio is None else f"{ratio:.0%} of it" if name in LIMITS else f"{ratio:.2f} times it"
         label = f"**{name}**" if name == OURS else name
         lines.append(
-            f"| {label} | {statistics.median(rates):,.0f} | {min(rates):,.0f} to {max(rates):,.0f} | {shown} "
-            f"| {found['remark']} |"
+            f"| {label} | {statistics.median(rates):,.0f} | {min(rates):,.0f} to {max(rates):,.0f} "
+            f"| {found['client_us']:.0f} + {found['broker_us']:.0f} | {shown} | {found['remark']} |"
         )
     if shapes := results.get("shapes"):
         lines += ["", "| shape | | messages/s | MB/s of bodies |", "|---|---|---:|---:|"]
