@@ -7,7 +7,7 @@ from typing import TypeVar
 _Case = TypeVar("_Case")
 MOST = "TEST_XFERQ_EXAMPLES"
 """The variable of who is in a hurry: the most examples of each test."""
-IN_A_HURRY = 12
+IN_A_HURRY = 8
 _MOST = int(os.environ.get(MOST) or 1_000_000)
 
 
