@@ -21,6 +21,8 @@ Place = tuple[int, int, int]
 """A queue topic's number in `Names.topics`, a partition, an offset."""
 _READ_S = 5 * WAIT_S
 _SHOWN = 20
+_TOLD_AGAIN_MS = 660_000
+"""An end that could not be told is told again ten minutes after it, in one of the rounds that come each few seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,9 @@ class Reading:
         self._numbers = {topic: number for number, topic in enumerate(names.topics)}
         self._queues = {queue: number for number, queue in enumerate([*names.sources, *names.homes, names.transferred])}
         self._batches: dict[tuple[str, int], Batch] = {}
-        self._ended: set[str] = set()
+        self._ended: dict[str, int] = {}
+        """By command that has ended, when (ms)."""
+        self._latest_ms = 0
         self._told: dict[str, tuple[int, str]] = {}
         """By command, the revision and the state of its last result."""
         self._readers: dict[str, Callable[[Record], None]] = {
@@ -155,7 +159,9 @@ class Reading:
         ends = {id: self.history.statuses[id]["state"] for id in self._ended}
         told = {id: state for id, (_, state) in self._told.items()}
         for id in ends.keys() | told.keys():
-            if told.get(id) != ends.get(id, "claimed"):
+            # What could not be told, as the topic could not be written, is told again when the command is forgotten.
+            is_late = told.get(id, "claimed") == "claimed" and self._latest_ms - self._ended.get(id, 0) < _TOLD_AGAIN_MS
+            if told.get(id) != ends.get(id, "claimed") and not is_late:
                 problem = f"the results say {told.get(id)} of command {id}, the ledger {ends.get(id)}"
                 self.history.problems.append((None, problem))
         self._cover_earlier_batches()
@@ -202,6 +208,7 @@ class Reading:
 
     def _ledger(self, record: Record) -> None:
         *_, key, value, _, timestamp = record
+        self._latest_ms = max(self._latest_ms, timestamp)
         kind, _, rest = (key or b"").decode().partition("/")
         if value is None:
             if kind == "waiting" and f"/{HEADS}/" in rest:
@@ -211,7 +218,7 @@ class Reading:
         line = orjson.loads(value)
         if kind == "outcome":
             self.history.statuses[rest] = line
-            self._ended.add(rest)
+            self._ended[rest] = timestamp
         elif kind == "command" and rest not in self._ended:
             self.history.statuses[rest] = line
         elif kind == "claim":

@@ -2,10 +2,12 @@
 
 from collections.abc import Callable
 
+import orjson
 import pytest
 
-from tests.faults.history import Batch, Drained, History, Range
-from tests.faults.mail import HOMES, SOURCES, message
+from streams.settings.settings import Settings
+from tests.faults.history import Batch, Drained, History, Range, Reading
+from tests.faults.mail import HOMES, SOURCES, Names, message
 from tests.faults.verdict import TRANSFERRED, Verdict, judge
 
 SOURCE, HOME = 1, SOURCES
@@ -224,3 +226,24 @@ def test_what_an_evicted_dispatcher_sends_twice_is_its_own(polled: float, commit
     found = verdict(history)
     assert found.violations == []
     assert found.totals["sent by a dispatcher and restored as well"] == 1
+
+
+@pytest.mark.parametrize(
+    ("told", "minutes_later", "is_wrong"),
+    [("done", 20, False), ("claimed", 5, False), ("claimed", 20, True), ("refused", 0, True), (None, 5, False)],
+)
+def test_what_the_results_say_of_an_end(told: str | None, minutes_later: int, is_wrong: bool) -> None:
+    """It may be told late, where the topic could not be written, but never otherwise."""
+    settings = Settings()
+    reading = Reading(Names("r"), settings)
+
+    def take(topic: str, key: str, at_ms: int, **line: object) -> None:
+        reading.take((topic, 0, 0, key.encode(), orjson.dumps(line), (), at_ms))
+
+    take(settings.ledger_topic, "outcome/c", 1_000, state="done")
+    take(settings.ledger_topic, "outcome/d", 1_000 + minutes_later * 60_000, state="done")
+    take(settings.results_topic, "d", 0, id="d", revision=2, state="done")
+    if told is not None:
+        take(settings.results_topic, "c", 0, id="c", revision=1, state=told)
+    problems = [text for _, text in reading.done().problems]
+    assert problems == ([f"the results say {told} of command c, the ledger done"] if is_wrong else [])
