@@ -152,8 +152,10 @@ def test_imports_point_inward() -> None:
 
 LAYERS = (
     {"__init__", "errors", "domain"},
-    {"records", "concurrency", "settings"},
-    {"ports", "native"},
+    {"records", "concurrency"},
+    {"native"},
+    {"settings"},
+    {"ports"},
     {"children", "unopened", "lookup", "telemetry"},
     {"kafka", "ledger", "broker"},
     {"claim", "drain"},

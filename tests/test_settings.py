@@ -4,12 +4,13 @@ import json
 import os
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import SecretStr
 
 from streams.errors import InvalidSettings
+from streams.settings import work
 from streams.settings.settings import Settings, load_settings, load_with_origins
 from tests.api.processes import environment, xferq
 
@@ -40,7 +41,7 @@ def test_the_order_of_the_sources(file: Path, monkeypatch: pytest.MonkeyPatch) -
         settings, origins = load_with_origins(**flags)
         return settings.worker_processes, origins["worker_processes"]
 
-    default = Settings.model_fields["worker_processes"].get_default(call_default_factory=True)
+    default = Settings().worker_processes
     assert found() == (default, "default")
     file.write_text("worker_processes = 5\n")
     assert found() == (5, str(file))
@@ -299,3 +300,16 @@ def test_every_setting_says_what_it_is_for() -> None:
                 "api_connections",
             )
             assert name.endswith(("_ms", "_s", "_bytes", "_days")) or name.startswith(counts), f"{name}: in what unit?"
+
+
+@pytest.mark.parametrize(
+    ("cores", "is_here", "native", "processes"),
+    [(2, True, "auto", 1), (2, False, "auto", 2), (2, True, "no", 2), (1, True, "yes", 1), (6, True, "auto", 3)]
+    + [(16, True, "auto", 4), (16, False, "auto", 4)],
+)
+def test_how_many_processes_a_worker_has(
+    monkeypatch: pytest.MonkeyPatch, cores: int, is_here: bool, native: Literal["auto", "yes", "no"], processes: int
+) -> None:
+    monkeypatch.setattr(work, "processors", lambda: cores)
+    monkeypatch.setattr(work, "is_here", lambda: is_here)
+    assert Settings(native=native).worker_processes == processes

@@ -147,7 +147,7 @@ def api(
 def worker(
     processes: Annotated[
         int | None,
-        typer.Option(min=1, max=64, help="How many processes share the work.", show_default="one per core, 4 at most"),
+        typer.Option(min=1, max=64, help="How many processes share the work.", show_default="by the cores, 4 at most"),
     ] = None,
     with_parent: WithParent = False,
 ) -> None:

@@ -135,9 +135,14 @@ def native_of(settings: Wish) -> Native | None:
     return found
 
 
+def is_here() -> bool:
+    """Whether it is here and fits."""
+    return _extension()[0] is not None
+
+
 def is_used(settings: Wish) -> bool:
     """Whether it is here and wanted."""
-    return settings.native != "no" and _extension()[0] is not None
+    return settings.native != "no" and is_here()
 
 
 @lru_cache(1)

@@ -2,12 +2,23 @@
 
 import socket
 import uuid
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from streams.native.extension import is_here
 from streams.settings.notation import Words
 from streams.settings.processors import processors
+
+_MOST_PROCESSES = 4
+
+
+def _processes(settings: Mapping[str, Any]) -> int:
+    """One per core; half as many with the compiled drain: the rest is what Kafka, or the network, is busy with then."""
+    cores = processors()
+    is_compiled = settings.get("native") != "no" and is_here()
+    return min(_MOST_PROCESSES, max(1, cores // 2) if is_compiled else cores)
 
 
 class WorkSettings(BaseModel):
@@ -63,14 +74,15 @@ class WorkSettings(BaseModel):
     compression: Literal["none", "gzip", "snappy", "lz4", "zstd"] = Field(
         "none", description="compression of xferq's writes"
     )
-    worker_processes: int = Field(
-        default_factory=lambda: min(processors(), 4),
-        ge=1,
-        le=64,
-        description="processes of `xferq worker`; by default one per core it may use, at most 4",
-    )
     native: Literal["auto", "yes", "no"] = Field(
         "auto", description="compiled drain: `yes` refuses to start without it, `no` leaves it out"
+    )
+    worker_processes: int = Field(
+        default_factory=_processes,
+        ge=1,
+        le=64,
+        description="processes of `xferq worker`; by default one per core it may use, with the compiled drain per two "
+        "cores; at most 4",
     )
     concurrent_claims: int = Field(16, ge=1, description="queues that one worker claims concurrently")
     concurrent_drains: int = Field(4, ge=1, description="queue partitions that one worker drains concurrently")
