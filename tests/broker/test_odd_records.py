@@ -14,7 +14,7 @@ from aiokafka.consumer.fetcher import READ_COMMITTED
 from streams.broker import EmbeddedBroker
 from streams.kafka.cluster import Cluster
 from streams.kafka.topics import Topics
-from streams.kafka.wire.batches import LARGE_BYTES, PieceBuilder
+from streams.kafka.wire.batches import LARGE_BYTES, DrainBatch
 from streams.kafka.wire.records import LenientRecords
 from streams.kafka.wire.runs import AsRuns, RunPartitionRecords
 from streams.native.extension import native_of
@@ -136,11 +136,14 @@ async def test_kafka_takes_them_and_a_drain_s_reader_gives_all(broker: EmbeddedB
     remove_topics(broker.bootstrap_servers, topic)
 
 
-def test_times_that_are_far_apart_are_written_as_they_are() -> None:
-    first, last = _NOW - 2**63 + 1, _NOW + 3_600_000
-    builder = PieceBuilder(1 << 20, 0, 0)
-    for offset, timestamp in enumerate((first, last)):
-        assert builder.append(offset, timestamp, b"k", b"v" * LARGE_BYTES, [("h", b"")])
-    found = LenientRecords(bytes(builder.build())).next_batch()
+@pytest.mark.parametrize("wish", WISHES)
+@pytest.mark.parametrize("value", [b"v", b"v" * LARGE_BYTES], ids=len)
+def test_times_that_are_far_apart_are_written_as_they_are(wish: Wish, value: bytes) -> None:
+    times = [_NOW - 2**63 + 1, _NOW + 3_600_000]
+    native = native_of(Settings(native=wish))
+    made: Any = DrainBatch(1 << 20, 0, is_transactional=1) if native is None else native.Batch(1 << 20, 0, None)
+    for timestamp in times:
+        assert made.append(timestamp=timestamp, key=b"k", value=value, headers=[("h", b"")]) is not None
+    found = LenientRecords(bytes(made._build())).next_batch()
     assert found is not None
-    assert [one.timestamp for one in found] == [first, last]
+    assert [one.timestamp for one in found] == times
