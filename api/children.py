@@ -23,7 +23,8 @@ class Children:
         Args:
             log: a file for what it says; None: it says it where this process does.
         """
-        command = [sys.executable, "-m", "api.cli", *arguments, "--with-parent"]
+        # With -P: without it, Python looks for every module in the folder where it was called first.
+        command = [sys.executable, "-P", "-m", "api.cli", *arguments, "--with-parent"]
         with nullcontext() if log is None else log.open("wb") as output:
             self._running[name] = start_child(command, variables, output)
 

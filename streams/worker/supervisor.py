@@ -26,6 +26,7 @@ CAN_T_START = 1
 """A worker's exit status where no retry helps until a person changes something."""
 _SUPERVISOR = "from streams.worker.supervisor import main; main()"
 _WORKER = "from streams.worker.process import main; main()"
+# Both with -P: without it, Python looks for every module in the folder where it was called first.
 _LOOK_S = 0.5
 _RETRY_S = 2.0
 
@@ -43,7 +44,7 @@ def run_workers(settings: "Settings", *, with_parent: bool = False) -> NoReturn:
     sys.stderr.flush()
     os.execve(  # noqa: S606 - our own program
         sys.executable,
-        [sys.executable, "-c", _SUPERVISOR, *map(str, own)],
+        [sys.executable, "-P", "-c", _SUPERVISOR, *map(str, own)],
         {**os.environ, **settings.as_variables()},
     )
 
@@ -96,4 +97,4 @@ class _Supervisor:
     def _start(self, number: int) -> "subprocess.Popen[bytes]":
         port = self._metrics_port + number if self._metrics_port else 0
         own = {"XFERQ_WORKER_PROCESSES": "1", "XFERQ_METRICS_PORT": str(port)}
-        return start_child([sys.executable, "-c", _WORKER], own)
+        return start_child([sys.executable, "-P", "-c", _WORKER], own)

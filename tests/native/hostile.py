@@ -200,7 +200,8 @@ class Hostile:
         for number in range(1 if is_control else count):
             record = self.record(base + number)
             key = struct.pack(">hh", 0, self._chance.randrange(3)) if is_control else record.key
-            builder.append(number, record.timestamp, key, record.value, record.headers)
+            offset = self._chance.choice((0, number + 7, -1)) if self._is(3) else number
+            builder.append(offset, record.timestamp, key, record.value, record.headers)
         builder.set_producer_state(producer, 0, 0)
         batch = bytearray(bytes(builder.build()))
         struct.pack_into(">q", batch, 0, base)

@@ -36,6 +36,8 @@ _head = struct.Struct(">qiibI")
 _checked = struct.Struct(">hiqqqhii")
 """Where the checksum begins: attributes, last offset, first and latest time in ms, producer, epoch, sequence, count."""
 _HEAD_BYTES = _head.size + _checked.size
+_HALF = 2**63
+"""Times are numbers of 64 bits."""
 _BEFORE_LENGTH = 12
 """Bytes up to the end of the length, which it does not count."""
 
@@ -126,6 +128,7 @@ class PieceBuilder:
         if timestamp is None:
             timestamp = int(time.time() * 1000)
         since_ms = timestamp - self._first_ms if self._records else 0
+        since_ms = (since_ms + _HALF) % (2 * _HALF) - _HALF  # as all readers reckon
         length_of_value = _NULL if value is None else _varint(len(value))
         start = b"".join((b"\0", _varint(since_ms), _varint(offset), _field(key), length_of_value))
         fields = [_field(field) for name, content in headers for field in (name.encode(), content)]

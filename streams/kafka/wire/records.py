@@ -7,6 +7,11 @@ end every worker. Here such a name becomes an `UndecodedName`; only batches that
 aiokafka unpacks all that one fetch has brought at once. Here a fetch ends early where it unpacks to much, and a
 batch that alone is too large becomes one record without a value, at the batch's last offset (`is_unreadable`).
 
+Kafka looks neither at the offsets within a batch that is not compressed, nor at the bits of a record's attributes, and
+its sums of times go round at 64 bits. aiokafka believes the offsets, so that what lies behind would be skipped, and
+takes the bits for a longer number, so that a record vanishes. Such a batch is read here, byte by byte, and its records
+are counted, as Kafka has counted them.
+
 And every record costs less: its batch's checksum is taken by the processor (aiokafka's is a table in software), and
 it becomes a named tuple at a third of the time of aiokafka's dataclass.
 """
@@ -14,10 +19,13 @@ it becomes a named tuple at a third of the time of aiokafka's dataclass.
 import logging
 import struct
 from collections.abc import Callable, Sequence
+from itertools import count
+from operator import lt
 from typing import Any, NamedTuple, SupportsIndex
 
 import google_crc32c
 from aiokafka import TopicPartition
+from aiokafka import errors as aio
 from aiokafka.consumer.fetcher import PartitionRecords
 from aiokafka.record.default_records import _DefaultRecordBatchPy
 from aiokafka.record.memory_records import MemoryRecords
@@ -37,6 +45,8 @@ _ATTRIBUTES_AT = 21
 _head = struct.Struct(">qi").unpack_from  # base offset, bytes that follow
 _MAGIC = 2
 """Of the batches of Kafka 0.11 and later."""
+_HALF = 2**63
+"""Times are numbers of 64 bits."""
 _UNREADABLE = "too large to be unpacked"
 _log = logging.getLogger(__name__)
 
@@ -144,15 +154,28 @@ class _LenientBatch:
         if self._batch.last_offset_delta >= MAX_BATCH_RECORDS:
             raise TooLarge
         try:
-            return list(self._batch)
-        except UnicodeDecodeError:
+            records = list(self._batch)
+        except (UnicodeDecodeError, aio.CorruptRecordException):
+            if self._batch.magic != _MAGIC:
+                raise
             return self._read_again()
+        return records if self._is_in_order(records) else self._read_again()
 
     def _read_again(self) -> list[Any]:
         batch = _CheckedBatch(self._data[self._start : self._end])
         batch._maybe_uncompress()
         batch._buffer = _LenientBytes(batch._buffer)
-        return list(batch)
+        records = list(batch)
+        if self._is_in_order(records):
+            return records
+        first = self._batch.base_offset
+        return [record._replace(offset=first + number) for number, record in enumerate(records)]
+
+    def _is_in_order(self, records: Sequence[Any]) -> bool:
+        """Whether each record's offset is above that of the one before, and all of them are the batch's."""
+        batch = self._batch
+        offsets = [batch.base_offset - 1, *(record.offset for record in records), batch.next_offset]
+        return batch.magic != _MAGIC or all(map(lt, offsets, offsets[1:]))
 
 
 class _Raw(NamedTuple):
@@ -188,11 +211,31 @@ def unopened(record: Record, start: int) -> Unopened | None:
     return Unopened(record.partition, record.offset, record.timestamp, batch.record_count(), batch)
 
 
+class _CheckedRecord(NamedTuple):
+    """What `_CheckedBatch` reads."""
+
+    offset: int
+    timestamp: int
+    timestamp_type: int
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[Header]
+    checksum: None = None
+
+
 class _CheckedBatch(_DefaultRecordBatchPy):  # type: ignore[misc]
     """A batch whose lengths may be anything: the compiled reader of them does not stop at the end of the memory."""
 
-    def _read_msg(self) -> Any:
-        return super()._read_msg(decode_varint_py)
+    def _read_msg(self) -> _CheckedRecord:
+        numbers = count()
+
+        def decode(buffer: bytearray, at: int) -> tuple[int, int]:
+            # Behind the length are the attributes, which aiokafka takes for a number: they are one byte.
+            return (buffer[at], at + 1) if next(numbers) == 1 else decode_varint_py(buffer, at)
+
+        record = super()._read_msg(decode)
+        timestamp = (record.timestamp + _HALF) % (2 * _HALF) - _HALF
+        return _CheckedRecord(record.offset, timestamp, record.timestamp_type, record.key, record.value, record.headers)
 
 
 class _LenientBytes(bytearray):

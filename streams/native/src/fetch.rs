@@ -92,7 +92,7 @@ impl Fetch {
     /// The records of a batch that are not below `next`; whether all of it can be read.
     fn read_records(&mut self, batch: &[u8], head: &wire::Head, next: i64) -> bool {
         let mut rest = &batch[wire::HEAD..];
-        let mut next = next;
+        let (mut next, mut before) = (next, -1);
         for _ in 0..head.count {
             let Some(length) = wire::varint(&mut rest).and_then(|length| usize::try_from(length).ok()) else {
                 return false;
@@ -101,12 +101,15 @@ impl Fetch {
             let start = self.at + batch.len() - rest.len();
             rest = behind;
             let Some(record) = wire::parse(bytes) else { return false };
-            let of_record = head.first_ms.checked_add(record.since_ms);
-            let is_append_time = head.attributes & APPEND_TIME != 0;
-            let timestamp = if is_append_time { Some(head.latest_ms) } else { of_record };
-            let (Some(offset), Some(timestamp)) = (head.base.checked_add(record.delta), timestamp) else {
+            // Kafka does not look at the offsets in here: Python counts the records where they are not in order.
+            if record.delta <= before || record.delta > i64::from(head.last) {
                 return false;
-            };
+            }
+            before = record.delta;
+            let is_append_time = head.attributes & APPEND_TIME != 0;
+            let of_record = head.first_ms.wrapping_add(record.since_ms);
+            let timestamp = if is_append_time { head.latest_ms } else { of_record };
+            let Some(offset) = head.base.checked_add(record.delta) else { return false };
             if offset < next {
                 continue;
             }

@@ -169,7 +169,7 @@ impl Building {
     /// Add a record; its bytes, or none where it does not fit: the first one always does.
     pub fn add(&mut self, new: &New, limit: usize) -> Option<usize> {
         let is_first = self.count == 0;
-        let since_ms = if is_first { 0 } else { new.timestamp.checked_sub(self.first_ms)? };
+        let since_ms = if is_first { 0 } else { new.timestamp.wrapping_sub(self.first_ms) }; // as all readers reckon
         let offset = i64::from(self.count);
         let length_of = |field: Option<&[u8]>| (field.map_or(-1, |f| f.len() as i64), field.map_or(0, <[u8]>::len));
         let ((key, key_bytes), (value, value_bytes)) = (length_of(new.key), length_of(new.value));
