@@ -304,8 +304,10 @@ def test_every_setting_says_what_it_is_for() -> None:
 
 @pytest.mark.parametrize(
     ("cores", "is_here", "native", "processes"),
-    [(2, True, "auto", 1), (2, False, "auto", 2), (2, True, "no", 2), (1, True, "yes", 1), (6, True, "auto", 3)]
-    + [(16, True, "auto", 4), (16, False, "auto", 4)],
+    [
+        *((2, True, "auto", 1), (2, False, "auto", 2), (2, True, "no", 2), (1, True, "yes", 1)),
+        *((6, True, "auto", 3), (16, True, "auto", 4), (16, False, "auto", 4)),
+    ],
 )
 def test_how_many_processes_a_worker_has(
     monkeypatch: pytest.MonkeyPatch, cores: int, is_here: bool, native: Literal["auto", "yes", "no"], processes: int
