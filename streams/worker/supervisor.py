@@ -91,7 +91,10 @@ class _Supervisor:
                 return status  # it has said why; another one would say the same
             _log.warning("supervisor.replaced process=%d status=%d", number, status)
             time.sleep(_RETRY_S)
-            self._processes[number] = self._start(number)
+            try:
+                self._processes[number] = self._start(number)
+            except OSError as error:  # no memory, or too many processes: at the next look there may be
+                _log.warning("supervisor.not_replaced process=%d error=%s", number, error)
         return 0
 
     def _start(self, number: int) -> "subprocess.Popen[bytes]":
