@@ -123,7 +123,7 @@ def test_a_worker_without_a_folder_for_temporary_files_ends(env: dict[str, str])
         [sys.executable, "-c", program], env=env | own, cwd=ROOT, capture_output=True, timeout=WAIT_S, check=False
     )
     assert result.returncode == 1  # no supervisor starts another one
-    (line,) = result.stderr.splitlines()
+    *_, line = result.stderr.splitlines()
     assert line.startswith(b"xferq worker: TMPDIR has to name a folder that can be written")
 
 
