@@ -106,7 +106,7 @@ def test_every_error_has_a_label() -> None:
     class Newer(Unavailable):
         pass
 
-    assert error_of(Newer()) == "Unavailable"
+    assert error_of(Newer("why")) == "Unavailable"
     for kind in XferqError.__subclasses__():
         assert error_of(kind.__new__(kind)) in LISTED["xferq_producers_replaced_total"].labels["error"]
 
